@@ -1,0 +1,260 @@
+"""Every setting, typed and checked where it is declared. YAML files set them; `key=value` arguments override.
+
+config = load("configs/voc_mini.yaml", ["data.root=data/voc-mini", "train.iterations=100"])
+"""
+
+import difflib
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from .errors import UserError, nearest
+from .files import read_yaml
+
+
+def check(condition: bool, key: str, value, wants: str) -> None:
+    if not condition:
+        raise UserError(f"{key}={value}: must be {wants}")
+
+
+def one_of(key: str, value, choices) -> None:
+    if value not in choices:
+        raise UserError(f"{key}={value}: must be one of {', '.join(map(str, choices))}")
+
+
+@dataclass
+class ASPPConfig:
+    channels: int = 256
+    rates: list[int] = field(default_factory=lambda: [6, 12, 18])
+    """Atrous rates at output stride 16; twice as large at 8, half at 32."""
+    separable: bool = True
+    image_pooling: bool = True
+    dropout: float = 0.1
+
+    def __post_init__(self):
+        check(self.channels > 0, "model.aspp.channels", self.channels, "positive")
+        check(all(rate > 0 for rate in self.rates), "model.aspp.rates", self.rates, "positive")
+        check(0 <= self.dropout < 1, "model.aspp.dropout", self.dropout, "from 0 to below 1")
+
+
+@dataclass
+class DecoderConfig:
+    low_level_channels: int = 48
+    """To which a 1x1 convolution reduces the low-level features."""
+    convolutions: list[Any] = field(default_factory=lambda: [[3, 256], [3, 256]])
+    """Kernel (1 or 3) and channels of each."""
+    separable: bool = True
+
+    def __post_init__(self):
+        check(self.low_level_channels > 0, "model.decoder.low_level_channels", self.low_level_channels, "positive")
+        for item in self.convolutions:
+            fits = isinstance(item, list) and len(item) == 2 and item[0] in (1, 3) and isinstance(item[1], int) and item[1] > 0
+            check(fits, "model.decoder.convolutions", self.convolutions, "pairs of kernel (1 or 3) and channels")
+
+
+BACKBONES = ("xception", "xception41", "xception65", "xception71")
+
+
+@dataclass
+class ModelConfig:
+    backbone: str = "xception65"
+    """xception (the original), xception41, xception65, xception71; with `smp`, any encoder name of that library."""
+    smp: str | None = None
+    """An architecture of segmentation-models-pytorch in place of ours, such as DeepLabV3Plus."""
+    weights: str | None = None
+    """File to start from; with `smp`, also the name of that encoder's published weights, such as imagenet."""
+    placement: str = "paper"
+    """Of batch norm and ReLU in the aligned Xceptions: paper (after each convolution) or tf (as all published weights)."""
+    width: float = 1.0
+    """Multiplies the backbone's channels, rounded to multiples of 8."""
+    output_stride: int = 16
+    aspp: ASPPConfig = field(default_factory=ASPPConfig)
+    decoder: DecoderConfig | None = field(default_factory=DecoderConfig)
+    """null: no decoder, the classifier stands on the ASPP."""
+
+    def __post_init__(self):
+        if self.smp is None and self.backbone not in BACKBONES:
+            raise UserError(f"model.backbone={self.backbone}: not a backbone{nearest(self.backbone, BACKBONES)}")
+        one_of("model.placement", self.placement, ("paper", "tf"))
+        one_of("model.output_stride", self.output_stride, (8, 16, 32))
+        check(0 < self.width <= 8, "model.width", self.width, "above 0, at most 8")
+
+
+@dataclass
+class DataConfig:
+    root: str = "data/VOC2012"
+    """Folder with JPEGImages, SegmentationClassAug or SegmentationClass, and ImageSets/Segmentation."""
+    labels: str = "voc"
+    """voc, or a YAML file of class names and colours."""
+    masks: str | None = None
+    """Folder of the masks; null: SegmentationClassAug where there is one, else SegmentationClass."""
+    train: str = "trainaug"
+    """Split to train on: the name of a list in ImageSets/Segmentation."""
+    val: str = "val"
+    crop: int = 513
+    """Side of the square crop, in pixels."""
+    scale_min: float = 0.5
+    scale_max: float = 2.0
+    scale_step: float = 0.25
+    """The random scale is drawn evenly from scale_min, scale_min + scale_step, ..., scale_max; 0 draws from the whole range."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    transforms: list[Any] = field(default_factory=list)
+    """albumentations transforms by name, on the uint8 image before the scale: [{ColorJitter: {brightness: 0.2}}, ToGray]."""
+    balanced: bool = False
+    """Draw a class evenly, then an image that has it; else each image once an epoch."""
+    workers: int = 2
+    """Loader processes; 0 loads in the training process."""
+
+    def __post_init__(self):
+        check(self.crop >= 33, "data.crop", self.crop, "at least 33, the smallest image the network takes")
+        check(0 < self.scale_min <= self.scale_max, "data.scale_min", self.scale_min, "above 0, at most data.scale_max")
+        check(self.scale_step >= 0, "data.scale_step", self.scale_step, "0 or more")
+        check(0 <= self.flip <= 1, "data.flip", self.flip, "a probability")
+        check(self.workers >= 0, "data.workers", self.workers, "0 or more")
+
+
+@dataclass
+class TrainConfig:
+    iterations: int = 30000
+    batch: int = 16
+    """Crops an iteration."""
+    learning_rate: float = 0.007
+    head_multiplier: float = 1.0
+    """Learning-rate multiplier of everything that is not the backbone."""
+    warmup: int = 0
+    """Iterations over which the learning rate first rises linearly."""
+    power: float = 0.9
+    """Of the poly schedule, (1 - i / iterations) ^ power."""
+    momentum: float = 0.9
+    weight_decay: float = 4e-5
+    """On the weights of convolutions, not on depthwise ones, batch norms and biases, as in the released code."""
+    loss: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
+    """Weight of each loss: cross_entropy, dice, jaccard, lovasz, focal."""
+    class_weights: Any = None
+    """Of the cross-entropy: null, a list, or balanced: (median frequency / frequency)^0.5 of the training masks, in 0.3..3."""
+    batch_norm_momentum: float = 0.0003
+    """Share of the batch in the moving statistics: the released code's; raise it (0.03) for runs of few iterations."""
+    frozen_batch_norm: str = "none"
+    """none, backbone or all: those use their moving statistics and leave them as they are."""
+    seed: int = 0
+    validate_every: int = 1000
+    """Iterations between validations; each also writes the checkpoint."""
+    log_every: int = 10
+
+    def __post_init__(self):
+        for key in ("iterations", "batch", "validate_every", "log_every"):
+            check(getattr(self, key) > 0, f"train.{key}", getattr(self, key), "at least 1")
+        for key in ("learning_rate", "head_multiplier", "power", "momentum", "weight_decay", "warmup", "seed"):
+            check(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
+        check(0 < self.batch_norm_momentum <= 1, "train.batch_norm_momentum", self.batch_norm_momentum, "above 0, at most 1")
+        one_of("train.frozen_batch_norm", self.frozen_batch_norm, ("none", "backbone", "all"))
+        for name, weight in self.loss.items():
+            if name not in LOSSES:
+                raise UserError(f"train.loss.{name}: not a loss{nearest(name, LOSSES)}")
+            check(weight >= 0, f"train.loss.{name}", weight, "0 or more")
+        check(any(self.loss.values()), "train.loss", self.loss, "at least one loss with a weight above 0")
+        weights = self.class_weights
+        numbers = isinstance(weights, list) and all(isinstance(w, int | float) and w >= 0 for w in weights)
+        check(weights in (None, "balanced") or numbers, "train.class_weights", weights, "null, balanced or a list of numbers")
+
+
+LOSSES = ("cross_entropy", "dice", "jaccard", "lovasz", "focal")
+
+
+@dataclass
+class EvaluateConfig:
+    output_stride: int | None = None
+    """null: the model's."""
+    scales: list[float] = field(default_factory=lambda: [1.0])
+    flip: bool = False
+    """Average the softmax with that of the mirrored image."""
+    canvas: int | None = 513
+    """Pad each image at the bottom and right to this square before the network, as the released code; null: native size."""
+
+    def __post_init__(self):
+        one_of("evaluate.output_stride", self.output_stride, (None, 8, 16, 32))
+        fits = bool(self.scales) and all(0.1 <= scale <= 8 for scale in self.scales)
+        check(fits, "evaluate.scales", self.scales, "numbers from 0.1 to 8")
+        check(self.canvas is None or self.canvas >= 33, "evaluate.canvas", self.canvas, "null or at least 33")
+
+
+@dataclass
+class Config:
+    name: str = ""
+    """Of the run: its folder is runs/NAME. Empty: the configuration file's name."""
+    runs: str = "runs"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.runs) / self.name
+
+
+def _section(hint):
+    """The dataclass that a field holds, or None: Optional[X] counts as X."""
+    return next((t for t in (hint, *get_args(hint)) if is_dataclass(t)), None)
+
+
+def _paths(cls, prefix="") -> list[str]:
+    """The dotted names of all settings of a dataclass."""
+    hints = get_type_hints(cls)
+    found = []
+    for item in fields(cls):
+        found.append(prefix + item.name)
+        if section := _section(hints[item.name]):
+            found += _paths(section, f"{prefix}{item.name}.")
+    return found
+
+
+def _check_keys(value: dict, cls, place: str, prefix="") -> None:
+    hints = get_type_hints(cls)
+    for key, item in value.items():
+        if key not in hints:
+            path, known = f"{prefix}{key}", _paths(Config)
+            # A key in the wrong section is as common as a misspelt one: look for its last word everywhere.
+            close = difflib.get_close_matches(path, known, n=1, cutoff=0.7)
+            close = close or [name for name in known if name.split(".")[-1] == str(key)]
+            hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(hints)}"
+            raise UserError(f"{place}: unknown setting '{path}'; {hint}")
+        section = _section(hints[key])
+        if section and item is not None:
+            if not isinstance(item, dict):
+                raise UserError(f"{place}: '{prefix}{key}' is a section of settings, not the value {item!r}")
+            _check_keys(item, section, place, f"{prefix}{key}.")
+
+
+def from_dict(value: dict, place: str, overrides=()) -> Config:
+    """The configuration of a mapping, with `key=value` overrides. Raises UserError naming the setting and `place`."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    _check_keys(value, Config, place)
+    try:
+        extra = OmegaConf.from_dotlist([str(item) for item in overrides])
+    except Exception as error:  # YAML errors of one argument come in several classes
+        raise UserError(f"{' '.join(overrides)}: not KEY=VALUE with a YAML value: {' '.join(str(error).split())}") from error
+    for item in overrides:
+        if "=" not in item:
+            raise UserError(f"'{item}': an override is KEY=VALUE, such as train.iterations=100")
+    _check_keys(OmegaConf.to_container(extra), Config, "command line")
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(value), extra))
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "a setting"
+        raise UserError(f"{place}: {key}: {(getattr(error, 'msg', None) or str(error)).splitlines()[0]}") from error
+
+
+def load(path, overrides=()) -> Config:
+    """The configuration in a YAML file, with `key=value` overrides; its name is the file's unless it has one."""
+    config = from_dict(read_yaml(path, "a configuration"), str(path), overrides)
+    config.name = config.name or Path(path).stem
+    return config
+
+
+def as_dict(config: Config) -> dict:
+    """Plain values, for YAML and metadata; `from_dict` reads them back."""
+    return asdict(config)
