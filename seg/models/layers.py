@@ -1,0 +1,82 @@
+"""Convolutions, and where their normalisation and activation stand."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Batch-norm decay 0.9997 of the released training code; PyTorch's momentum is its complement.
+BATCH_NORM_MOMENTUM = 0.0003
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a separable convolution has ReLU, and whether batch norm stands between its two convolutions."""
+
+    before: bool = False
+    """ReLU on the input."""
+    norm_between: bool = True
+    """Batch norm after the depthwise convolution."""
+    between: bool = False
+    """ReLU after that batch norm."""
+    after: bool = False
+    """ReLU after the pointwise convolution's batch norm."""
+
+
+POST = Placement(between=True, after=True)
+"""DeepLab V3+, arXiv 1802.02611 figure 4: batch norm and ReLU after each depthwise and each pointwise convolution."""
+PRE = Placement(before=True)
+"""The released TensorFlow code: ReLU before, batch norm alone after each convolution."""
+ORIGINAL = Placement(before=True, norm_between=False)
+"""Xception, arXiv 1610.02357 figure 5: nothing between depthwise and pointwise."""
+ORIGINAL_EXIT = Placement(norm_between=False, after=True)
+"""The last two separable convolutions of arXiv 1610.02357 figure 5."""
+
+
+def batch_norm(channels: int, epsilon: float) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=epsilon, momentum=BATCH_NORM_MOMENTUM)
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution without bias, batch norm, and ReLU unless `activate` is False. Output size ceil(input / stride)."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, *, epsilon: float, stride=1, rate=1, padding=None, activate=True
+    ):
+        super().__init__()
+        padding = rate * (kernel // 2) if padding is None else padding
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, rate, bias=False)
+        self.norm = batch_norm(outputs, epsilon)
+        if activate:
+            self.relu = nn.ReLU(inplace=True)
+
+
+class SeparableConv(nn.Module):
+    """3x3 depthwise convolution of stride s or an atrous rate, then 1x1 pointwise: N,C,H,W -> N,C',ceil(H/s),ceil(W/s)."""
+
+    def __init__(self, inputs: int, outputs: int, placement: Placement, *, epsilon: float, stride=1, rate=1):
+        super().__init__()
+        self.placement = placement
+        self.depthwise = nn.Conv2d(inputs, inputs, 3, stride, rate, rate, groups=inputs, bias=False)
+        self.depthwise_norm = batch_norm(inputs, epsilon) if placement.norm_between else nn.Identity()
+        self.pointwise = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.norm = batch_norm(outputs, epsilon)
+
+    def set_stride_and_rate(self, stride: int, rate: int) -> None:
+        """Change stride and atrous rate; the padding follows, so that the output stays ceil(input / stride)."""
+        self.depthwise.stride = (stride, stride)
+        self.depthwise.dilation = self.depthwise.padding = (rate, rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.placement.before:
+            x = F.relu(x)
+        x = self.depthwise_norm(self.depthwise(x))
+        if self.placement.between:
+            x = F.relu(x, inplace=True)
+        x = self.norm(self.pointwise(x))
+        return F.relu(x, inplace=True) if self.placement.after else x
+
+
+def resize(x: Tensor, size) -> Tensor:
+    """Bilinear resize of N,C,H,W with aligned corners, as everywhere in the released code."""
+    return x if x.shape[-2:] == tuple(size) else F.interpolate(x, size=size, mode="bilinear", align_corners=True)

@@ -1,0 +1,173 @@
+"""The Xception family as data: the original, and the modified (aligned) Xception 41, 65 and 71 of DeepLab V3+.
+
+Original: Xception, arXiv 1610.02357, figure 5. Aligned: arXiv 1802.02611, figure 4, and the released TensorFlow code:
+a deeper middle flow, max-pools replaced by strided separable convolutions, batch norm after each depthwise convolution.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers import ORIGINAL, ORIGINAL_EXIT, POST, PRE, ConvNorm, Placement, SeparableConv
+
+EPSILON = 1e-3
+"""Batch-norm epsilon of the whole family."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """A row of the tables: depths of the separable convolutions, kind of shortcut (conv, sum, none), nominal stride."""
+
+    name: str
+    depths: tuple[int, ...]
+    shortcut: str = "conv"
+    stride: int = 1
+
+
+def middle(units: int) -> tuple[Module, ...]:
+    return tuple(Module(f"middle{i}", (728, 728, 728), "sum") for i in range(1, units + 1))
+
+
+ALIGNED_EXIT = (Module("exit1", (728, 1024, 1024), stride=2), Module("exit2", (1536, 1536, 2048), "none"))
+ALIGNED_ENTRY = (
+    Module("entry1", (128, 128, 128), stride=2),
+    Module("entry2", (256, 256, 256), stride=2),
+    Module("entry3", (728, 728, 728), stride=2),
+)
+ALIGNED_ENTRY_71 = (
+    Module("entry1", (128, 128, 128), stride=2),
+    Module("entry2", (256, 256, 256), stride=1),
+    Module("entry3", (256, 256, 256), stride=2),
+    Module("entry4", (728, 728, 728), stride=1),
+    Module("entry5", (728, 728, 728), stride=2),
+)
+ORIGINAL_MODULES = (
+    Module("entry1", (128, 128), stride=2),
+    Module("entry2", (256, 256), stride=2),
+    Module("entry3", (728, 728), stride=2),
+    *middle(8),
+    Module("exit1", (728, 1024), stride=2),
+    Module("exit2", (1536, 2048), "none"),
+)
+# Low-level features: the last stride-4 map that a separable convolution makes, the second of this module.
+FAMILY = {
+    "xception": (ORIGINAL_MODULES, "entry2"),
+    "xception41": ((*ALIGNED_ENTRY, *middle(8), *ALIGNED_EXIT), "entry2"),
+    "xception65": ((*ALIGNED_ENTRY, *middle(16), *ALIGNED_EXIT), "entry2"),
+    "xception71": ((*ALIGNED_ENTRY_71, *middle(16), *ALIGNED_EXIT), "entry3"),
+}
+
+
+def scaled(channels: int, width: float) -> int:
+    """`channels * width` rounded to a multiple of 8, at least 8."""
+    return max(8, int(channels * width / 8 + 0.5) * 8)
+
+
+def max_pool(x: Tensor, stride: int, rate: int, same: bool) -> Tensor:
+    """3x3 max-pool, padded by `rate` on each side; with `same`, even sizes only at the end, as TensorFlow's stride 2 does."""
+    top, left = (0 if same and stride == 2 and size % 2 == 0 else rate for size in x.shape[-2:])
+    x = F.pad(x, (left, rate, top, rate), value=float("-inf"))
+    return F.max_pool2d(x, 3, stride, dilation=rate)
+
+
+class XceptionModule(nn.Module):
+    """Separable convolutions, an optional final max-pool, and the sum with the shortcut."""
+
+    def __init__(self, inputs: int, row: Module, depths: tuple[int, ...], placement: Placement, *, pool: bool, same: bool):
+        super().__init__()
+        self.nominal_stride = row.stride
+        self.pool = pool and row.stride > 1
+        self.same = same
+        channels = (inputs, *depths)
+        self.convs = nn.ModuleList(SeparableConv(a, b, placement, epsilon=EPSILON) for a, b in pairwise(channels))
+        self.shortcut = None
+        if row.shortcut == "conv":
+            self.shortcut = ConvNorm(inputs, depths[-1], 1, epsilon=EPSILON, activate=False)
+        elif row.shortcut == "sum":
+            self.shortcut = nn.Identity()
+        self.set_stride_and_rate(row.stride, 1)
+
+    def set_stride_and_rate(self, stride: int, rate: int) -> None:
+        self.stride, self.rate = stride, rate
+        for conv in self.convs:
+            conv.set_stride_and_rate(1, rate)
+        if not self.pool:
+            self.convs[-1].set_stride_and_rate(stride, rate)
+        if isinstance(self.shortcut, ConvNorm):
+            self.shortcut.conv.stride = (stride, stride)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The module's output, and that of its second separable convolution."""
+        y = x
+        for index, conv in enumerate(self.convs):
+            y = conv(y)
+            if index == 1:
+                second = y
+        if self.pool:
+            y = max_pool(y, self.stride, self.rate, self.same)
+        if self.shortcut is not None:
+            y = y + self.shortcut(x)
+        return y, second
+
+
+class Xception(nn.Module):
+    """Backbone: images N,3,H,W in [-1, 1] -> low-level features at stride 4 and features at `output_stride`.
+
+    name: `xception` (the original), `xception41`, `xception65` or `xception71`.
+    placement: of batch norm and ReLU in the aligned networks: `paper` (after each convolution) or `tf` (the released code).
+    width: multiplies all channels, rounded to multiples of 8.
+    output_stride: 8, 16 or 32; settable on a live network. Strides past it become atrous rates.
+    padding: of the original's two stem convolutions and of its max-pools: `symmetric` (sizes ceil(n / 2), the others' rule),
+        `keras` (stem unpadded, max-pools as TensorFlow's 'same') or `timm` (stem unpadded, max-pools symmetric).
+    """
+
+    def __init__(self, name="xception65", *, placement="paper", width=1.0, output_stride=16, padding="symmetric"):
+        super().__init__()
+        rows, self.low_level_module = FAMILY[name]
+        self.placement = placement
+        original = name == "xception"
+        inner, last = (ORIGINAL, ORIGINAL_EXIT) if original else {"paper": (POST, POST), "tf": (PRE, POST)}[placement]
+        stem_padding = 1 if padding == "symmetric" else 0
+        channels = scaled(32, width)
+        self.conv1 = ConvNorm(3, channels, 3, epsilon=EPSILON, stride=2, padding=stem_padding)
+        self.conv2 = ConvNorm(channels, scaled(64, width), 3, epsilon=EPSILON, padding=stem_padding)
+        channels = scaled(64, width)
+        self.flow = nn.ModuleDict()
+        for row in rows:
+            depths = tuple(scaled(depth, width) for depth in row.depths)
+            chosen = last if row.shortcut == "none" else inner
+            self.flow[row.name] = XceptionModule(channels, row, depths, chosen, pool=original, same=padding == "keras")
+            channels = depths[-1]
+            if row.name == self.low_level_module:
+                self.low_level_channels = depths[1]
+        self.channels = channels
+        self.output_stride = output_stride
+
+    @property
+    def output_stride(self) -> int:
+        return self._output_stride
+
+    @output_stride.setter
+    def output_stride(self, value: int) -> None:
+        if value not in (8, 16, 32):
+            raise ValueError(f"output stride {value}: must be 8, 16 or 32")
+        self._output_stride = value
+        stride, rate = 2, 1  # conv1 has halved the image
+        for module in self.flow.values():
+            if stride < value:
+                module.set_stride_and_rate(module.nominal_stride, 1)
+                stride *= module.nominal_stride
+            else:
+                # A stride not taken becomes the rate of all that follows, not of this module.
+                module.set_stride_and_rate(1, rate)
+                rate *= module.nominal_stride
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.conv2(self.conv1(x))
+        for name, module in self.flow.items():
+            x, second = module(x)
+            if name == self.low_level_module:
+                low_level = second
+        return low_level, x
