@@ -1,0 +1,96 @@
+"""The confusion matrix and the scores that it gives."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..classes import VOID, LabelSet
+
+
+def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
+    """int64 [classes, classes], rows truth, columns prediction; pixels whose truth is void do not count.
+
+    truth: uint8 of any shape, class index or 255. prediction: the same shape, class index.
+    Raises ValueError for shapes that differ or labels out of range.
+    """
+    if truth.shape != prediction.shape:
+        raise ValueError(f"truth is {truth.shape}, prediction {prediction.shape}")
+    scored = truth != VOID
+    truth, prediction = truth[scored].astype(np.int64), prediction[scored]
+    if truth.size and (truth.max() >= classes or prediction.max() >= classes):
+        raise ValueError(f"label {max(truth.max(), prediction.max())} of {classes} classes")
+    return np.bincount(truth * classes + prediction, minlength=classes**2).reshape(classes, classes)
+
+
+@dataclass
+class Scores:
+    """What one confusion matrix over a whole data set says. Means are of fractions in 0..1."""
+
+    labels: LabelSet
+    matrix: np.ndarray
+    images: int
+
+    @property
+    def present(self) -> np.ndarray:
+        """bool [classes]: classes with a pixel in the ground truth."""
+        return self.matrix.sum(1) > 0
+
+    @property
+    def union(self) -> np.ndarray:
+        return self.matrix.sum(0) + self.matrix.sum(1) - np.diag(self.matrix)
+
+    @property
+    def iou(self) -> np.ndarray:
+        """Intersection over union of each class; NaN where neither truth nor prediction has it."""
+        with np.errstate(invalid="ignore"):
+            return np.diag(self.matrix) / self.union
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU over the classes present in the ground truth."""
+        return self._mean(self.iou[self.present])
+
+    @property
+    def miou_all(self) -> float:
+        """Mean IoU over the classes whose union is not empty: predicted or present."""
+        return self._mean(self.iou[self.union > 0])
+
+    @property
+    def pixel_accuracy(self) -> float:
+        return float(np.diag(self.matrix).sum() / max(1, self.matrix.sum()))
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Share of each class's pixels that were found; NaN for a class without any."""
+        with np.errstate(invalid="ignore"):
+            return np.diag(self.matrix) / self.matrix.sum(1)
+
+    @property
+    def mean_accuracy(self) -> float:
+        return self._mean(self.accuracy[self.present])
+
+    @property
+    def frequency_weighted_iou(self) -> float:
+        share = self.matrix.sum(1) / max(1, self.matrix.sum())
+        return float((share * np.nan_to_num(self.iou)).sum())
+
+    @staticmethod
+    def _mean(values: np.ndarray) -> float:
+        return float(values.mean()) if values.size else 0.0
+
+    def as_dict(self) -> dict:
+        """For JSON: IoU and accuracy are null where undefined."""
+        return {
+            "images": self.images,
+            "classes": list(self.labels.names),
+            "confusion_matrix": self.matrix.tolist(),
+            "iou": [None if np.isnan(v) else float(v) for v in self.iou],
+            "accuracy": [None if np.isnan(v) else float(v) for v in self.accuracy],
+            "miou": self.miou,
+            "miou_classes": int(self.present.sum()),
+            "miou_all": self.miou_all,
+            "miou_all_classes": int((self.union > 0).sum()),
+            "pixel_accuracy": self.pixel_accuracy,
+            "mean_accuracy": self.mean_accuracy,
+            "frequency_weighted_iou": self.frequency_weighted_iou,
+        }

@@ -1,0 +1,57 @@
+"""Scores of a model on a split, or of saved masks: one confusion matrix over all images, each at its own size."""
+
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from ..classes import LabelSet
+from ..config import EvaluateConfig
+from ..data.voc import Split, read_mask
+from ..errors import UserError
+from .confusion import Scores, confusion_matrix
+from .policy import output_stride, predict_mask
+
+
+def evaluate_model(model: nn.Module, split: Split, policy: EvaluateConfig, on_image=None) -> Scores:
+    """Score the model on every image of the split. `on_image(index, image, truth, prediction)` sees each, in order."""
+    classes = len(split.labels)
+    matrix = np.zeros((classes, classes), np.int64)
+    with output_stride(model, policy.output_stride):
+        for index in range(len(split)):
+            image, truth = split.sample(index)
+            prediction = predict_mask(model, image, policy)
+            matrix += confusion_matrix(truth, prediction, classes)
+            if on_image:
+                on_image(index, image, truth, prediction)
+    return Scores(split.labels, matrix, len(split))
+
+
+def evaluate_masks(predictions, truth, labels: LabelSet, on_image=None) -> Scores:
+    """Score saved masks: every PNG under `truth` against the one of the same name under `predictions`.
+
+    Raises UserError for a missing folder or mask, a size that differs, or a label out of range; extra predictions do not count.
+    """
+    predictions, truth = Path(predictions), Path(truth)
+    for folder in (predictions, truth):
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder of masks")
+    paths = sorted(path for path in truth.iterdir() if path.suffix.lower() == ".png")
+    if not paths:
+        raise UserError(f"{truth}: holds no PNG masks")
+    matrix = np.zeros((len(labels), len(labels)), np.int64)
+    for index, path in enumerate(paths):
+        expected, got = read_mask(path, labels), read_mask(predictions / path.name, labels)
+        if expected.shape != got.shape:
+            raise UserError(
+                f"{predictions / path.name}: {got.shape[1]}x{got.shape[0]} pixels, its truth is "
+                f"{expected.shape[1]}x{expected.shape[0]}; scores are taken at the size of the ground truth"
+            )
+        if ((got >= len(labels)) & (expected < len(labels))).any():
+            raise UserError(
+                f"{predictions / path.name}: predicts void (255) where the truth has a class; predict a class there"
+            )
+        matrix += confusion_matrix(expected, got, len(labels))
+        if on_image:
+            on_image(index)
+    return Scores(labels, matrix, len(paths))

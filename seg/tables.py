@@ -1,0 +1,63 @@
+"""Scores, class counts and networks as tables of plain text."""
+
+import io
+
+import numpy as np
+
+from .classes import VOID, LabelSet
+from .evaluate.confusion import Scores
+
+
+def _render(table, width: int = 100) -> str:
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table)
+    return console.file.getvalue().rstrip()
+
+
+def _table(*columns: str):
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    return table
+
+
+def _percent(value: float) -> str:
+    return "-" if np.isnan(value) else f"{100 * value:.2f}"
+
+
+def table(scores: Scores) -> str:
+    """Per-class IoU and accuracy in percent, then the means."""
+    grid = _table("class", "IoU %", "accuracy %", "pixels")
+    for name, iou, accuracy, pixels in zip(scores.labels.names, scores.iou, scores.accuracy, scores.matrix.sum(1), strict=True):
+        grid.add_row(name, _percent(iou), _percent(accuracy), f"{pixels:,}")
+    present, union = int(scores.present.sum()), int((scores.union > 0).sum())
+    lines = [
+        f"mIoU {_percent(scores.miou)} % over the {present} classes present in the ground truth of {scores.images} images",
+        f"     {_percent(scores.miou_all)} % over the {union} classes present or predicted",
+        f"pixel accuracy {_percent(scores.pixel_accuracy)} %, mean accuracy {_percent(scores.mean_accuracy)} %, "
+        f"frequency-weighted IoU {_percent(scores.frequency_weighted_iou)} %",
+    ]
+    return "\n".join([_render(grid), *lines])
+
+
+def class_table(counts: np.ndarray, labels: LabelSet) -> str:
+    """Images and share of the pixels of each class, of counts [images, 256]."""
+    grid = _table("class", "images", "pixels %")
+    total = max(1, counts.sum())
+    for index, name in [*enumerate(labels.names), (VOID, "(void)")]:
+        grid.add_row(name, f"{(counts[:, index] > 0).sum()}", _percent(counts[:, index].sum() / total))
+    return _render(grid)
+
+
+def model_table(rows, height: int, width: int) -> str:
+    """Rows of seg.models.count.summary for an input of height x width."""
+    grid = _table(f"{height}x{width}", "output", "parameters", "multiply-adds")
+    for row in rows:
+        size = "x".join(map(str, row.size))
+        grid.add_row(row.name, size, f"{row.parameters:,}", f"{row.multiply_adds / 1e9:.3f} B", end_section=row is rows[-2])
+    return _render(grid)
