@@ -1,0 +1,1 @@
+"""Whose weights can be read, and the report of what matched."""
