@@ -1,0 +1,1 @@
+"""Masks of images, and pictures of masks."""

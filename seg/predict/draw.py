@@ -1,0 +1,100 @@
+"""Pictures of masks: palette PNGs, overlays, panels side by side, legends."""
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..classes import VOID, LabelSet
+from ..files import whole
+
+STRENGTH = 0.55
+"""Share of the class colour in an overlay."""
+
+
+def save_mask(path, mask: np.ndarray, labels: LabelSet | None) -> None:
+    """Write uint8 [H, W] as a palette PNG in the label set's colours, or with no label set as a grey PNG; values unchanged."""
+    image = Image.fromarray(mask)
+    if labels is not None:
+        image.putpalette(labels.palette.tobytes())
+    with whole(path) as temporary:
+        image.save(temporary)
+
+
+def colour(mask: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """uint8 [H, W] -> RGB [H, W, 3] in the label set's colours."""
+    return labels.palette[mask]
+
+
+def edges(mask: np.ndarray) -> np.ndarray:
+    """bool [H, W]: pixels whose right or lower neighbour has another label."""
+    found = np.zeros(mask.shape, bool)
+    found[:, :-1] |= mask[:, 1:] != mask[:, :-1]
+    found[:-1] |= mask[1:] != mask[:-1]
+    return found
+
+
+def overlay(image: np.ndarray, mask: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """RGB [H, W, 3] with each class in its colour over it and white outlines; classes whose colour is black stay clear."""
+    colours = colour(mask, labels).astype(np.float32)
+    strength = np.where(colours.any(2, keepdims=True), STRENGTH, 0.0)
+    blended = image * (1 - strength) + colours * strength
+    outlines = edges(mask) & (np.minimum(image.shape[0], image.shape[1]) > 64)
+    blended[outlines] = 255
+    return (blended + 0.5).astype(np.uint8)
+
+
+def font(size: int):
+    return ImageFont.load_default(size)
+
+
+def legend(masks, labels: LabelSet, width: int) -> np.ndarray:
+    """RGB [h, width, 3]: swatch and name of every class in the masks, the largest first, as many rows as they need."""
+    counts = sum(np.bincount(mask.ravel(), minlength=256) for mask in masks)
+    found = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i] and (i < len(labels) or i == VOID)]
+    size = 14 if width >= 240 else 10
+    swatch, gap = size, size // 2
+    place, places, rows = gap, [], 0
+    for index in found:
+        name = "void" if index == VOID else labels.names[index]
+        span = swatch + gap + int(font(size).getlength(name)) + 2 * gap
+        if place > gap and place + span > width:
+            place, rows = gap, rows + 1
+        places.append((place, gap + rows * (size + gap), index, name))
+        place += span
+    strip = Image.new("RGB", (width, gap + (rows + 1) * (size + gap)), "white")
+    pen = ImageDraw.Draw(strip)
+    for x, y, index, name in places:
+        pen.rectangle((x, y, x + swatch - 1, y + swatch - 1), fill=tuple(labels.palette[index].tolist()), outline="black")
+        pen.text((x + swatch + gap, y + size // 2), name, fill="black", font=font(size), anchor="lm")
+    return np.asarray(strip)
+
+
+def with_legend(picture: np.ndarray, masks, labels: LabelSet) -> np.ndarray:
+    """The picture with a legend of the masks' classes below it."""
+    return np.concatenate([picture, legend(masks, labels, picture.shape[1])])
+
+
+def side_by_side(panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
+    """Titled RGB pictures of one size [H, W, 3] in a row."""
+    size = 14 if panels[0][1].shape[1] >= 160 else 10
+    columns = []
+    for title, picture in panels:
+        head = Image.new("RGB", (picture.shape[1], size + 8), "white")
+        ImageDraw.Draw(head).text((4, (size + 8) // 2), title, fill="black", font=font(size), anchor="lm")
+        columns += [np.concatenate([np.asarray(head), picture]), np.full((picture.shape[0] + size + 8, 4, 3), 255, np.uint8)]
+    return np.concatenate(columns[:-1], 1)
+
+
+def comparison(image: np.ndarray, prediction: np.ndarray, labels: LabelSet, truth: np.ndarray | None = None) -> np.ndarray:
+    """Image, prediction over the image and, where given, the truth over it; with a legend. RGB."""
+    panels = [("image", image), ("prediction", overlay(image, prediction, labels))]
+    masks = [prediction]
+    if truth is not None:
+        panels.append(("ground truth", overlay(image, truth, labels)))
+        masks.append(truth)
+    return with_legend(side_by_side(panels), masks, labels)
+
+
+def save_picture(path, picture: np.ndarray) -> None:
+    """Write an RGB picture as PNG."""
+    with whole(path) as temporary:
+        Image.fromarray(picture).save(temporary)

@@ -1,0 +1,92 @@
+"""Masks of images in files."""
+
+import glob
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from ..classes import LabelSet
+from ..config import EvaluateConfig
+from ..data.voc import IMAGE_SUFFIXES, read_image
+from ..errors import UserError
+from ..evaluate.policy import output_stride, predict_mask
+from . import draw
+
+MODES = ("overlay", "palette", "side-by-side", "index")
+
+
+def is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def find_images(inputs) -> list[tuple[Path, Path]]:
+    """(image, its place under the output folder) of every input: an image, a folder (with those below it), a glob pattern,
+    or a .txt list of paths, one a line. Raises UserError for an input that gives no image."""
+    found: list[tuple[Path, Path]] = []
+    for item in map(str, inputs):
+        path = Path(item)
+        if path.is_dir():
+            images = [(p, p.relative_to(path)) for p in sorted(path.rglob("*")) if is_image(p)]
+        elif path.suffix == ".txt" and path.is_file():
+            images = [listed(path, line.strip()) for line in path.read_text().splitlines() if line.strip()]
+            images = [(p, Path(p.name)) for p in images]
+        elif path.is_file():
+            if not is_image(path):
+                raise UserError(f"{path}: not an image by its name; known are {' '.join(IMAGE_SUFFIXES)}, and .txt for a list")
+            images = [(path, Path(path.name))]
+        else:
+            images = [(Path(p), Path(p).name) for p in sorted(glob.glob(item, recursive=True))]
+            images = [(p, Path(name)) for p, name in images if is_image(p)]
+        if not images:
+            raise UserError(f"{item}: no such image, or no images in it")
+        found += images
+    return found
+
+
+def listed(path: Path, line: str) -> Path:
+    """The image that a line of the list at `path` names: a path from here or from the list, or the id of a VOC split."""
+    for image in (Path(line), path.parent / line, path.parent / "../../JPEGImages" / f"{line}.jpg"):
+        if image.is_file():
+            return image
+    raise UserError(f"{path}: lists {line}, which is neither an image file nor an id of a VOC data set")
+
+
+def predict_images(
+    model: nn.Module, labels: LabelSet, policy: EvaluateConfig, inputs, out, mode="overlay", on_image=None
+) -> tuple[list[Path], list[str]]:
+    """Write a PNG under `out` for every image of `inputs` (see `find_images`): the files written, and a line for each image
+    that could not be read. `on_image(done, total)` is called after each.
+
+    mode: `overlay` (with a legend), `palette` (P-mode mask), `side-by-side` (image and overlay), `index` (grey mask).
+    Raises UserError, before the first is written, where two images would have one name or an image would be overwritten.
+    """
+    pairs = [(image, Path(out) / place.with_suffix(".png")) for image, place in find_images(inputs)]
+    sources = {image.resolve() for image, _ in pairs}
+    targets: dict[Path, Path] = {}
+    for image, target in pairs:
+        if target.resolve() in sources:
+            raise UserError(f"{target}: would overwrite an input image; choose another --out folder")
+        if targets.setdefault(target, image) != image:
+            raise UserError(f"{target}: would be written for {targets[target]} and for {image}; predict them into two folders")
+    problems = []
+    with output_stride(model, policy.output_stride):
+        for done, (target, image) in enumerate(targets.items(), 1):
+            try:
+                pixels = read_image(image)
+            except UserError as error:
+                problems.append(str(error))
+            else:
+                save(target, pixels, predict_mask(model, pixels, policy), labels, mode)
+            if on_image:
+                on_image(done, len(targets))
+    return [target for target in targets if target.is_file()], problems
+
+
+def save(path: Path, image: np.ndarray, mask: np.ndarray, labels: LabelSet, mode: str) -> None:
+    if mode == "overlay":
+        draw.save_picture(path, draw.with_legend(draw.overlay(image, mask, labels), [mask], labels))
+    elif mode == "side-by-side":
+        draw.save_picture(path, draw.comparison(image, mask, labels))
+    else:
+        draw.save_mask(path, mask, labels if mode == "palette" else None)
