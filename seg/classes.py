@@ -69,7 +69,7 @@ def from_dict(value: dict, place: str) -> LabelSet:
     """
     unknown = set(value) - {"classes", "void_colour"}
     if unknown:
-        raise UserError(f"{place}: unknown key '{sorted(unknown)[0]}'; a label set has 'classes' and 'void_colour'")
+        raise UserError(f"{place}: unknown key '{min(unknown, key=str)}'; a label set has 'classes' and 'void_colour'")
     classes = value.get("classes")
     if not isinstance(classes, list) or not 2 <= len(classes) <= VOID:
         raise UserError(f"{place}: 'classes' must list 2 to {VOID} classes, each a name or {{name: ..., colour: [r, g, b]}}")

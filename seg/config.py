@@ -6,9 +6,9 @@ config = load("configs/voc_mini.yaml", ["data.root=data/voc-mini", "train.iterat
 import difflib
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
-from .errors import UserError, nearest
+from .errors import UserError, nearest, reason
 from .files import read_yaml
 
 
@@ -68,6 +68,8 @@ class ModelConfig:
     width: float = 1.0
     """Multiplies the backbone's channels, rounded to multiples of 8."""
     output_stride: int = 16
+    initialisation: str = "released"
+    """Of weights that come from no file: released (the TensorFlow code's) or he, which learns faster from scratch."""
     aspp: ASPPConfig = field(default_factory=ASPPConfig)
     decoder: DecoderConfig | None = field(default_factory=DecoderConfig)
     """null: no decoder, the classifier stands on the ASPP."""
@@ -76,6 +78,7 @@ class ModelConfig:
         if self.smp is None and self.backbone not in BACKBONES:
             raise UserError(f"model.backbone={self.backbone}: not a backbone{nearest(self.backbone, BACKBONES)}")
         one_of("model.placement", self.placement, ("paper", "tf"))
+        one_of("model.initialisation", self.initialisation, ("released", "he"))
         one_of("model.output_stride", self.output_stride, (8, 16, 32))
         check(0 < self.width <= 8, "model.width", self.width, "above 0, at most 8")
 
@@ -129,8 +132,8 @@ class TrainConfig:
     momentum: float = 0.9
     weight_decay: float = 4e-5
     """On the weights of convolutions, not on depthwise ones, batch norms and biases, as in the released code."""
-    loss: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
-    """Weight of each loss: cross_entropy, dice, jaccard, lovasz, focal."""
+    loss: dict[str, float] = field(default_factory=dict)
+    """Weight of each loss: cross_entropy, dice, jaccard, lovasz, focal. None given: cross_entropy alone."""
     class_weights: Any = None
     """Of the cross-entropy: null, a list, or balanced: (median frequency / frequency)^0.5 of the training masks, in 0.3..3."""
     batch_norm_momentum: float = 0.0003
@@ -149,6 +152,7 @@ class TrainConfig:
             check(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
         check(0 < self.batch_norm_momentum <= 1, "train.batch_norm_momentum", self.batch_norm_momentum, "above 0, at most 1")
         one_of("train.frozen_batch_norm", self.frozen_batch_norm, ("none", "backbone", "all"))
+        self.loss = self.loss or {"cross_entropy": 1.0}
         for name, weight in self.loss.items():
             if name not in LOSSES:
                 raise UserError(f"train.loss.{name}: not a loss{nearest(name, LOSSES)}")
@@ -214,7 +218,7 @@ def _check_keys(value: dict, cls, place: str, prefix="") -> None:
     hints = get_type_hints(cls)
     for key, item in value.items():
         if key not in hints:
-            path, known = f"{prefix}{key}", _paths(Config)
+            path, known = f"{prefix}{key}", [name for name in _paths(Config) if f"{name}." != prefix]
             # A key in the wrong section is as common as a misspelt one: look for its last word everywhere.
             close = difflib.get_close_matches(path, known, n=1, cutoff=0.7)
             close = close or [name for name in known if name.split(".")[-1] == str(key)]
@@ -225,6 +229,10 @@ def _check_keys(value: dict, cls, place: str, prefix="") -> None:
             if not isinstance(item, dict):
                 raise UserError(f"{place}: '{prefix}{key}' is a section of settings, not the value {item!r}")
             _check_keys(item, section, place, f"{prefix}{key}.")
+        kind = get_origin(hints[key])
+        if kind in (list, dict) and not isinstance(item, kind):
+            wants = "a list, as [a, b]" if kind is list else "a mapping, as {a: 1.0}"
+            raise UserError(f"{place}: {prefix}{key}: must be {wants}, not {item!r}")
 
 
 def from_dict(value: dict, place: str, overrides=()) -> Config:
@@ -233,19 +241,22 @@ def from_dict(value: dict, place: str, overrides=()) -> Config:
     from omegaconf.errors import OmegaConfBaseException
 
     _check_keys(value, Config, place)
-    try:
-        extra = OmegaConf.from_dotlist([str(item) for item in overrides])
-    except Exception as error:  # YAML errors of one argument come in several classes
-        raise UserError(f"{' '.join(overrides)}: not KEY=VALUE with a YAML value: {' '.join(str(error).split())}") from error
     for item in overrides:
         if "=" not in item:
             raise UserError(f"'{item}': an override is KEY=VALUE, such as train.iterations=100")
-    _check_keys(OmegaConf.to_container(extra), Config, "command line")
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(value), extra))
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or "a setting"
-        raise UserError(f"{place}: {key}: {(getattr(error, 'msg', None) or str(error)).splitlines()[0]}") from error
+        extra = OmegaConf.from_dotlist(list(overrides))
+    except Exception as error:  # YAML errors of one argument come in several classes
+        raise UserError(f"{' '.join(overrides)}: not KEY=VALUE with a YAML value: {reason(error)}") from error
+    _check_keys(OmegaConf.to_container(extra), Config, "command line")
+    merged = OmegaConf.structured(Config)
+    for source, settings in ((place, OmegaConf.create(value)), ("command line", extra)):
+        try:
+            merged = OmegaConf.merge(merged, settings)
+        except OmegaConfBaseException as error:
+            key = getattr(error, "full_key", None) or "a setting"
+            raise UserError(f"{source}: {key}: {(getattr(error, 'msg', None) or str(error)).splitlines()[0]}") from error
+    return OmegaConf.to_object(merged)
 
 
 def load(path, overrides=()) -> Config:

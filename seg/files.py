@@ -3,36 +3,31 @@
 import contextlib
 import json
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
-from .errors import UserError
+from .errors import UserError, reason
 
 
 @contextlib.contextmanager
 def whole(path):
     """Yield a temporary path beside `path`; on success it is fsynced and renamed over `path`, on failure removed.
 
-    A reader sees the old file or the new one, never a part. The folder is made where it is missing.
-    Raises UserError where the place cannot be written.
+    A reader sees the old file or the new one, never a part. The folder is made where it is missing; links are followed; what
+    is there and no regular file (/dev/stdout) is written to directly. Raises UserError where the place cannot be written.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
+    # Keeping the suffix lets writers that choose a format by it (Pillow) do so.
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(6)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Keeping the suffix lets writers that choose a format by it (Pillow) do so.
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-        os.close(handle)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
-    temporary = Path(name)
-    try:
+        temporary.touch(exist_ok=False)
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        # mkstemp makes private files; give this one what the umask would have.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -40,11 +35,17 @@ def whole(path):
         finally:
             os.close(folder)
     except OSError as error:
-        if error.errno is None:  # raised by a library about its own data, not by the file system
+        # A library's complaint about its own data has no number; one about another file is not ours to explain.
+        ours = error.filename is None or os.path.dirname(os.path.realpath(error.filename)) in (
+            *map(str, path.parents),
+            str(path),
+        )
+        if error.errno is None or not ours:
             raise
         raise UserError(f"{path}: cannot be written ({error.strerror}); the old file, if any, is kept") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path, text: str) -> None:
@@ -58,6 +59,15 @@ def write_json(path, value) -> None:
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
+def read_lines(path) -> list[str]:
+    """The lines of a text file that are not blank, stripped. Raises UserError where it is not UTF-8 text."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a list in UTF-8 text ({reason(error)})") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
 def read_yaml(path, what: str) -> dict:
     """The mapping in a YAML file. Raises UserError naming the file, the line and `what` it should be."""
     import yaml
@@ -68,7 +78,7 @@ def read_yaml(path, what: str) -> dict:
     except OSError as error:
         raise UserError(f"{path}: {what} cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path}: not YAML: {reason(error)}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: {what} must be a mapping of keys to values, not {type(value).__name__}")
     return value

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..classes import VOID
 from ..config import DataConfig
-from ..errors import UserError
+from ..errors import UserError, nearest, reason
 
 PAD = 127.5
 """Image value of padding: zero for the network."""
@@ -23,7 +23,7 @@ def resize_taps(size: int, new: int, start: int, stop: int) -> tuple[np.ndarray,
     step = np.float32(size - 1) / np.float32(new - 1) if new > 1 else np.float32(0)
     source = np.arange(start, stop, dtype=np.float32) * step
     low = np.minimum(source.astype(np.int64), size - 1)
-    return low, np.minimum(low + 1, size - 1), source - low
+    return low, np.minimum(low + 1, size - 1), source - low.astype(np.float32)
 
 
 def resize_image(image: np.ndarray, size, window=None) -> np.ndarray:
@@ -99,15 +99,24 @@ def named_transforms(entries: list):
 
     made = []
     for entry in entries:
-        name, arguments = next(iter(entry.items())) if isinstance(entry, dict) else (entry, None)
+        named = entry if isinstance(entry, dict) else {entry: None}
+        if len(named) != 1:
+            raise UserError(f"data.transforms: {entry}: each is a name, or one name with its arguments, {{ToGray: {{p: 0.1}}}}")
+        name, arguments = next(iter(named.items()))
         cls = getattr(albumentations, str(name), None)
-        if not (isinstance(cls, type) and issubclass(cls, albumentations.BasicTransform)):
+        # Its abstract bases lie outside of the package's augmentations.
+        if not isinstance(cls, type) or not cls.__module__.startswith("albumentations.augmentations"):
             raise UserError(f"data.transforms: '{name}' is not a transform of albumentations {albumentations.__version__}")
-        arguments = dict(arguments or {})
-        if "fill_mask" in cls.InitSchema.model_fields:
-            arguments.setdefault("fill_mask", VOID)
+        arguments = {} if arguments is None else arguments
+        known = cls.InitSchema.model_fields
+        if not isinstance(arguments, dict):
+            raise UserError(f"data.transforms: {name}: its arguments are a mapping, as {{p: 0.5}}, not {arguments!r}")
+        for argument in arguments:
+            if argument not in known:  # albumentations would only warn
+                raise UserError(f"data.transforms: {name} has no '{argument}'{nearest(argument, known)}")
+        fill = {"fill_mask": VOID} if "fill_mask" in known else {}
         try:
-            made.append(cls(**arguments))
+            made.append(cls(**fill | arguments))
         except (TypeError, ValueError) as error:
-            raise UserError(f"data.transforms: {name}: {' '.join(str(error).split())}") from error
+            raise UserError(f"data.transforms: {name}: {reason(error)}") from error
     return albumentations.Compose(made)

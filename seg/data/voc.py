@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..classes import VOID, LabelSet
-from ..errors import UserError, nearest
+from ..errors import UserError, nearest, reason
+from ..files import read_lines
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LISTS = "ImageSets/Segmentation"
@@ -60,7 +61,7 @@ def open_split(root, name: str, labels: LabelSet, masks: str | None = None) -> S
         known = sorted(p.stem for p in lists.glob("*.txt"))
         hint = nearest(name, known) if known else "; the folder is not in VOC layout (JPEGImages, SegmentationClass, ImageSets)"
         raise UserError(f"{path}: no such split{hint}")
-    ids = tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
+    ids = tuple(read_lines(path))
     if not ids:
         raise UserError(f"{path}: the split is empty; it must list an image id a line")
     folder = root / (masks or next((m for m in ("SegmentationClassAug", "SegmentationClass") if (root / m).is_dir()), ""))
@@ -87,13 +88,14 @@ def _folder(path: Path) -> Path:
 
 def _decode(path: Path) -> Image.Image:
     try:
-        image = Image.open(path)
-        image.load()
-        return image
+        with open(path, "rb") as file:
+            image = Image.open(file)
+            image.load()
+            return image
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable image ({error}); the file is damaged or cut short: copy it again") from error
+    except (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: not a readable image ({reason(error)}); damaged or cut short: copy it again") from error
 
 
 def read_image(path) -> np.ndarray:
@@ -101,6 +103,8 @@ def read_image(path) -> np.ndarray:
     image = ImageOps.exif_transpose(_decode(Path(path)))
     if image.mode.startswith("I"):  # 16 bits a channel, which convert() would clip
         image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+    if "transparency" in image.info:  # what lies beneath transparent pixels is taken as it is
+        image = image.convert("RGBA")
     return np.array(image.convert("RGB"))
 
 

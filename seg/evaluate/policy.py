@@ -13,7 +13,9 @@ from ..models.layers import resize
 
 def canvas_size(side: int, canvas: int | None) -> int:
     """Side of the padded canvas: `canvas`, or for a larger image the next 16 k + 1; the side itself where canvas is None."""
-    return side if canvas is None else max(canvas, (side - 2) // 16 * 16 + 17)
+    if canvas is None or side <= canvas:
+        return canvas or side
+    return (side - 2) // 16 * 16 + 17
 
 
 def scaled(side: int, scale: float) -> int:
@@ -54,7 +56,8 @@ def infer(model: nn.Module, image: np.ndarray, policy: EvaluateConfig) -> Tensor
             if not single:
                 scores = scores.softmax(1)
             total = scores if total is None else total + scores
-    return total[0, :, : image.shape[0], : image.shape[1]]
+    total = total[0, :, : image.shape[0], : image.shape[1]]
+    return total if single else total / (len(policy.scales) * (1 + policy.flip))
 
 
 def predict_mask(model: nn.Module, image: np.ndarray, policy: EvaluateConfig) -> np.ndarray:
@@ -69,10 +72,12 @@ class output_stride:
         self.model, self.value = model, model.output_stride if value is None else value
 
     def __enter__(self):
-        self.before = self.model.training, self.model.output_stride
+        self.before = self.model.output_stride
+        self.model.output_stride = self.value  # first: a model may refuse it
+        self.modes = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
-        self.model.output_stride = self.value
 
     def __exit__(self, *_):
-        self.model.train(self.before[0])
-        self.model.output_stride = self.before[1]
+        for module, training in self.modes:
+            module.training = training
+        self.model.output_stride = self.before

@@ -1,23 +1,12 @@
 """Atrous spatial pyramid pooling, arXiv 1706.05587 section 3.3, with the separable convolutions of arXiv 1802.02611."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import POST, ConvNorm, SeparableConv
+from .layers import BATCH_NORM_MOMENTUM, POST, ConvNorm, LoneNorm, SeparableConv
 
 EPSILON = 1e-5
 """Batch-norm epsilon of ASPP and decoder."""
-
-
-class PooledNorm(nn.BatchNorm2d):
-    """Batch norm of the image-level features. A batch of one image has one value a channel, whose variance is no statistic:
-    it is normalised with the moving statistics, which stay as they are."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training and x.shape[0] == 1:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
-        return super().forward(x)
 
 
 def atrous_conv(inputs: int, outputs: int, *, separable: bool, rate: int = 1, kernel: int = 3) -> nn.Module:
@@ -39,7 +28,7 @@ class ASPP(nn.Module):
         self.pooling = None
         if image_pooling:
             self.pooling = ConvNorm(inputs, channels, 1, epsilon=EPSILON)
-            self.pooling.norm = PooledNorm(channels, eps=EPSILON, momentum=self.pooling.norm.momentum)
+            self.pooling.norm = LoneNorm(channels, eps=EPSILON, momentum=BATCH_NORM_MOMENTUM)
         self.conv1x1 = ConvNorm(inputs, channels, 1, epsilon=EPSILON)
         self.atrous = nn.ModuleList(atrous_conv(inputs, channels, separable=separable, rate=rate) for rate in self.rates)
         branches = 1 + len(self.rates) + (1 if image_pooling else 0)

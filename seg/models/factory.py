@@ -20,9 +20,13 @@ def build_model(config: ModelConfig, classes: int, *, pretrained: bool = False) 
     if config.smp is not None:
         from .smp import SmpModel
 
-        weights = config.weights if pretrained else None
         return SmpModel(
-            config.smp, config.backbone, classes=classes, output_stride=config.output_stride, encoder_weights=weights
+            config.smp,
+            config.backbone,
+            classes=classes,
+            output_stride=config.output_stride,
+            weights=config.weights,
+            download=pretrained,
         )
     backbone = Xception(config.backbone, placement=config.placement, width=config.width, output_stride=config.output_stride)
     aspp, decoder = config.aspp, config.decoder
@@ -42,4 +46,4 @@ def build_model(config: ModelConfig, classes: int, *, pretrained: bool = False) 
             convolutions=decoder.convolutions,
             separable=decoder.separable,
         )
-    return DeepLabV3Plus(backbone, head, decoder, classes)
+    return DeepLabV3Plus(backbone, head, decoder, classes, config.initialisation)

@@ -37,6 +37,16 @@ def batch_norm(channels: int, epsilon: float) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=epsilon, momentum=BATCH_NORM_MOMENTUM)
 
 
+class LoneNorm(nn.BatchNorm2d):
+    """Batch norm for maps that may be one value a channel, as pooled features of a batch of one image are: the variance of
+    one value is no statistic, so it is normalised with the moving statistics, which stay as they are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return super().forward(x)
+
+
 class ConvNorm(nn.Sequential):
     """Convolution without bias, batch norm, and ReLU unless `activate` is False. Output size ceil(input / stride)."""
 

@@ -4,7 +4,8 @@ import segmentation_models_pytorch as library
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import UserError, nearest
+from ..errors import UserError, nearest, reason
+from .layers import LoneNorm
 
 ARCHITECTURES = {cls.__name__: cls for cls in library.MODEL_ARCHITECTURES_MAPPING.values()}
 
@@ -14,26 +15,37 @@ class SmpModel(nn.Module):
 
     output_stride: 16 and, where the architecture has it as an option, 8; fixed when built (32 where it has none).
     Images are padded to a multiple of 32 for the network and the logits cut back.
+    weights: name of the encoder's published weights, whose input statistics hold; None: ImageNet's statistics. `download`
+    fetches those weights.
     """
 
-    def __init__(self, architecture: str, encoder: str, *, classes: int, output_stride: int, encoder_weights: str | None):
+    def __init__(
+        self, architecture: str, encoder: str, *, classes: int, output_stride: int, weights: str | None, download: bool
+    ):
         super().__init__()
         if architecture not in ARCHITECTURES:
             raise UserError(f"model.smp={architecture}: not an architecture{nearest(architecture, ARCHITECTURES)}")
         strided = architecture in ("DeepLabV3", "DeepLabV3Plus")
         options = {"encoder_output_stride": output_stride} if strided else {}
-        try:
-            self.network = ARCHITECTURES[architecture](encoder, encoder_weights=encoder_weights, classes=classes, **options)
-        except (KeyError, ValueError, RuntimeError, NotImplementedError) as error:
-            reason = " ".join(str(error.args[0] if error.args else error).split())
-            raise UserError(
-                f"model.smp={architecture} with model.backbone={encoder} cannot be built: {reason[:400]}"
-            ) from error
-        self._output_stride = output_stride if strided else 32
+        names = library.encoders.get_encoder_names()
+        if encoder not in names and not encoder.startswith("tu-"):
+            raise UserError(f"model.backbone={encoder}: not an encoder of segmentation-models-pytorch{nearest(encoder, names)}")
         self.mean, self.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-        if encoder_weights is not None:
-            params = library.encoders.get_preprocessing_params(encoder, encoder_weights)
-            self.mean, self.std = tuple(params["mean"]), tuple(params["std"])
+        try:
+            if weights is not None:
+                params = library.encoders.get_preprocessing_params(encoder, weights)
+                self.mean, self.std = tuple(params["mean"]), tuple(params["std"])
+            self.network = ARCHITECTURES[architecture](
+                encoder, encoder_weights=weights if download else None, classes=classes, **options
+            )
+        except (KeyError, ValueError, RuntimeError, NotImplementedError, OSError) as error:
+            raise UserError(
+                f"model.smp={architecture} with model.backbone={encoder} cannot be built: {reason(error)}"
+            ) from error
+        for module in self.network.modules():
+            if type(module) is nn.BatchNorm2d:  # so that one image a batch can be trained on, whatever is pooled where
+                module.__class__ = LoneNorm
+        self._output_stride = output_stride if strided else 32
 
     @property
     def backbone(self) -> nn.Module:

@@ -25,10 +25,10 @@ def colour(mask: np.ndarray, labels: LabelSet) -> np.ndarray:
 
 
 def edges(mask: np.ndarray) -> np.ndarray:
-    """bool [H, W]: pixels whose right or lower neighbour has another label."""
+    """bool [H, W]: pixels whose right or lower neighbour has another label; void and its neighbours are no edge."""
     found = np.zeros(mask.shape, bool)
-    found[:, :-1] |= mask[:, 1:] != mask[:, :-1]
-    found[:-1] |= mask[1:] != mask[:-1]
+    for here, there, pair in ((mask[:, :-1], mask[:, 1:], found[:, :-1]), (mask[:-1], mask[1:], found[:-1])):
+        pair |= (here != there) & (here != VOID) & (there != VOID)
     return found
 
 
@@ -37,8 +37,8 @@ def overlay(image: np.ndarray, mask: np.ndarray, labels: LabelSet) -> np.ndarray
     colours = colour(mask, labels).astype(np.float32)
     strength = np.where(colours.any(2, keepdims=True), STRENGTH, 0.0)
     blended = image * (1 - strength) + colours * strength
-    outlines = edges(mask) & (np.minimum(image.shape[0], image.shape[1]) > 64)
-    blended[outlines] = 255
+    if min(mask.shape) >= 128:  # in smaller pictures the outlines would hide what they enclose
+        blended[edges(mask)] = 255
     return (blended + 0.5).astype(np.uint8)
 
 
@@ -47,9 +47,9 @@ def font(size: int):
 
 
 def legend(masks, labels: LabelSet, width: int) -> np.ndarray:
-    """RGB [h, width, 3]: swatch and name of every class in the masks, the largest first, as many rows as they need."""
+    """RGB [h, width, 3]: swatch and name of every class in the masks, the largest first, void last."""
     counts = sum(np.bincount(mask.ravel(), minlength=256) for mask in masks)
-    found = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i] and (i < len(labels) or i == VOID)]
+    found = [int(i) for i in np.argsort(-counts[: len(labels)], kind="stable") if counts[i]] + [VOID] * bool(counts[VOID])
     size = 14 if width >= 240 else 10
     swatch, gap = size, size // 2
     place, places, rows = gap, [], 0

@@ -11,6 +11,7 @@ from ..config import EvaluateConfig
 from ..data.voc import IMAGE_SUFFIXES, read_image
 from ..errors import UserError
 from ..evaluate.policy import output_stride, predict_mask
+from ..files import read_lines
 from . import draw
 
 MODES = ("overlay", "palette", "side-by-side", "index")
@@ -29,7 +30,7 @@ def find_images(inputs) -> list[tuple[Path, Path]]:
         if path.is_dir():
             images = [(p, p.relative_to(path)) for p in sorted(path.rglob("*")) if is_image(p)]
         elif path.suffix == ".txt" and path.is_file():
-            images = [listed(path, line.strip()) for line in path.read_text().splitlines() if line.strip()]
+            images = [listed(path, line) for line in read_lines(path)]
             images = [(p, Path(p.name)) for p in images]
         elif path.is_file():
             if not is_image(path):
@@ -67,9 +68,9 @@ def predict_images(
     for image, target in pairs:
         if target.resolve() in sources:
             raise UserError(f"{target}: would overwrite an input image; choose another --out folder")
-        if targets.setdefault(target, image) != image:
+        if targets.setdefault(target, image).resolve() != image.resolve():
             raise UserError(f"{target}: would be written for {targets[target]} and for {image}; predict them into two folders")
-    problems = []
+    written, problems = [], []
     with output_stride(model, policy.output_stride):
         for done, (target, image) in enumerate(targets.items(), 1):
             try:
@@ -78,9 +79,10 @@ def predict_images(
                 problems.append(str(error))
             else:
                 save(target, pixels, predict_mask(model, pixels, policy), labels, mode)
+                written.append(target)
             if on_image:
                 on_image(done, len(targets))
-    return [target for target in targets if target.is_file()], problems
+    return written, problems
 
 
 def save(path: Path, image: np.ndarray, mask: np.ndarray, labels: LabelSet, mode: str) -> None:

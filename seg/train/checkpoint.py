@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import UserError
+from ..errors import UserError, reason
 from ..files import whole
 
 
@@ -24,4 +24,4 @@ def read(path) -> dict:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: not a whole checkpoint of this project ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{path}: not a whole checkpoint of this project ({reason(error)})") from error

@@ -1,6 +1,7 @@
 """Training by iterations, in a run folder."""
 
 import signal
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..config import Config, TrainConfig, as_dict
 from ..data.check import require_sound
 from ..data.loader import Order, TrainingSamples, batches, normalise
 from ..data.voc import Split, open_split
-from ..errors import UserError
+from ..errors import UserError, reason
 from ..evaluate.confusion import Scores
 from ..evaluate.evaluator import evaluate_model
 from ..files import write_text
@@ -133,9 +134,8 @@ class Trainer:
             self.optimiser.load_state_dict(saved["optimiser"])
             self.state = State(**saved["state"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
             raise UserError(
-                f"{self.last}: not a checkpoint of this configuration ({reason}); start anew with name=NAME"
+                f"{self.last}: not a checkpoint of this configuration ({reason(error)}); start anew with name=NAME"
             ) from error
 
     def _save(self) -> None:
@@ -152,11 +152,9 @@ class Trainer:
 
         config = self.config.train
         write_text(self.folder / "config.yaml", yaml.safe_dump(as_dict(self.config), sort_keys=False))
-        log = EventLog(self.folder, self.state.iteration)
         start, state = self.state.iteration, self.state
         bar = Progress("train", config.iterations, start=start, each=config.batch, quiet=self.quiet)
-        with Stop() as stop, bar as progress:
-            self.progress, self.log = progress, log
+        with Stop() as stop, closing(EventLog(self.folder, start)) as self.log, bar as self.progress:
             if self._due() and state.validated < state.iteration:
                 self._validate()
             stream = batches(self.samples, config.batch, start, config.iterations, self.config.data.workers)
@@ -172,7 +170,6 @@ class Trainer:
                     break
             if stop.asked:
                 self._save()
-        log.close()
         return Result(state.iteration, state.best, state.iteration < config.iterations)
 
     def _due(self) -> bool:
