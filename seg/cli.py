@@ -1,0 +1,322 @@
+"""The `seg` command: one verb a job. Parses, calls the rooms, prints."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from .errors import UserError
+from .progress import Progress, tell
+
+# Rooms are imported by the verb that needs them: `seg --help` does not wait for torch.
+
+
+def train(args) -> int:
+    from .config import load
+    from .train.loop import Trainer
+
+    trainer = Trainer(load(args.config, args.overrides), resume=args.resume, quiet=args.quiet)
+    result = trainer.run()
+    if result.stopped:
+        tell(f"stopped after iteration {result.iteration}; {trainer.last} is complete: go on with --resume")
+        return 130
+    print(f"mIoU {result.best:.4f} (best of the validations): {trainer.best}")
+    print(f"  curves and images:  tensorboard --logdir {trainer.folder}")
+    print(f"  score in detail:    seg evaluate {trainer.best}")
+    print(f"  masks of images:    seg predict {trainer.best} IMAGES --out {trainer.folder / 'masks'}")
+    return 0
+
+
+def policy_overrides(args) -> list[str]:
+    """The evaluation flags as settings over those that the weights were trained with."""
+    chosen = []
+    if args.output_stride:
+        chosen.append(f"evaluate.output_stride={args.output_stride}")
+    if args.scales:
+        chosen.append(f"evaluate.scales=[{args.scales}]")
+    if args.flip:
+        chosen.append("evaluate.flip=true")
+    if args.canvas:
+        chosen.append(f"evaluate.canvas={'null' if args.canvas == 'native' else args.canvas}")
+    return chosen
+
+
+def evaluate(args) -> int:
+    from .files import write_json
+    from .tables import table
+
+    saved = args.predictions or args.truth
+    if saved and (args.weights or not (args.predictions and args.truth)):
+        raise UserError("seg evaluate: give WEIGHTS, or --predictions DIR with --truth DIR")
+    if not saved and not args.weights:
+        raise UserError("seg evaluate: give WEIGHTS (a best.safetensors), or --predictions DIR with --truth DIR")
+    scores, settings = _score_masks(args) if saved else _score_model(args)
+    print(table(scores))
+    if args.json:
+        write_json(args.json, {**scores.as_dict(), "settings": settings})
+    return 0
+
+
+def _score_masks(args):
+    from .classes import load
+    from .evaluate.evaluator import evaluate_masks
+
+    total = len(list(Path(args.truth).glob("*.png")))
+    with Progress("evaluate", total, quiet=args.quiet) as progress:
+        scores = evaluate_masks(args.predictions, args.truth, load(args.labels), lambda index: progress(index + 1))
+    return scores, {"predictions": args.predictions, "truth": args.truth, "labels": args.labels}
+
+
+def _score_model(args):
+    from dataclasses import asdict
+
+    from .data.voc import open_split
+    from .evaluate.evaluator import evaluate_model
+    from .predict.draw import save_mask
+    from .weights.load import open_model
+
+    model, about = open_model(args.weights, policy_overrides(args))
+    model.to(_device())
+    data, policy = about.config.data, about.config.evaluate
+    split = open_split(args.data or data.root, args.split or data.val, about.labels, data.masks)
+
+    def on_image(index, image, truth, prediction):
+        if args.save_masks:
+            save_mask(Path(args.save_masks) / f"{split.ids[index]}.png", prediction, about.labels)
+        progress(index + 1)
+
+    with Progress("evaluate", len(split), quiet=args.quiet) as progress:
+        scores = evaluate_model(model, split, policy, on_image)
+    stride = policy.output_stride or model.output_stride
+    settings = {"weights": args.weights, "data": str(split.root), "split": split.name}
+    return scores, settings | asdict(policy) | {"output_stride": stride}
+
+
+def _device():
+    from .train.loop import device_of_choice
+
+    return device_of_choice()
+
+
+def predict(args) -> int:
+    from .predict.images import predict_images
+    from .weights.load import open_model
+
+    model, about = open_model(args.weights, policy_overrides(args))
+    model.to(_device())
+    with Progress("predict", 0, quiet=args.quiet) as progress:
+
+        def on_image(done, total):
+            progress.total = total
+            progress(done)
+
+        written, problems = predict_images(
+            model, about.labels, about.config.evaluate, args.inputs, args.out, args.mode, on_image
+        )
+    for problem in problems:
+        tell(f"seg: {problem}")
+    print(f"{len(written)} {args.mode} image{'s' if len(written) != 1 else ''} in {args.out}")
+    return 2 if problems else 0
+
+
+def info(args) -> int:
+    from .files import write_json
+    from .tables import model_table
+
+    if args.source.endswith((".yaml", ".yml")):
+        from .classes import load as load_labels
+        from .config import load
+        from .models.factory import build_model
+
+        config = load(args.source, args.overrides)
+        model = build_model(config.model, len(load_labels(config.data.labels)))
+        size = config.data.crop
+    else:
+        from .weights.load import open_model
+
+        model, about = open_model(args.source, args.overrides)
+        size = about.config.data.crop
+        print(f"weights of {args.source}: {about.score or 'not scored'}; classes: {', '.join(about.labels.names)}")
+    from .models.count import summary
+
+    height, width = args.size or (size, size)
+    rows = summary(model, height, width)
+    print(model_table(rows, height, width))
+    if args.json:
+        write_json(args.json, {"size": [height, width], "rows": [vars(row) for row in rows]})
+    return 0
+
+
+def data_scenes(args) -> int:
+    from .data.scenes import write_scenes
+
+    with Progress("scenes", args.train + args.val, quiet=args.quiet) as progress:
+        write_scenes(args.out, train=args.train, val=args.val, size=args.size, seed=args.seed, progress=progress)
+    print(f"{args.train} + {args.val} scenes in {args.out}; train with data.root={args.out} data.labels={args.out}/labels.yaml")
+    return 0
+
+
+def data_check(args) -> int:
+    from .classes import load
+    from .data.check import scan
+    from .data.voc import LISTS, open_split
+    from .files import write_json
+    from .tables import class_table
+
+    labels = load(args.labels)
+    names = [args.split] if args.split else sorted(path.stem for path in (Path(args.root) / LISTS).glob("*.txt"))
+    if not names:
+        open_split(args.root, "train", labels, args.masks)  # says what is missing
+    problems, found = 0, {}
+    for name in names:
+        split = open_split(args.root, name, labels, args.masks)
+        with Progress(f"check {name}", len(split), quiet=args.quiet) as progress:
+            result = scan(split, progress)
+        for problem in result.problems:
+            print(problem)
+        problems += len(result.problems)
+        found[name] = {"images": len(split), "problems": result.problems, "pixels": result.counts.sum(0).tolist()}
+        print(f"{name}: {len(split)} images, {len(result.problems)} with problems")
+        print(class_table(result.counts, labels))
+    if args.json:
+        write_json(args.json, found)
+    return 2 if problems else 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    sides = int(height), int(width or height)
+    if min(sides) < 33:
+        raise ValueError
+    return sides
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+def parser() -> argparse.ArgumentParser:
+    main = argparse.ArgumentParser(
+        prog="seg", description="DeepLab V3+ on the modified Xception: train, evaluate mIoU, look at masks."
+    )
+    verbs = main.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(group, name: str, run, text: str, example: str) -> argparse.ArgumentParser:
+        added = group.add_parser(name, help=text, description=text, epilog=f"example: {example}")
+        added.set_defaults(run=run)
+        added.add_argument("--quiet", action="store_true", help="no progress; results and mistakes alone")
+        return added
+
+    def policy(added) -> None:
+        added.add_argument("--output-stride", type=int, choices=(8, 16, 32), help="default: as trained")
+        added.add_argument(
+            "--scales", metavar="S,S,...", help="average the softmax over these image scales, such as 0.5,0.75,1,1.25,1.5,1.75"
+        )
+        added.add_argument("--flip", action="store_true", help="average with the mirrored image")
+        added.add_argument(
+            "--canvas", metavar="513|native", help="pad each image to this square before the network, or not at all"
+        )
+
+    add = verb(
+        verbs,
+        "train",
+        train,
+        "Train by a configuration into runs/NAME.",
+        "seg train configs/voc_mini.yaml data.root=data/voc-mini train.iterations=500",
+    )
+    add.add_argument("config", metavar="CONFIG", help="YAML file, as in configs/")
+    add.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings that override the file's")
+    add.add_argument("--resume", action="store_true", help="go on from runs/NAME/last.ckpt")
+
+    add = verb(
+        verbs,
+        "evaluate",
+        evaluate,
+        "Score a model on a split, or saved masks, by one confusion matrix at the original sizes.",
+        "seg evaluate runs/voc_mini/best.safetensors --scales 0.75,1,1.25 --flip --json scores.json",
+    )
+    add.add_argument("weights", metavar="WEIGHTS", nargs="?", help="best.safetensors of a run")
+    add.add_argument("--data", metavar="ROOT", help="folder in VOC layout; default: as trained")
+    add.add_argument("--split", help="list in ImageSets/Segmentation; default: the validation split as trained")
+    policy(add)
+    add.add_argument("--save-masks", metavar="DIR", help="write each prediction as a palette PNG")
+    add.add_argument("--predictions", metavar="DIR", help="score these saved masks instead of a model")
+    add.add_argument("--truth", metavar="DIR", help="their ground truth, of the same file names")
+    add.add_argument("--labels", default="voc", help="label set of saved masks: voc or a YAML file")
+    add.add_argument("--json", metavar="FILE", help="write all numbers here")
+
+    add = verb(
+        verbs,
+        "predict",
+        predict,
+        "Write the masks of images, at their original size.",
+        "seg predict runs/voc_mini/best.safetensors photos/ --out masks --mode side-by-side",
+    )
+    add.add_argument("weights", metavar="WEIGHTS", help="best.safetensors of a run")
+    add.add_argument("inputs", metavar="INPUT", nargs="+", help="image, folder, glob, or .txt list of images")
+    add.add_argument("--out", metavar="DIR", required=True, help="folder of the PNGs")
+    add.add_argument("--mode", choices=("overlay", "palette", "side-by-side", "index"), default="overlay")
+    policy(add)
+
+    add = verb(
+        verbs,
+        "info",
+        info,
+        "Parameters, multiply-adds and sizes of a configuration's or a file's network.",
+        "seg info configs/voc_xception65.yaml model.output_stride=8",
+    )
+    add.add_argument("source", metavar="CONFIG|WEIGHTS")
+    add.add_argument("overrides", metavar="KEY=VALUE", nargs="*")
+    add.add_argument("--size", type=_size, metavar="HxW", help="input; default: the training crop")
+    add.add_argument("--json", metavar="FILE", help="write the numbers here")
+
+    data = verbs.add_parser("data", help="Make and check data sets.", description="Make and check data sets.")
+    kinds = data.add_subparsers(dest="kind", required=True, metavar="KIND")
+    add = verb(
+        kinds,
+        "scenes",
+        data_scenes,
+        "Write synthetic scenes in VOC layout.",
+        "seg data scenes data/scenes --train 300 --val 60",
+    )
+    add.add_argument("out", metavar="DIR")
+    add.add_argument("--train", type=_count, default=300, metavar="N", help="training scenes (default 300)")
+    add.add_argument("--val", type=_count, default=60, metavar="N", help="validation scenes (default 60)")
+    add.add_argument("--size", type=int, default=192, help="longest side in pixels (default 192)")
+    add.add_argument("--seed", type=int, default=0)
+    text = (
+        "Read every image and mask of a data set in VOC layout (JPEGImages, SegmentationClassAug or SegmentationClass, "
+        "ImageSets/Segmentation); list what is wrong and count the pixels of each class. Masks are palette PNGs, index PNGs, "
+        "or RGB PNGs in the label set's colours; 255 is void."
+    )
+    add = verb(kinds, "check", data_check, text, "seg data check data/VOC2012 --split val")
+    add.add_argument("root", metavar="ROOT")
+    add.add_argument("--split", help="one list; default: all")
+    add.add_argument("--labels", default="voc", help="voc, or a YAML file of names and colours")
+    add.add_argument("--masks", metavar="FOLDER", help="folder of the masks under ROOT")
+    add.add_argument("--json", metavar="FILE", help="write the findings here")
+    return main
+
+
+def main(arguments=None) -> int:
+    """Run the command line; the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    command = parser()
+    args, rest = command.parse_known_args(arguments)
+    # argparse takes KEY=VALUE only in one place; people write them after the flags too.
+    if rest and hasattr(args, "overrides") and all("=" in item and not item.startswith("-") for item in rest):
+        args.overrides += rest
+    elif rest:
+        command.error(f"unrecognised: {' '.join(rest)}; see seg {args.verb} --help")
+    try:
+        return args.run(args)
+    except UserError as error:
+        tell(f"seg: {error}")
+        return 2
+    except KeyboardInterrupt:
+        tell("seg: stopped")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
