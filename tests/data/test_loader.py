@@ -1,0 +1,170 @@
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms import functional as vision
+
+from seg.classes import VOC
+from seg.config import DataConfig
+from seg.data.loader import Order, TrainingSamples, batches, collate, normalise
+from seg.data.voc import open_split
+from tests.toy import refused, toy_sample
+
+HALF = (0.5, 0.5, 0.5)
+
+
+def samples(root, seed=3, **settings):
+    split = open_split(root, "train", VOC)
+    return TrainingSamples(split, DataConfig(**{"crop": 33, **settings}), Order(len(split), seed), seed)
+
+
+def run(samples, start, stop, workers=0, batch=4):
+    return list(batches(samples, batch, start, stop, workers))
+
+
+def assert_same(some, others):
+    for (images, masks), (other_images, other_masks) in zip(some, others, strict=True):
+        assert torch.equal(images, other_images) and torch.equal(masks, other_masks)
+
+
+# The order of the images.
+
+
+def test_each_image_comes_once_an_epoch():
+    order = Order(13, seed=5)
+    for epoch in range(4):
+        assert sorted(order(epoch * 13 + i) for i in range(13)) == list(range(13))
+
+
+def test_the_order_is_another_in_each_epoch_and_under_each_seed():
+    orders = [[Order(13, seed)(epoch * 13 + i) for i in range(13)] for seed in range(4) for epoch in range(4)]
+    assert len({tuple(order) for order in orders}) == 16
+
+
+@pytest.mark.parametrize("present", [None, np.eye(13, 3, dtype=bool)])
+def test_the_sample_number_alone_decides_the_image(present):
+    forwards = [Order(13, 5, present)(number) for number in range(60)]
+    order, numbers = Order(13, 5, present), np.random.default_rng(0).permutation(60)
+    assert {int(number): order(int(number)) for number in numbers} == dict(enumerate(forwards))
+
+
+def test_images_come_to_every_place_of_an_epoch_alike():
+    first = np.bincount([Order(6, seed)(0) for seed in range(1200)], minlength=6)
+    assert ((first - 200) ** 2 / 200).sum() < 21  # chi-square of 5 degrees: one in a thousand is beyond
+
+
+def test_balanced_draws_classes_evenly_and_only_images_that_hold_them():
+    # Class 0 in all images, 1 in two, 2 in none, 3 in one alone.
+    present = np.zeros((10, 4), bool)
+    present[:, 0] = present[[2, 5], 1] = present[7, 3] = True
+    drawn = np.bincount([Order(10, 0, present)(number) for number in range(3000)], minlength=10)
+    chance = np.full(10, 1 / 30)
+    chance[[2, 5]] += 1 / 6
+    chance[7] += 1 / 3
+    assert ((drawn - 3000 * chance) ** 2 / (3000 * chance)).sum() < 28
+    rare = Order(10, 0, present[:, 1:])
+    assert {rare(number) for number in range(300)} == {2, 5, 7}
+
+
+def test_balanced_draws_follow_the_seed():
+    present = np.ones((10, 3), bool)
+    assert len({tuple(Order(10, seed, present)(n) for n in range(20)) for seed in range(5)}) == 5
+
+
+# The samples and batches.
+
+
+def test_a_batch_is_float_images_channels_last_and_integer_masks(root):
+    images, masks = run(samples(root), 0, 1)[0]
+    assert images.shape == (4, 3, 33, 33) and images.dtype == torch.float32
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert masks.shape == (4, 33, 33) and masks.dtype == torch.int64
+    assert 1 < images.max() <= 255 and images.min() >= 0
+
+
+def test_a_batch_holds_the_samples_of_its_numbers(root):
+    source = samples(root)
+    wanted = [source[number] for number in range(8, 12)]
+    images, masks = run(source, 2, 3)[0]
+    np.testing.assert_array_equal(images.permute(0, 2, 3, 1).numpy(), np.stack([image for image, _ in wanted]))
+    np.testing.assert_array_equal(masks.numpy(), np.stack([mask for _, mask in wanted]))
+
+
+def test_a_sample_is_the_same_whatever_was_drawn_before(root):
+    numbers = [17, 3, 9, 3, 0]
+    source = samples(root)
+    for number in numbers:
+        for got, wanted in zip(source[number], samples(root)[number], strict=True):
+            np.testing.assert_array_equal(got, wanted)
+
+
+def test_an_image_is_cropped_anew_in_each_epoch_and_under_each_seed(root):
+    drawn = [samples(root, seed)[number] for seed in (0, 1) for number in range(12)]
+    assert len({image.tobytes() for image, _ in drawn}) == 24
+
+
+def test_a_crop_shows_its_image_and_mask(root):
+    # At scale 1 without flip a crop of the whole size is the image itself.
+    source = samples(root, crop=64, scale_min=1.0, scale_max=1.0, flip=0.0)
+    for number in range(6):
+        mask = source[number][1][:48, :64]
+        np.testing.assert_array_equal(mask, toy_sample(source.order(number))[1])
+
+
+@pytest.mark.parametrize("transforms", [[], [{"ColorJitter": {"p": 1.0}}, "HorizontalFlip"]], ids=["plain", "transforms"])
+def test_batches_do_not_depend_on_the_workers(root, transforms):
+    source = samples(root, transforms=transforms)
+    straight = run(source, 0, 5)
+    assert len(straight) == 5
+    assert_same(run(source, 0, 5, workers=2), straight)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_later_start_gives_the_tail_of_the_whole_run(root, workers):
+    assert_same(run(samples(root), 3, 6, workers), run(samples(root), 0, 6)[3:])
+
+
+def test_no_iterations_give_no_batches(root):
+    assert run(samples(root), 4, 4) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_sample_ends_in_one_clear_line(root, workers):
+    source = samples(root)
+    path = source.split.images[2]
+    path.write_bytes(path.read_bytes()[:300])
+    seen = 0
+    with refused(path, "not a readable image"):
+        for _ in batches(source, 1, 0, 12, workers):
+            seen += 1
+    assert seen == next(number for number in range(6) if source.order(number) == 2)
+
+
+def test_one_bad_sample_makes_the_batch_an_error(root):
+    source = samples(root)
+    source.split.masks[2].write_bytes(b"no mask")
+    items = [source[number] for number in range(6)]
+    assert str(source.split.masks[2]) in str(collate(items))
+
+
+# The network's input.
+
+
+def test_half_and_half_is_the_released_formula_and_padding_is_zero():
+    values = torch.arange(0, 511).view(1, 1, 1, -1).expand(1, 3, 1, -1) / 2  # with the halves between bytes
+    got = normalise(values, HALF, HALF)
+    assert got.dtype == torch.float32
+    np.testing.assert_array_equal(got.numpy(), values.numpy() * np.float32(2 / 255) - np.float32(1))
+    assert (got[..., 255] == 0).all() and values[0, 0, 0, 255] == 127.5
+
+
+def test_other_statistics_are_torchvisions_formula():
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    images = torch.from_numpy(toy_sample(0)[0]).permute(2, 0, 1)[None].float()
+    torch.testing.assert_close(normalise(images, mean, std), vision.normalize(images / 255, mean, std), rtol=0, atol=2e-6)
+
+
+def test_the_layout_is_kept_and_the_images_are_not_changed():
+    images = torch.rand(2, 3, 5, 7).to(memory_format=torch.channels_last)
+    before = images.clone()
+    assert normalise(images, HALF, HALF).is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(images, before)

@@ -1,0 +1,150 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from seg.classes import VOC, LabelSet
+from seg.evaluate.confusion import Scores, confusion_matrix
+
+LABELS = LabelSet(tuple("abcde"), tuple((i, 0, 0) for i in range(5)))
+
+
+def masks(seed=0, shape=(17, 23), classes=5, void=0.2):
+    rng = np.random.default_rng(seed)
+    truth, prediction = rng.integers(0, classes, (2, *shape), dtype=np.uint8)
+    truth[rng.random(shape) < void] = 255
+    return truth, prediction
+
+
+def naive_matrix(truth, prediction, classes):
+    matrix = [[0] * classes for _ in range(classes)]
+    for row in range(truth.shape[0]):
+        for column in range(truth.shape[1]):
+            if truth[row, column] != 255:
+                matrix[truth[row, column]][prediction[row, column]] += 1
+    return matrix
+
+
+def scores_of(truth, prediction, images=1):
+    return Scores(LABELS, confusion_matrix(truth, prediction, 5), images)
+
+
+def naive_iou(truth, prediction, label):
+    """Of the sets of pixels themselves; None where both are empty."""
+    scored = {tuple(place) for place in np.argwhere(truth != 255)}
+    a, b = ({tuple(place) for place in np.argwhere(mask == label)} & scored for mask in (truth, prediction))
+    return len(a & b) / len(a | b) if a | b else None
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("classes", [2, 21, 200])
+def test_the_matrix_counts_pixel_by_pixel(seed, classes):
+    truth, prediction = masks(seed, classes=classes)
+    matrix = confusion_matrix(truth, prediction, classes)
+    assert matrix.dtype == np.int64
+    assert matrix.tolist() == naive_matrix(truth, prediction, classes)
+
+
+def test_rows_are_truth_and_columns_prediction():
+    assert confusion_matrix(np.array([[0, 0, 0]], np.uint8), np.array([[1, 1, 0]], np.uint8), 2).tolist() == [[1, 2], [0, 0]]
+
+
+def test_void_pixels_never_count_whatever_is_predicted_there():
+    truth, prediction = masks()
+    matrix = confusion_matrix(truth, prediction, 5)
+    assert matrix.sum() == (truth != 255).sum()
+    for value in (0, 4, 99, 255):
+        changed = np.where(truth == 255, value, prediction).astype(np.uint8)
+        np.testing.assert_array_equal(confusion_matrix(truth, changed, 5), matrix)
+
+
+def test_an_all_void_mask_counts_nothing():
+    void = np.full((3, 4), 255, np.uint8)
+    matrix = confusion_matrix(void, void, 5)
+    assert matrix.shape == (5, 5) and matrix.dtype == np.int64 and not matrix.any()
+
+
+def test_neither_order_nor_split_of_the_pixels_matters():
+    truth, prediction = masks(shape=(24, 40))
+    whole = confusion_matrix(truth, prediction, 5)
+    order = np.random.default_rng(1).permutation(truth.size)
+    np.testing.assert_array_equal(confusion_matrix(truth.ravel()[order], prediction.ravel()[order], 5), whole)
+    parts = [(truth[:7], prediction[:7]), (truth[7:], prediction[7:])]
+    np.testing.assert_array_equal(sum(confusion_matrix(*part, 5) for part in parts), whole)
+
+
+@pytest.mark.parametrize("where", ["truth", "prediction"])
+def test_labels_out_of_range_and_unlike_shapes_are_errors(where):
+    both = dict(zip(("truth", "prediction"), masks(void=0), strict=True))
+    both[where][3, 4] = 5
+    with pytest.raises(ValueError, match="label 5 of 5 classes"):
+        confusion_matrix(**both, classes=5)
+    both[where] = both[where][:, :-1]
+    with pytest.raises(ValueError, match=r"truth is .*, prediction"):
+        confusion_matrix(**both, classes=5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_are_their_definitions(seed):
+    truth, prediction = masks(seed)
+    prediction[prediction == 4] = 0
+    truth[truth == 3] = 255
+    truth[truth == 4] = 1
+    scores = scores_of(truth, prediction)  # class 3 is predicted alone, class 4 is nowhere
+    iou = [naive_iou(truth, prediction, label) for label in range(5)]
+    assert iou[3] == 0 and iou[4] is None
+    np.testing.assert_allclose(scores.iou, [math.nan if v is None else v for v in iou])
+    assert scores.miou == pytest.approx(sum(iou[:3]) / 3)
+    assert scores.miou_all == pytest.approx(sum(iou[:4]) / 4)
+
+    scored = truth != 255
+    hit = (truth == prediction)[scored]
+    accuracy = [hit[truth[scored] == label].mean() for label in range(3)]
+    np.testing.assert_allclose(scores.accuracy, [*accuracy, math.nan, math.nan])
+    assert scores.pixel_accuracy == pytest.approx(hit.mean())
+    assert scores.mean_accuracy == pytest.approx(np.mean(accuracy))
+    frequency = [(truth[scored] == label).mean() for label in range(3)]
+    assert scores.frequency_weighted_iou == pytest.approx(sum(f * v for f, v in zip(frequency, iou, strict=False)))
+
+
+def test_a_perfect_prediction_scores_one_and_a_wrong_one_nothing():
+    truth = masks()[0]
+    perfect = scores_of(truth, np.where(truth == 255, 0, truth).astype(np.uint8))
+    wrong = scores_of(truth, (np.where(truth == 255, 0, truth) + 1).astype(np.uint8) % 5)
+    for name in ("miou", "miou_all", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou"):
+        assert getattr(perfect, name) == pytest.approx(1) and getattr(wrong, name) == 0, name
+
+
+def test_a_class_that_is_only_predicted_lowers_miou_all_alone():
+    truth = np.array([[0, 0, 1, 1]], np.uint8)
+    scores = scores_of(truth, np.array([[0, 0, 1, 2]], np.uint8))
+    assert scores.miou == pytest.approx((1 + 0.5) / 2)
+    assert scores.miou_all == pytest.approx((1 + 0.5 + 0) / 3)
+
+
+def test_nothing_scored_is_zero_without_a_warning():
+    scores = Scores(VOC, np.zeros((21, 21), np.int64), 0)
+    assert np.isnan(scores.iou).all()
+    assert (scores.miou, scores.miou_all, scores.pixel_accuracy, scores.mean_accuracy) == (0, 0, 0, 0)
+    json.dumps(scores.as_dict(), allow_nan=False)
+
+
+def test_a_data_set_of_many_pixels_does_not_overflow():
+    matrix = np.full((5, 5), 2**40, np.int64)
+    scores = Scores(LABELS, matrix, 10**6)
+    np.testing.assert_allclose(scores.iou, 1 / 9)
+
+
+def test_as_dict_is_json_with_null_where_undefined():
+    truth, prediction = np.array([[0, 0, 1, 1]], np.uint8), np.array([[0, 0, 1, 2]], np.uint8)
+    scores = scores_of(truth, prediction, images=7)
+    read = json.loads(json.dumps(scores.as_dict(), allow_nan=False))
+    assert read["images"] == 7 and read["classes"] == list("abcde")
+    assert read["confusion_matrix"] == naive_matrix(truth, prediction, 5)
+    assert read["iou"] == [1.0, 0.5, 0.0, None, None]
+    assert read["accuracy"] == [1.0, 0.5, None, None, None]
+    assert (read["miou"], read["miou_classes"]) == (scores.miou, 2)
+    assert (read["miou_all"], read["miou_all_classes"]) == (scores.miou_all, 3)
+    assert read["pixel_accuracy"] == 0.75
+    assert (read["mean_accuracy"], read["frequency_weighted_iou"]) == (scores.mean_accuracy, scores.frequency_weighted_iou)

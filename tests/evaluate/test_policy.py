@@ -1,0 +1,252 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from seg.config import EvaluateConfig, ModelConfig
+from seg.data.augment import PAD
+from seg.errors import UserError
+from seg.evaluate.policy import canvas_size, infer, output_stride, pad_to_canvas, predict_mask, scaled
+from seg.models.factory import build_model
+
+SCALES = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
+
+# Computed by the released TensorFlow code.
+RELEASED = np.load(Path(__file__).parent.parent / "fixtures" / "preprocess.npz")
+
+
+def random_model(config=None):
+    torch.manual_seed(0)
+    model = build_model(config or ModelConfig(backbone="xception41", width=0.125), 5)
+    nn.init.normal_(model.classifier.weight, std=1.0)
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias, std=0.3)
+            nn.init.normal_(norm.running_mean, std=0.1)
+            nn.init.uniform_(norm.running_var, 0.5, 1.5)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_model()
+
+
+def picture(height, width, seed=0):
+    """Blocks of colour with noise."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 200, (height // 9 + 1, width // 9 + 1, 3))
+    blocks = blocks.repeat(9, 0).repeat(9, 1)[:height, :width]
+    return (blocks + rng.integers(0, 56, blocks.shape)).astype(np.uint8)
+
+
+def bilinear(x, size):
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+
+
+def padded(image, canvas):
+    """Float 1,3,canvas,canvas in 0..255 with the image at the top left of grey."""
+    whole = np.full((canvas, canvas, 3), 127.5, np.float32)
+    whole[: image.shape[0], : image.shape[1]] = image
+    return torch.from_numpy(whole).permute(2, 0, 1)[None]
+
+
+@torch.inference_mode()
+def released_multi_scale(model, image, canvas, scales, flip):
+    """Mean softmax [classes, h, w], step by step as the released evaluation takes them."""
+    whole = padded(image, canvas)
+    found = []
+    for scale in scales:
+        side = int((canvas - 1) * scale + 1)
+        x = 2 / 255 * bilinear(whole, (side, side)) - 1
+        # Logits of a smaller image are brought to the grid of scale 1, those of a larger one stay on their own.
+        grid = int((canvas - 1) * (max(1.0, scale) / 4) + 1)
+        for mirrored in (False, True) if flip else (False,):
+            logits = model.logits(torch.flip(x, [3]) if mirrored else x)
+            logits = torch.flip(logits, [3]) if mirrored else logits
+            found.append(bilinear(bilinear(logits, (grid, grid)), (canvas, canvas)).softmax(1))
+    return torch.stack(found).mean(0)[0, :, : image.shape[0], : image.shape[1]]
+
+
+def clear(probabilities, margin=1e-3):
+    """Pixels whose best class leads by more than rounding."""
+    best = probabilities.topk(2, 0).values
+    return (best[0] - best[1] > margin).numpy()
+
+
+def test_the_canvas_is_the_setting_or_for_larger_images_the_next_16_k_and_1():
+    assert {canvas_size(side, 513) for side in range(1, 514)} == {513}
+    for canvas in (33, 65, 500, 513):
+        for side in range(1, 1100):
+            wanted = canvas if side <= canvas else next(size for size in range(side, side + 17) if size % 16 == 1)
+            assert canvas_size(side, canvas) == wanted, (side, canvas)
+    assert [canvas_size(side, None) for side in (7, 500, 1000)] == [7, 500, 1000]
+
+
+def test_scaled_sides_are_counted_between_the_outer_pixels():
+    assert [scaled(513, scale) for scale in (*SCALES, 0.25)] == [257, 385, 513, 641, 769, 897, 129]
+    assert [scaled(500, scale) for scale in SCALES] == [250, 375, 500, 624, 749, 874]
+
+
+def test_padding_is_that_of_the_released_code():
+    got = pad_to_canvas(RELEASED["image"], 65)
+    assert got.dtype == torch.float32
+    np.testing.assert_array_equal(got[0].permute(1, 2, 0).numpy(), RELEASED["evalpad_image"])
+
+
+@pytest.mark.parametrize(
+    "size, canvas, wanted", [((20, 40), None, (33, 40)), ((20, 40), 65, (65, 65)), ((66, 40), 65, (81, 65))]
+)
+def test_padding_is_grey_at_the_bottom_and_right(size, canvas, wanted):
+    image = picture(*size)
+    got = pad_to_canvas(image, canvas)[0].permute(1, 2, 0).numpy()
+    assert got.shape[:2] == wanted
+    np.testing.assert_array_equal(got[: size[0], : size[1]], image)
+    assert (got[size[0] :] == PAD).all() and (got[:, size[1] :] == PAD).all() and PAD == 127.5
+
+
+@pytest.mark.parametrize("canvas, size", [(65, (65, 65)), (None, (41, 57))])
+@torch.inference_mode()
+def test_a_single_scale_is_the_model_on_the_padded_image(model, canvas, size):
+    image = picture(41, 57)
+    x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    x = F.pad(x, (0, size[1] - 57, 0, size[0] - 41), value=127.5) / 127.5 - 1
+    wanted = model(x)[0, :, :41, :57]
+    got = infer(model, image, EvaluateConfig(canvas=canvas))
+    assert wanted.std() > 0.1
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+    agree = predict_mask(model, image, EvaluateConfig(canvas=canvas)) == wanted.argmax(0).numpy()
+    assert agree[clear(wanted)].all() and clear(wanted).mean() > 0.9
+
+
+def test_the_canvas_changes_the_answer(model):
+    image = picture(41, 57)
+    on_canvas, native = (infer(model, image, EvaluateConfig(canvas=canvas)) for canvas in (129, None))
+    assert (on_canvas - native).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("size", [(41, 57), (65, 38)])
+def test_scales_and_flip_are_the_released_evaluations(model, size, flip):
+    image = picture(*size)
+    wanted = released_multi_scale(model, image, 65, SCALES, flip)
+    policy = EvaluateConfig(scales=SCALES, flip=flip, canvas=65)
+    torch.testing.assert_close(infer(model, image, policy), wanted, rtol=1e-3, atol=1e-5)
+    seen = clear(wanted)
+    assert seen.mean() > 0.9
+    assert (predict_mask(model, image, policy) == wanted.argmax(0).numpy())[seen].all()
+
+
+def test_flip_alone_averages_the_image_with_its_mirror(model):
+    image, policy = picture(65, 65), EvaluateConfig(flip=True, canvas=65)
+    got = infer(model, image, policy)
+    torch.testing.assert_close(got, released_multi_scale(model, image, 65, [1.0], True), rtol=1e-3, atol=1e-5)
+    mirrored = infer(model, np.ascontiguousarray(image[:, ::-1]), policy).flip(2)
+    torch.testing.assert_close(got, mirrored, rtol=1e-3, atol=1e-5)
+
+
+def test_one_scale_that_is_not_1_is_a_single_scale(model):
+    image = picture(65, 65)
+    with torch.inference_mode():
+        logits = model.logits(2 / 255 * bilinear(padded(image, 65), (33, 33)) - 1)
+        wanted = bilinear(bilinear(logits, (17, 17)), (65, 65))[0]
+    torch.testing.assert_close(infer(model, image, EvaluateConfig(scales=[0.5], canvas=65)), wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "policy", [EvaluateConfig(canvas=None), EvaluateConfig(canvas=65), EvaluateConfig(scales=SCALES, flip=True, canvas=None)]
+)
+@pytest.mark.parametrize("size", [(1, 1), (5, 90), (33, 33), (70, 34), (66, 97)])
+def test_predictions_have_the_size_of_the_image(model, size, policy):
+    mask = predict_mask(model, picture(*size), policy)
+    assert mask.shape == size and mask.dtype == np.uint8 and mask.max() < 5
+
+
+def test_predictions_of_one_image_do_not_depend_on_those_before(model):
+    policy, images = EvaluateConfig(canvas=65), [picture(41, 57), picture(65, 33, 1)]
+    forwards = [infer(model, image, policy) for image in images]
+    backwards = [infer(model, image, policy) for image in reversed(images)][::-1]
+    for one, other in zip(forwards, backwards, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_image_is_not_changed(model):
+    image = picture(41, 57)
+    before = image.copy()
+    predict_mask(model, image, EvaluateConfig(scales=[0.5, 1.0], flip=True, canvas=65))
+    np.testing.assert_array_equal(image, before)
+
+
+# The output stride for a while.
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("value, inside", [(8, 8), (16, 16), (None, 16)])
+def test_mode_and_output_stride_are_restored(training, value, inside):
+    model = random_model().train(training)
+    with output_stride(model, value):
+        assert not any(module.training for module in model.modules())
+        assert model.output_stride == inside
+    assert all(module.training == training for module in model.modules())
+    assert model.output_stride == 16
+
+
+def test_mode_and_output_stride_are_restored_after_an_error():
+    model = random_model().train()
+    with pytest.raises(RuntimeError), output_stride(model, 8):
+        raise RuntimeError
+    assert model.training and model.output_stride == 16
+
+
+def test_parts_that_were_frozen_stay_frozen():
+    model = random_model().train()
+    model.backbone.conv1.norm.eval()
+    with output_stride(model, 8):
+        pass
+    assert model.training and not model.backbone.conv1.norm.training
+
+
+class Fixed(nn.Module):
+    """A network that keeps the output stride that it was built with."""
+
+    @property
+    def output_stride(self):
+        return 16
+
+    @output_stride.setter
+    def output_stride(self, value):
+        if value != 16:
+            raise UserError(f"output stride {value}")
+
+
+def test_a_model_that_refuses_the_output_stride_keeps_its_mode():
+    model = Fixed()
+    with pytest.raises(UserError), output_stride(model, 8):
+        pass
+    assert model.training
+
+
+def test_the_output_stride_changes_the_answer_and_not_the_weights():
+    model, image, policy = random_model(), picture(65, 65), EvaluateConfig(canvas=65)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    coarse = infer(model, image, policy)
+    with output_stride(model, 8):
+        fine = infer(model, image, policy)
+    assert (coarse - fine).abs().max() > 0.01
+    assert torch.equal(infer(model, image, policy), coarse)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_model_without_decoder_resizes_its_logits_from_its_own_stride():
+    model = random_model(ModelConfig(backbone="xception41", width=0.125, decoder=None))
+    image = picture(65, 65)
+    with torch.inference_mode():
+        x = 2 / 255 * padded(image, 65) - 1
+        small = bilinear(model.logits(2 / 255 * bilinear(padded(image, 65), (33, 33)) - 1), (5, 5))
+        wanted = (bilinear(model.logits(x), (65, 65)).softmax(1) + bilinear(small, (65, 65)).softmax(1)) / 2
+    got = infer(model, image, EvaluateConfig(scales=[1.0, 0.5], canvas=65))
+    torch.testing.assert_close(got, wanted[0], rtol=1e-3, atol=1e-5)

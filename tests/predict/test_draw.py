@@ -1,0 +1,162 @@
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from seg.classes import VOC, VOID, LabelSet
+from seg.predict import draw
+from tests.toy import toy_sample
+
+IMAGE, MASK = toy_sample(0, (96, 120))
+
+
+@pytest.fixture(autouse=True)
+def inputs_stay_as_they_are():
+    before = IMAGE.copy(), MASK.copy()
+    yield
+    np.testing.assert_array_equal(IMAGE, before[0])
+    np.testing.assert_array_equal(MASK, before[1])
+
+
+def every_label():
+    return np.array([*range(21), 255], np.uint8).repeat(30).reshape(22, 30)
+
+
+def named(*indices):
+    """The colours of the classes, as the swatches of a legend have them."""
+    return {tuple(VOC.palette[index].tolist()) for index in indices}
+
+
+def swatches(legend):
+    """Colours that fill a square of 7 pixels, larger than any stroke of a letter; but the paper's white."""
+    window = np.ones((7, 7), np.uint8)
+    filled = (cv2.dilate(legend, window) == cv2.erode(legend, window)).all(2)
+    return {tuple(colour) for colour in legend[filled].tolist()} - {(255, 255, 255)}
+
+
+def test_a_palette_mask_has_the_voc_palette_and_its_indices(tmp_path):
+    draw.save_mask(tmp_path / "mask.png", every_label(), VOC)
+    with Image.open(tmp_path / "mask.png") as image:
+        assert image.mode == "P"
+        np.testing.assert_array_equal(np.array(image.getpalette()).reshape(-1, 3), VOC.palette)
+        np.testing.assert_array_equal(np.array(image), every_label())
+        np.testing.assert_array_equal(np.array(image.convert("RGB")), VOC.palette[every_label()])
+
+
+def test_an_index_mask_is_grey_with_its_indices(tmp_path):
+    draw.save_mask(tmp_path / "mask.png", every_label(), None)
+    with Image.open(tmp_path / "mask.png") as image:
+        assert image.mode == "L"
+        np.testing.assert_array_equal(np.array(image), every_label())
+
+
+def test_a_mask_of_another_label_set_has_its_colours(tmp_path):
+    labels = LabelSet(("a", "b"), ((1, 2, 3), (4, 5, 6)), (7, 8, 9))
+    mask = np.array([[0, 1, 255]], np.uint8)
+    draw.save_mask(tmp_path / "mask.png", mask, labels)
+    with Image.open(tmp_path / "mask.png") as image:
+        assert np.array(image.convert("RGB")).tolist() == [[[1, 2, 3], [4, 5, 6], [7, 8, 9]]]
+
+
+def test_a_picture_is_written_as_it_is(tmp_path):
+    draw.save_picture(tmp_path / "picture.png", IMAGE)
+    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "picture.png")), IMAGE)
+
+
+def test_edges_lie_between_labels():
+    mask = np.array([[1, 1, 2], [1, 1, 2], [3, 3, 3]], np.uint8)
+    assert draw.edges(mask).tolist() == [[False, True, False], [True, True, True], [False, False, False]]
+    assert not draw.edges(np.full((4, 4), 9, np.uint8)).any()
+
+
+def away_from_edges(mask):
+    """Pixels of which no neighbour has another label."""
+    padded = np.pad(mask, 1, mode="edge")
+    neighbours = [padded[y : y + mask.shape[0], x : x + mask.shape[1]] for y in range(3) for x in range(3)]
+    return np.all([neighbour == mask for neighbour in neighbours], 0)
+
+
+def test_an_overlay_blends_classes_and_leaves_the_black_background_clear():
+    picture = draw.overlay(IMAGE, MASK, VOC)
+    assert picture.dtype == np.uint8 and picture.shape == IMAGE.shape
+    inside = away_from_edges(MASK)
+    background, objects = inside & (MASK == 0), inside & (MASK != 0)
+    assert background.sum() > 1000 and objects.sum() > 300
+    np.testing.assert_array_equal(picture[background], IMAGE[background])
+    blend = (1 - draw.STRENGTH) * IMAGE + draw.STRENGTH * VOC.palette[MASK].astype(float)
+    assert np.abs(picture[objects] - blend[objects]).max() <= 0.5 + 1e-3
+
+
+def test_outlines_are_white_but_for_small_pictures():
+    edges = draw.edges(MASK)
+    assert edges.any() and (draw.overlay(IMAGE, MASK, VOC)[edges] == 255).all()
+    image, mask = toy_sample(0, (48, 64))
+    assert not (draw.overlay(image, mask, VOC) == 255).all(2).any()
+
+
+def test_a_class_0_that_is_not_black_is_blended():
+    labels = LabelSet(("road", "sky"), ((200, 0, 0), (0, 0, 200)))
+    picture = draw.overlay(IMAGE, np.zeros(MASK.shape, np.uint8), labels)
+    assert picture[..., 0].mean() > IMAGE[..., 0].mean() + 20
+
+
+@pytest.mark.parametrize("width", [80, 120, 300, 500])
+def test_a_legend_lists_exactly_the_classes_present(width):
+    legend = draw.legend([MASK], VOC, width)
+    present = [int(index) for index in np.unique(MASK)]
+    assert legend.dtype == np.uint8 and legend.shape[1:] == (width, 3) and legend.shape[0] < 200
+    assert VOID in present and len(present) == 5
+    assert swatches(legend) == named(*present)
+
+
+def test_a_legend_of_many_classes_takes_as_many_rows_as_it_needs():
+    heights = [draw.legend([every_label()], VOC, width).shape[0] for width in (2500, 500, 160)]
+    assert heights[0] < heights[1] < heights[2]
+    for width in (2500, 500, 160):
+        assert swatches(draw.legend([every_label()], VOC, width)) == named(*range(21), 255)
+
+
+def test_a_legend_names_the_classes_of_all_masks_the_largest_first():
+    large, small = np.full((20, 20), 12, np.uint8), np.full((5, 5), 8, np.uint8)
+    legend = draw.legend([small, large], VOC, 300)
+    columns = {colour: np.argwhere((legend == colour).all(2))[:, 1].min() for colour in named(8, 12)}
+    assert columns[VOC.colours[12]] < columns[VOC.colours[8]]
+
+
+def test_a_name_makes_letters():
+    legend = draw.legend([np.full((5, 5), 12, np.uint8)], VOC, 300)
+    assert (legend[:, 30:] < 100).all(2).sum() > 20
+
+
+def test_a_legend_below_a_picture_keeps_the_picture():
+    picture = draw.with_legend(IMAGE, [MASK], VOC)
+    assert picture.shape[1] == IMAGE.shape[1] and picture.shape[0] > IMAGE.shape[0]
+    np.testing.assert_array_equal(picture[: IMAGE.shape[0]], IMAGE)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_panels_stand_side_by_side_under_their_titles(count):
+    pictures = [np.full((50, 70, 3), 40 * number, np.uint8) for number in range(count)]
+    row = draw.side_by_side([(f"panel {number}", picture) for number, picture in enumerate(pictures)])
+    head = row.shape[0] - 50
+    assert head > 0 and row.shape[1] == 70 * count + 4 * (count - 1)
+    for number, picture in enumerate(pictures):
+        left = number * 74
+        np.testing.assert_array_equal(row[head:, left : left + 70], picture)
+        assert (row[:head, left : left + 70] < 100).any(), "no title"
+        assert (row[:, left + 70 : left + 74] == 255).all()
+
+
+def test_a_comparison_shows_image_prediction_and_truth_with_a_legend_of_both():
+    prediction = np.where(MASK == VOID, 0, MASK).astype(np.uint8)
+    prediction[:9] = 3
+    for truth, panels in ((None, 2), (MASK, 3)):
+        picture = draw.comparison(IMAGE, prediction, VOC, truth)
+        width = 120 * panels + 4 * (panels - 1)
+        assert picture.shape[1] == width and picture.dtype == np.uint8
+        head = next(top for top in range(40) if (picture[top : top + 96, :120] == IMAGE).all())
+        np.testing.assert_array_equal(picture[head : head + 96, 124:244], draw.overlay(IMAGE, prediction, VOC))
+        if truth is not None:
+            np.testing.assert_array_equal(picture[head : head + 96, 248:], draw.overlay(IMAGE, truth, VOC))
+        listed = named(*np.unique(prediction), *([] if truth is None else np.unique(truth)))
+        assert swatches(picture[head + 96 :]) == listed

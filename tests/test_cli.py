@@ -1,0 +1,204 @@
+import json
+import re
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from seg.cli import main
+from seg.train.loop import Trainer
+from tests.toy import toy_voc
+
+CONFIG = {
+    "model": {"backbone": "xception41", "width": 0.125, "aspp": {"channels": 16}, "decoder": None},
+    "data": {"train": "train", "val": "val", "crop": 33, "workers": 0},
+    "train": {"iterations": 2, "batch": 2, "validate_every": 2},
+    "evaluate": {"canvas": None},
+}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with a data set `voc` and a configuration `small.yaml`, made the working directory."""
+    monkeypatch.chdir(tmp_path)
+    toy_voc(tmp_path / "voc")
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(CONFIG))
+    return tmp_path
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    code = main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def the_line(capsys, *arguments) -> str:
+    """What a mistaken command prints: one line, with exit code 2."""
+    code, out, err = run(capsys, *arguments)
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1, err
+    assert err.startswith("seg: ")
+    return err
+
+
+def truncate(path, kept):
+    path.write_bytes(path.read_bytes()[:kept])
+
+
+def first(folder):
+    return sorted(folder.iterdir())[0]
+
+
+def write_label(place):
+    mask = np.zeros(Image.open(first(place / "voc" / "JPEGImages")).size[::-1], np.uint8)
+    mask[12, 8] = 47
+    Image.fromarray(mask).save(first(masks(place)))
+
+
+def masks(place):
+    return next(folder for folder in (place / "voc").iterdir() if folder.name.startswith("SegmentationClass"))
+
+
+MISTAKES = {
+    "unknown key": (None, ["train.iteration=5"], r"unknown setting 'train.iteration'; did you mean 'train.iterations'\?"),
+    "unknown section": (None, ["data.iterations=5"], r"unknown setting 'data.iterations'; did you mean 'train.iterations'\?"),
+    "wrong type": (None, ["train.iterations=many"], r"train\.iterations.*many"),
+    "no root": (None, ["data.root=nowhere"], r"nowhere: no such data folder"),
+    "small crop": (None, ["data.crop=32"], r"data\.crop=32: must be at least 33"),
+    "no split": (None, ["data.train=trian"], r"trian\.txt: no such split; did you mean 'train'\?"),
+    "no weights": (None, ["model.weights=none.safetensors"], r"none\.safetensors: no such weights file"),
+    "no mask": (lambda p: first(masks(p)).unlink(), [], r"\.png: no mask file for this id"),
+    "no image": (lambda p: first(p / "voc" / "JPEGImages").unlink(), [], r"no image file for this id"),
+    "mask size": (
+        lambda p: Image.fromarray(np.zeros((5, 7), np.uint8)).save(first(masks(p))),
+        [],
+        r"7x5 pixels, but its image",
+    ),
+    "label": (write_label, [], r"label 47 at \(12, 8\); this label set has 21 classes and 255 for void"),
+    "cut JPEG": (lambda p: truncate(first(p / "voc" / "JPEGImages"), 300), [], r"not a readable image"),
+    "empty split": (
+        lambda p: (p / "voc" / "ImageSets" / "Segmentation" / "train.txt").write_text(""),
+        [],
+        r"train\.txt: the split is empty",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_ends_in_one_line_and_code_2_with_nothing_written(place, capsys, name):
+    spoil, overrides, message = MISTAKES[name]
+    if spoil:
+        spoil(place)
+    line = the_line(capsys, "train", "small.yaml", "data.root=voc", *overrides, "--quiet")
+    assert re.search(message, line), line
+    assert not (place / "runs").exists()
+
+
+def test_overrides_may_stand_after_flags(place, capsys):
+    code, out, _ = run(capsys, "train", "small.yaml", "--quiet", "data.root=voc", "train.iterations=1", "name=other")
+    assert code == 0
+    assert "runs/other/best.safetensors" in out
+
+
+def test_the_job_from_training_to_masks(place, capsys):
+    code, out, err = run(capsys, "train", "small.yaml", "data.root=voc")
+    assert code == 0
+    assert "train 2/2" in err
+    assert "images/s" in err
+    weights = "runs/small/best.safetensors"
+    assert weights in out
+
+    code, out, _ = run(capsys, "evaluate", weights, "--quiet", "--json", "scores.json", "--save-masks", "saved")
+    assert code == 0
+    scores = json.loads((place / "scores.json").read_text())
+    assert f"mIoU {100 * scores['miou']:.2f} %" in out
+    assert scores["images"] == len(list((place / "saved").iterdir())) == 3
+    assert {"classes", "confusion_matrix", "iou", "miou_all", "pixel_accuracy", "settings"} <= scores.keys()
+    assert scores["settings"]["output_stride"] == 16
+
+    code, _, _ = run(
+        capsys, "evaluate", "--predictions", "saved", "--truth", truth_of_val(place), "--json", "masks.json", "--quiet"
+    )
+    assert code == 0
+    assert json.loads((place / "masks.json").read_text())["confusion_matrix"] == scores["confusion_matrix"]
+
+    flags = ["--output-stride", "8", "--scales", "0.75,1", "--flip", "--canvas", "65"]
+    code, _, _ = run(capsys, "evaluate", weights, *flags, "--quiet", "--json", "more.json")
+    settings = json.loads((place / "more.json").read_text())["settings"]
+    assert (code, settings["scales"], settings["flip"], settings["canvas"]) == (0, [0.75, 1.0], True, 65)
+
+    code, out, _ = run(capsys, "predict", weights, "voc/JPEGImages", "--out", "masks", "--quiet")
+    assert code == 0
+    assert len(list((place / "masks").iterdir())) == len(list((place / "voc" / "JPEGImages").iterdir()))
+
+    code, out, _ = run(capsys, "info", weights)
+    assert code == 0
+    assert "classes: background, aeroplane" in out
+
+
+def truth_of_val(place):
+    folder = place / "truth"
+    folder.mkdir()
+    for name in (place / "voc" / "ImageSets" / "Segmentation" / "val.txt").read_text().split():
+        (folder / f"{name}.png").write_bytes((masks(place) / f"{name}.png").read_bytes())
+    return folder
+
+
+def test_info_counts_the_released_network(place, capsys):
+    (place / "x65.yaml").write_text("model: {backbone: xception65}\n")
+    code, out, _ = run(capsys, "info", "x65.yaml", "--size", "513", "--json", "info.json")
+    assert code == 0
+    total = json.loads((place / "info.json").read_text())["rows"][-1]
+    assert total["parameters"] == 41_055_413
+    assert total["multiply_adds"] == pytest.approx(54.17e9, rel=0.01)
+    assert "41,055,413" in out
+
+
+def test_data_verbs(place, capsys):
+    assert run(capsys, "data", "scenes", "scenes", "--train", "2", "--val", "1", "--size", "64", "--quiet")[0] == 0
+    code, out, _ = run(capsys, "data", "check", "scenes", "--labels", "scenes/labels.yaml", "--quiet")
+    assert code == 0
+    assert "train: 2 images, 0 with problems" in out
+    truncate(first(place / "voc" / "JPEGImages"), 300)
+    code, out, _ = run(capsys, "data", "check", "voc", "--json", "check.json", "--quiet")
+    assert code == 2
+    found = json.loads((place / "check.json").read_text())
+    assert sum(len(part["problems"]) for part in found.values()) == out.count("not a readable image") > 0
+    assert "no such data folder" in the_line(capsys, "data", "check", "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate"], "give WEIGHTS"),
+        (["evaluate", "--truth", "voc"], "--predictions DIR"),
+        (["evaluate", "none.safetensors"], "no such weights file"),
+        (["evaluate", "--predictions", "none", "--truth", "voc"], "no such folder"),
+        (["predict", "none.safetensors", "voc", "--out", "x"], "no such weights file"),
+        (["train", "none.yaml"], "none.yaml"),
+        (["train", "small.yaml", "data.root=voc", "--resume"], "no checkpoint to resume from"),
+        (["info", "small.yaml", "model.backbone=xception66"], "did you mean 'xception65'?"),
+    ],
+)
+def test_mistakes_of_each_verb(place, capsys, arguments, message):
+    assert message in the_line(capsys, *arguments)
+
+
+def test_a_run_stopped_in_the_middle_says_how_to_go_on(place, capsys, monkeypatch):
+    import os
+    import signal
+
+    step = Trainer._step
+
+    def interrupted(self, *batch):
+        os.kill(os.getpid(), signal.SIGINT)
+        return step(self, *batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", interrupted)
+        code, _, err = run(capsys, "train", "small.yaml", "data.root=voc", "--quiet")
+    assert code == 130
+    assert "go on with --resume" in err
+    assert run(capsys, "train", "small.yaml", "data.root=voc", "--quiet", "--resume")[0] == 0

@@ -1,0 +1,95 @@
+import io
+import sys
+
+import pytest
+
+from seg import progress
+from seg.progress import Progress, duration
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still: clock[0] is the time in seconds."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [(0, "0:00"), (9.4, "0:09"), (59.6, "1:00"), (61, "1:01"), (3599.4, "59:59"), (3600, "1:00:00"), (90061, "25:01:01")],
+)
+def test_durations_are_hours_minutes_and_seconds(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_a_plain_line_tells_speed_and_time_left_to_standard_error(clock, capsys):
+    with Progress("evaluate", 20) as tell:
+        clock[0] += 10
+        tell(5, "mIoU 0.41")
+    captured = capsys.readouterr()
+    assert captured.err == "evaluate 5/20 mIoU 0.41 0.5 images/s 0:30 left\n"
+    assert captured.out == ""
+
+
+def test_plain_lines_come_now_and_then_and_at_the_end(clock, capsys):
+    with Progress("check", 100) as tell:
+        for done in range(1, 101):
+            clock[0] += 1
+            tell(done)
+    told = [line.split()[1] for line in capsys.readouterr().err.splitlines()]
+    assert told == [f"{done}/100" for done in range(10, 101, 10)]
+
+
+def test_the_end_is_told_however_quick(clock, capsys):
+    with Progress("check", 3) as tell:
+        for done in (1, 2, 3):
+            tell(done)
+    assert [line.split()[:2] for line in capsys.readouterr().err.splitlines()] == [["check", "3/3"]]
+
+
+def test_a_resumed_run_counts_only_what_it_did_itself(clock, capsys):
+    with Progress("train", 100, start=90, each=16, unit="crops") as tell:
+        clock[0] += 10
+        tell(95)
+    assert capsys.readouterr().err == "train 95/100 8.0 crops/s 0:10 left\n"
+
+
+def test_quiet_says_nothing(clock, capsys):
+    with Progress("check", 2, quiet=True) as tell:
+        clock[0] += 60
+        tell(1)
+        tell(2)
+        tell.say("a line")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_line_that_stays_goes_to_standard_error(clock, capsys):
+    with Progress("check", 2) as tell:
+        tell.say("best so far [mIoU] 0.5")
+    assert capsys.readouterr().err == "best so far [mIoU] 0.5\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_has_a_bar_and_the_lines_above_it(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    with Progress("evaluate", 20) as tell:
+        tell(20, "mIoU 0.41")
+        tell.say("iteration [20]: best")
+    shown = sys.stderr.getvalue()
+    assert "evaluate" in shown and "20/20" in shown and "mIoU 0.41" in shown and "━" in shown
+    assert "iteration [20]: best" in shown
+
+
+def test_the_bar_is_taken_down_after_an_error(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    with pytest.raises(RuntimeError), Progress("evaluate", 20) as tell:
+        raise RuntimeError
+    assert not tell.bar.live.is_started

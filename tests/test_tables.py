@@ -1,0 +1,51 @@
+import numpy as np
+import torch
+
+from seg.classes import VOC, LabelSet
+from seg.evaluate.confusion import Scores
+from seg.models.count import summary
+from seg.tables import class_table, model_table, table
+
+LABELS = LabelSet(("ground", "road", "water", "nowhere"), tuple((i, 0, 0) for i in range(4)))
+
+
+def cells(text, name):
+    """What a table's row of that name holds beside it."""
+    row = next(line for line in text.splitlines() if line.strip().startswith(name))
+    return row.strip().removeprefix(name).split()
+
+
+def test_scores_are_shown_a_class_a_row_and_then_the_means():
+    matrix = np.zeros((4, 4), np.int64)
+    matrix[0, 0], matrix[0, 1], matrix[1, 1], matrix[1, 2] = 6000, 2000, 1500, 500
+    text = table(Scores(LABELS, matrix, 12))
+    assert cells(text, "ground") == ["75.00", "75.00", "8,000"]
+    assert cells(text, "road") == ["37.50", "75.00", "2,000"]  # 1500 of 4000
+    assert cells(text, "water") == ["0.00", "-", "0"]
+    assert cells(text, "nowhere") == ["-", "-", "0"]
+    assert "mIoU 56.25 % over the 2 classes present in the ground truth of 12 images" in text
+    assert "37.50 % over the 3 classes present or predicted" in text
+    assert "pixel accuracy 75.00 %, mean accuracy 75.00 %, frequency-weighted IoU 67.50 %" in text
+
+
+def test_class_names_are_not_cut_short():
+    text = table(Scores(VOC, np.eye(21, dtype=np.int64), 1))
+    assert [cells(text, name) for name in VOC.names] == [["100.00", "100.00", "1"]] * 21
+
+
+def test_class_counts_are_images_and_share_of_the_pixels():
+    counts = np.zeros((3, 256), np.int64)
+    counts[0, [0, 1]], counts[1, 0], counts[2, [0, 255]] = (70, 5), 20, (1, 4)
+    text = class_table(counts, LABELS)
+    assert cells(text, "ground") == ["3", "91.00"]
+    assert cells(text, "road") == ["1", "5.00"]
+    assert cells(text, "water") == ["0", "0.00"]
+    assert cells(text, "(void)") == ["1", "4.00"]
+    assert "nan" not in class_table(counts[:0], LABELS)
+
+
+def test_a_network_is_shown_with_its_sizes_parameters_and_multiply_adds():
+    conv = torch.nn.Conv2d(3, 1000, 3, padding=1)
+    text = model_table(summary(torch.nn.Sequential(conv), 33, 40), 33, 40)
+    assert "33x40" in text.splitlines()[0] + text.splitlines()[1]
+    assert cells(text, "total") == ["1000x33x40", "28,000", "0.036", "B"]  # 33 * 40 * 27 * 1000
