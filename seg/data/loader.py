@@ -1,5 +1,7 @@
 """From samples to batches. Which image a sample number is, and how it is augmented, is a function of (seed, number) alone."""
 
+import signal
+
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -65,6 +67,9 @@ def collate(samples):
 
 
 def quiet_worker(_) -> None:
+    # Ctrl-C reaches the whole process group: the training process decides what it means, and ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # OpenCV's threads of every worker would fight for the same processors.
     import cv2
 

@@ -21,7 +21,7 @@ SCENES = LabelSet(
     ((0, 0, 0), (226, 72, 61), (53, 122, 214), (247, 201, 62), (152, 84, 196), (76, 175, 80), (54, 196, 205)),
 )
 
-SIDE, COUNT = (0.3, 0.65), 4
+SIDE, COUNT = (0.34, 0.7), 5
 """Extent of an object, before its kind's scale, as a part of the image's short side; most objects in an image."""
 
 # Painter, scale that evens out the areas, least ratio of foreshortening, greatest tilt from upright in radians.

@@ -98,18 +98,22 @@ def fit(model: nn.Module, tensors: dict[str, torch.Tensor], source: str) -> Repo
     report.unexpected = [name for name in tensors if name not in state]
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise UserError(f"{source}: does not fit this model: {wrong[0]}{more}; {len(report.matched)} tensors fit")
+        raise UserError(f"{source}: does not fit this model: {wrong[0]}{more}; {_fitting(report)}")
     absent = [name for name in report.missing if name.startswith("backbone.")]
     if absent or not report.matched:
         raise UserError(
             f"{source}: does not fill the backbone of this model: {len(absent)} of its tensors are missing, first "
-            f"'{(absent or ['all'])[0]}'; {len(report.matched)} fit ({summary(report.matched) if report.matched else 'none'}). "
+            f"'{(absent or ['all'])[0]}'; {_fitting(report)}. "
             "Is model.backbone the network that the file was made for?"
         )
     with torch.no_grad():
         for name in report.matched:
             state[name].copy_(tensors[name])
     return report
+
+
+def _fitting(report: Report) -> str:
+    return f"{len(report.matched)} tensors fit" + (f": {summary(report.matched)}" if report.matched else "")
 
 
 def _check_placement(model: nn.Module, metadata: dict[str, str], path) -> None:

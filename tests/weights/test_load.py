@@ -76,7 +76,7 @@ def test_weights_of_another_width_are_refused_and_nothing_is_copied(saved):
 
 def test_less_than_a_backbone_is_refused_listing_what_fits(saved, tmp_path):
     _, model = small(backbone="xception65")
-    with pytest.raises(UserError, match=r"does not fill the backbone.*fit \(backbone \(\d+\), aspp \(\d+\)"):
+    with pytest.raises(UserError, match=r"does not fill the backbone.*tensors fit: backbone \(\d+\), aspp \(\d+\)"):
         read_into(model, saved[0])
 
 
