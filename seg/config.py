@@ -133,7 +133,7 @@ class TrainConfig:
     weight_decay: float = 4e-5
     """On the weights of convolutions, not on depthwise ones, batch norms and biases, as in the released code."""
     loss: dict[str, float] = field(default_factory=dict)
-    """Weight of each loss: cross_entropy, dice, jaccard, lovasz, focal. None given: cross_entropy alone."""
+    """Weight of each loss: cross_entropy, dice, jaccard, lovasz, focal. Empty: cross_entropy alone."""
     class_weights: Any = None
     """Of the cross-entropy: null, a list, or balanced: (median frequency / frequency)^0.5 of the training masks, in 0.3..3."""
     batch_norm_momentum: float = 0.0003
@@ -152,12 +152,11 @@ class TrainConfig:
             check(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
         check(0 < self.batch_norm_momentum <= 1, "train.batch_norm_momentum", self.batch_norm_momentum, "above 0, at most 1")
         one_of("train.frozen_batch_norm", self.frozen_batch_norm, ("none", "backbone", "all"))
-        self.loss = self.loss or {"cross_entropy": 1.0}
         for name, weight in self.loss.items():
             if name not in LOSSES:
                 raise UserError(f"train.loss.{name}: not a loss{nearest(name, LOSSES)}")
             check(weight >= 0, f"train.loss.{name}", weight, "0 or more")
-        check(any(self.loss.values()), "train.loss", self.loss, "at least one loss with a weight above 0")
+        check(not self.loss or any(self.loss.values()), "train.loss", self.loss, "at least one loss with a weight above 0")
         weights = self.class_weights
         numbers = isinstance(weights, list) and all(isinstance(w, int | float) and w >= 0 for w in weights)
         check(weights in (None, "balanced") or numbers, "train.class_weights", weights, "null, balanced or a list of numbers")
@@ -256,7 +255,10 @@ def from_dict(value: dict, place: str, overrides=()) -> Config:
         except OmegaConfBaseException as error:
             key = getattr(error, "full_key", None) or "a setting"
             raise UserError(f"{source}: {key}: {(getattr(error, 'msg', None) or str(error)).splitlines()[0]}") from error
-    return OmegaConf.to_object(merged)
+    try:
+        return OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:  # an interpolation, ${...}, that names nothing
+        raise UserError(f"{place}: {getattr(error, 'full_key', None)}: {str(error).splitlines()[0]}") from error
 
 
 def load(path, overrides=()) -> Config:

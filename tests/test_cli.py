@@ -52,7 +52,8 @@ def first(folder):
 
 
 def write_label(place):
-    mask = np.zeros(Image.open(first(place / "voc" / "JPEGImages")).size[::-1], np.uint8)
+    with Image.open(first(masks(place))) as image:
+        mask = np.zeros(image.size[::-1], np.uint8)
     mask[12, 8] = 47
     Image.fromarray(mask).save(first(masks(place)))
 
@@ -69,8 +70,8 @@ MISTAKES = {
     "small crop": (None, ["data.crop=32"], r"data\.crop=32: must be at least 33"),
     "no split": (None, ["data.train=trian"], r"trian\.txt: no such split; did you mean 'train'\?"),
     "no weights": (None, ["model.weights=none.safetensors"], r"none\.safetensors: no such weights file"),
-    "no mask": (lambda p: first(masks(p)).unlink(), [], r"\.png: no mask file for this id"),
-    "no image": (lambda p: first(p / "voc" / "JPEGImages").unlink(), [], r"no image file for this id"),
+    "no mask": (lambda p: first(masks(p)).unlink(), [], r"\.png: no mask for this id"),
+    "no image": (lambda p: first(p / "voc" / "JPEGImages").unlink(), [], r"no image for this id"),
     "mask size": (
         lambda p: Image.fromarray(np.zeros((5, 7), np.uint8)).save(first(masks(p))),
         [],

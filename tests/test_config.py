@@ -20,7 +20,7 @@ def test_defaults_are_the_papers_training_protocol():
     train = config.train
     assert (train.iterations, train.batch, train.learning_rate, train.power) == (30000, 16, 0.007, 0.9)
     assert (train.momentum, train.weight_decay, train.head_multiplier, train.warmup) == (0.9, 4e-5, 1.0, 0)
-    assert train.loss == {"cross_entropy": 1.0}
+    assert train.loss == {}  # the cross-entropy alone
     assert config.model.output_stride == 16 and config.evaluate.canvas == 513
 
 
@@ -220,7 +220,6 @@ def test_a_file_that_is_none_is_a_users_mistake(tmp_path):
 
 
 def test_losses_named_in_a_file_replace_the_default():
-    assert from_dict({}, "test").train.loss == {"cross_entropy": 1.0}
     config = from_dict({"train": {"loss": {"dice": 1.0}}}, "test")
     assert config.train.loss == {"dice": 1.0}
     assert from_dict(as_dict(config), "test") == config

@@ -72,11 +72,13 @@ def open_split(root, name: str, labels: LabelSet, masks: str | None = None) -> S
     # Two listings, not a question a file: a split has ten thousand of them, perhaps on a network disk.
     images = {p.stem: p for p in sorted(_folder(root / "JPEGImages").iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES}
     pngs = {p.stem: p for p in folder.iterdir() if p.suffix.lower() == ".png"}
-    for what, place, found in (("image", root / "JPEGImages", images), ("mask", folder, pngs)):
+    for what, place, suffix, found in (("image", root / "JPEGImages", ".jpg", images), ("mask", folder, ".png", pngs)):
         absent = [item for item in ids if item not in found]
         if absent:
             more = f" and {len(absent) - 1} more of {len(ids)}" if len(absent) > 1 else ""
-            raise UserError(f"{place / absent[0]}: no {what} file for this id of {path}{more}; add it, or take it off the list")
+            raise UserError(
+                f"{place / absent[0]}{suffix}: no {what} for this id of {path}{more}; add it, or take it off the list"
+            )
     return Split(root, name, ids, tuple(images[i] for i in ids), tuple(pngs[i] for i in ids), labels)
 
 

@@ -47,7 +47,7 @@ class Loss(nn.Module):
 
     def __init__(self, config: TrainConfig, counts: np.ndarray):
         super().__init__()
-        self.parts = {name: weight for name, weight in config.loss.items() if weight}
+        self.parts = {name: weight for name, weight in (config.loss or {"cross_entropy": 1.0}).items() if weight}
         weights = config.class_weights
         if weights == "balanced":
             weights = balanced_weights(counts)

@@ -187,13 +187,13 @@ def test_a_list_that_is_no_text_is_refused(root):
 
 def test_an_image_without_mask_is_refused(root):
     mask_of(root).unlink()
-    with refused(mask_of(root).with_suffix(""), "no mask file", list_of(root)):
+    with refused(mask_of(root), "no mask", list_of(root)):
         open_split(root, "train", VOC)
 
 
 def test_a_missing_image_is_refused_with_the_number_of_others(root):
     image_of(root).unlink()
-    with refused(image_of(root).with_suffix(""), "no image file", list_of(root)):
+    with refused(image_of(root), "no image", list_of(root)):
         open_split(root, "train", VOC)
     image_of(root, "toy_004").unlink()
     with refused(image_of(root).with_suffix(""), "and 1 more of 6"):
