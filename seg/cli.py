@@ -42,34 +42,42 @@ def policy_overrides(args) -> list[str]:
 
 def evaluate(args) -> int:
     from .files import write_json
-    from .tables import table
+    from .tables import boundary_table, table
 
     saved = args.predictions or args.truth
     if saved and (args.weights or not (args.predictions and args.truth)):
         raise UserError("seg evaluate: give WEIGHTS, or --predictions DIR with --truth DIR")
     if not saved and not args.weights:
         raise UserError("seg evaluate: give WEIGHTS (a best.safetensors), or --predictions DIR with --truth DIR")
-    scores, settings = _score_masks(args) if saved else _score_model(args)
+    scores, boundary, settings = _score_masks(args) if saved else _score_model(args)
     print(table(scores))
+    numbers = {**scores.as_dict(), "settings": settings}
+    if boundary:
+        print(boundary_table(boundary))
+        numbers["boundary"] = boundary.as_dict()
     if args.json:
-        write_json(args.json, {**scores.as_dict(), "settings": settings})
+        write_json(args.json, numbers)
     return 0
 
 
 def _score_masks(args):
     from .classes import load
+    from .evaluate.boundary import Boundary
     from .evaluate.evaluator import evaluate_masks
 
+    labels = load(args.labels)
+    boundary = Boundary(labels) if args.boundary else None
     total = len(list(Path(args.truth).glob("*.png")))
     with Progress("evaluate", total, quiet=args.quiet) as progress:
-        scores = evaluate_masks(args.predictions, args.truth, load(args.labels), lambda index: progress(index + 1))
-    return scores, {"predictions": args.predictions, "truth": args.truth, "labels": args.labels}
+        scores = evaluate_masks(args.predictions, args.truth, labels, lambda index: progress(index + 1), boundary)
+    return scores, boundary, {"predictions": args.predictions, "truth": args.truth, "labels": args.labels}
 
 
 def _score_model(args):
     from dataclasses import asdict
 
     from .data.voc import open_split
+    from .evaluate.boundary import Boundary
     from .evaluate.evaluator import evaluate_model
     from .predict.draw import save_mask
     from .weights.load import open_model
@@ -79,16 +87,18 @@ def _score_model(args):
     data, policy = about.config.data, about.config.evaluate
     split = open_split(args.data or data.root, args.split or data.val, about.labels, data.masks)
 
+    boundary = Boundary(about.labels) if args.boundary else None
+
     def on_image(index, image, truth, prediction):
         if args.save_masks:
             save_mask(Path(args.save_masks) / f"{split.ids[index]}.png", prediction, about.labels)
         progress(index + 1)
 
     with Progress("evaluate", len(split), quiet=args.quiet) as progress:
-        scores = evaluate_model(model, split, policy, on_image)
+        scores = evaluate_model(model, split, policy, on_image, boundary)
     stride = policy.output_stride or model.output_stride
     settings = {"weights": args.weights, "data": str(split.root), "split": split.name}
-    return scores, settings | asdict(policy) | {"output_stride": stride}
+    return scores, boundary, settings | asdict(policy) | {"output_stride": stride}
 
 
 def _device():
@@ -143,6 +153,17 @@ def info(args) -> int:
     print(model_table(rows, height, width))
     if args.json:
         write_json(args.json, {"size": [height, width], "rows": [vars(row) for row in rows]})
+    return 0
+
+
+def convert(args) -> int:
+    from .classes import load
+    from .weights.convert import convert
+
+    report = convert(args.source, args.out, load(args.labels) if args.labels else None)
+    print(report)
+    whole = "a whole model: seg evaluate, predict and train take it"
+    print(f"{args.out}: {'a backbone: model.weights of a training takes it' if report.missing else whole}")
     return 0
 
 
@@ -240,6 +261,7 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--data", metavar="ROOT", help="folder in VOC layout; default: as trained")
     add.add_argument("--split", help="list in ImageSets/Segmentation; default: the validation split as trained")
     policy(add)
+    add.add_argument("--boundary", action="store_true", help="also score the borders of objects: trimap mIoU and Boundary IoU")
     add.add_argument("--save-masks", metavar="DIR", help="write each prediction as a palette PNG")
     add.add_argument("--predictions", metavar="DIR", help="score these saved masks instead of a model")
     add.add_argument("--truth", metavar="DIR", help="their ground truth, of the same file names")
@@ -270,6 +292,22 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("overrides", metavar="KEY=VALUE", nargs="*")
     add.add_argument("--size", type=_size, metavar="HxW", help="input; default: the training crop")
     add.add_argument("--json", metavar="FILE", help="write the numbers here")
+
+    add = verb(
+        verbs,
+        "convert",
+        convert,
+        "Write weights from elsewhere as a file of this project, and report what matched.",
+        "seg convert tf:deeplabv3_pascal_train_aug/model.ckpt --out deeplab.safetensors",
+    )
+    add.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="tf:PATH/model.ckpt-N (the released TensorFlow DeepLab or its ImageNet Xceptions), timm:NAME such as "
+        "timm:xception65.tf_in1k, a .safetensors file of timm's, or a folder that segmentation-models-pytorch saved",
+    )
+    add.add_argument("--out", metavar="FILE", required=True, help="the .safetensors to write")
+    add.add_argument("--labels", help="label set of the classes: voc or a YAML file; default: VOC's 21")
 
     data = verbs.add_parser("data", help="Make and check data sets.", description="Make and check data sets.")
     kinds = data.add_subparsers(dest="kind", required=True, metavar="KIND")

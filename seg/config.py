@@ -44,6 +44,8 @@ class DecoderConfig:
     convolutions: list[Any] = field(default_factory=lambda: [[3, 256], [3, 256]])
     """Kernel (1 or 3) and channels of each."""
     separable: bool = True
+    conv3: bool = False
+    """Join the features at stride 8 first, then those at stride 4."""
 
     def __post_init__(self):
         check(self.low_level_channels > 0, "model.decoder.low_level_channels", self.low_level_channels, "positive")
@@ -62,7 +64,10 @@ class ModelConfig:
     smp: str | None = None
     """An architecture of segmentation-models-pytorch in place of ours, such as DeepLabV3Plus."""
     weights: str | None = None
-    """File to start from; with `smp`, also the name of that encoder's published weights, such as imagenet."""
+    """Where to start from: FILE.safetensors, tf:PATH/model.ckpt-N, timm:NAME or a folder that segmentation-models-pytorch saved
+    (see seg/weights/source.py); with `smp`, also the name of that encoder's published weights, such as imagenet."""
+    weights_use: str = "full"
+    """full: they must fill the backbone. partial: less is accepted. warm_start: the original's begin an aligned Xception."""
     placement: str = "paper"
     """Of batch norm and ReLU in the aligned Xceptions: paper (after each convolution) or tf (as all published weights)."""
     width: float = 1.0
@@ -70,6 +75,14 @@ class ModelConfig:
     output_stride: int = 16
     initialisation: str = "released"
     """Of weights that come from no file: released (the TensorFlow code's) or he, which learns faster from scratch."""
+    residual: bool = True
+    """false: no shortcuts (arXiv 1610.02357, section 4.7)."""
+    between: str | None = None
+    """Activation between depthwise and pointwise convolutions of the backbone: none, relu, elu; null: the placement's."""
+    segments: int | None = None
+    """Groups of channels of the backbone's spatial convolutions: 1 is dense; null is one a channel, depthwise."""
+    image_classes: int | None = None
+    """A number makes the network an image classifier of so many classes, as trained on ImageNet; null: segmentation."""
     aspp: ASPPConfig = field(default_factory=ASPPConfig)
     decoder: DecoderConfig | None = field(default_factory=DecoderConfig)
     """null: no decoder, the classifier stands on the ASPP."""
@@ -77,10 +90,25 @@ class ModelConfig:
     def __post_init__(self):
         if self.smp is None and self.backbone not in BACKBONES:
             raise UserError(f"model.backbone={self.backbone}: not a backbone{nearest(self.backbone, BACKBONES)}")
+        one_of("model.weights_use", self.weights_use, ("full", "partial", "warm_start"))
         one_of("model.placement", self.placement, ("paper", "tf"))
         one_of("model.initialisation", self.initialisation, ("released", "he"))
         one_of("model.output_stride", self.output_stride, (8, 16, 32))
+        one_of("model.between", self.between, (None, "none", "relu", "elu"))
+        check(self.segments is None or self.segments > 0, "model.segments", self.segments, "null or at least 1")
+        check(
+            self.image_classes is None or self.image_classes > 0,
+            "model.image_classes",
+            self.image_classes,
+            "null or at least 1",
+        )
         check(0 < self.width <= 8, "model.width", self.width, "above 0, at most 8")
+
+    @property
+    def published(self) -> str | None:
+        """`weights` where it names the published weights of an encoder of segmentation-models-pytorch, not a place to read."""
+        named = self.smp is not None and self.weights is not None and not any(mark in self.weights for mark in "/.:\\")
+        return self.weights if named else None
 
 
 @dataclass
@@ -127,8 +155,12 @@ class TrainConfig:
     """Learning-rate multiplier of everything that is not the backbone."""
     warmup: int = 0
     """Iterations over which the learning rate first rises linearly."""
+    schedule: str = "poly"
+    """poly: (1 - i / iterations) ^ power. exponential: decay ^ floor(i / decay_every)."""
     power: float = 0.9
-    """Of the poly schedule, (1 - i / iterations) ^ power."""
+    decay: float = 0.94
+    decay_every: int = 2000
+    """Iterations between two steps of the exponential schedule."""
     momentum: float = 0.9
     weight_decay: float = 4e-5
     """On the weights of convolutions, not on depthwise ones, batch norms and biases, as in the released code."""
@@ -138,6 +170,8 @@ class TrainConfig:
     """Of the cross-entropy: null, a list, or balanced: (median frequency / frequency)^0.5 of the training masks, in 0.3..3."""
     batch_norm_momentum: float = 0.0003
     """Share of the batch in the moving statistics: the released code's; raise it (0.03) for runs of few iterations."""
+    average: float = 0.0
+    """Decay of a moving average of the weights (Polyak), which is then what is validated and saved as best; 0: none."""
     frozen_batch_norm: str = "none"
     """none, backbone or all: those use their moving statistics and leave them as they are."""
     seed: int = 0
@@ -146,11 +180,14 @@ class TrainConfig:
     log_every: int = 10
 
     def __post_init__(self):
-        for key in ("iterations", "batch", "validate_every", "log_every"):
+        for key in ("iterations", "batch", "validate_every", "log_every", "decay_every"):
             check(getattr(self, key) > 0, f"train.{key}", getattr(self, key), "at least 1")
         for key in ("learning_rate", "head_multiplier", "power", "momentum", "weight_decay", "warmup", "seed"):
             check(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
         check(0 < self.batch_norm_momentum <= 1, "train.batch_norm_momentum", self.batch_norm_momentum, "above 0, at most 1")
+        one_of("train.schedule", self.schedule, ("poly", "exponential"))
+        check(0 < self.decay <= 1, "train.decay", self.decay, "above 0, at most 1")
+        check(0 <= self.average < 1, "train.average", self.average, "from 0 to below 1")
         one_of("train.frozen_batch_norm", self.frozen_batch_norm, ("none", "backbone", "all"))
         for name, weight in self.loss.items():
             if name not in LOSSES:

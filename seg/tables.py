@@ -5,6 +5,7 @@ import io
 import numpy as np
 
 from .classes import VOID, LabelSet
+from .evaluate.boundary import Boundary
 from .evaluate.confusion import Scores
 
 
@@ -43,6 +44,16 @@ def table(scores: Scores) -> str:
         f"frequency-weighted IoU {_percent(scores.frequency_weighted_iou)} %",
     ]
     return "\n".join([_render(grid), *lines])
+
+
+def boundary_table(boundary: Boundary) -> str:
+    """Boundary IoU of each class in percent, the means, and the trimap mIoU of each width."""
+    grid = _table("class", "Boundary IoU %")
+    for name, iou in zip(boundary.labels.names, boundary.iou, strict=True):
+        grid.add_row(name, _percent(iou))
+    widths = ", ".join(f"{_percent(boundary.trimap_miou(width))} % ({width} px)" for width in boundary.matrices)
+    mean = f"mean Boundary IoU {_percent(boundary.miou)} % over the classes present in the ground truth"
+    return "\n".join([_render(grid), mean, f"mIoU near void borders: {widths}"])
 
 
 def class_table(counts: np.ndarray, labels: LabelSet) -> str:

@@ -119,15 +119,21 @@ def test_the_job_from_training_to_masks(place, capsys):
     assert {"classes", "confusion_matrix", "iou", "miou_all", "pixel_accuracy", "settings"} <= scores.keys()
     assert scores["settings"]["output_stride"] == 16
 
-    code, _, _ = run(
-        capsys, "evaluate", "--predictions", "saved", "--truth", truth_of_val(place), "--json", "masks.json", "--quiet"
-    )
+    saved = ["--predictions", "saved", "--truth", truth_of_val(place), "--boundary"]
+    code, out, _ = run(capsys, "evaluate", *saved, "--json", "masks.json", "--quiet")
     assert code == 0
-    assert json.loads((place / "masks.json").read_text())["confusion_matrix"] == scores["confusion_matrix"]
+    of_masks = json.loads((place / "masks.json").read_text())
+    assert of_masks["confusion_matrix"] == scores["confusion_matrix"]
+    assert f"mean Boundary IoU {100 * of_masks['boundary']['miou']:.2f} %" in out
+
+    code, _, _ = run(capsys, "evaluate", weights, "--boundary", "--quiet", "--json", "boundary.json")
+    assert json.loads((place / "boundary.json").read_text())["boundary"] == of_masks["boundary"]
 
     flags = ["--output-stride", "8", "--scales", "0.75,1", "--flip", "--canvas", "65"]
     code, _, _ = run(capsys, "evaluate", weights, *flags, "--quiet", "--json", "more.json")
-    settings = json.loads((place / "more.json").read_text())["settings"]
+    more = json.loads((place / "more.json").read_text())
+    assert "boundary" not in more
+    settings = more["settings"]
     assert (code, settings["scales"], settings["flip"], settings["canvas"]) == (0, [0.75, 1.0], True, 65)
 
     code, out, _ = run(capsys, "predict", weights, "voc/JPEGImages", "--out", "masks", "--quiet")

@@ -2,9 +2,10 @@ import numpy as np
 import torch
 
 from seg.classes import VOC, LabelSet
+from seg.evaluate.boundary import Boundary
 from seg.evaluate.confusion import Scores
 from seg.models.count import summary
-from seg.tables import class_table, model_table, table
+from seg.tables import boundary_table, class_table, model_table, table
 
 LABELS = LabelSet(("ground", "road", "water", "nowhere"), tuple((i, 0, 0) for i in range(4)))
 
@@ -49,3 +50,16 @@ def test_a_network_is_shown_with_its_sizes_parameters_and_multiply_adds():
     text = model_table(summary(torch.nn.Sequential(conv), 33, 40), 33, 40)
     assert "33x40" in text.splitlines()[0] + text.splitlines()[1]
     assert cells(text, "total") == ["1000x33x40", "28,000", "0.036", "B"]  # 33 * 40 * 27 * 1000
+
+
+def test_boundary_scores_are_shown_a_class_a_row_and_then_each_width():
+    boundary = Boundary(LABELS, widths=(1, 20))
+    boundary.intersection[:], boundary.union[:] = [30, 10, 0, 0], [40, 40, 5, 0]
+    boundary.present[:] = [True, True, False, False]
+    boundary.matrices[1][0, 0] = boundary.matrices[20][0, 0] = 9
+    boundary.matrices[20][1, 0] = 1
+    text = boundary_table(boundary)
+    assert cells(text, "ground") == ["75.00"]
+    assert cells(text, "nowhere") == ["-"]
+    assert "mean Boundary IoU 50.00 % over the classes present" in text
+    assert "mIoU near void borders: 100.00 % (1 px), 45.00 % (20 px)" in text

@@ -60,6 +60,11 @@ def draw_scale(config: DataConfig, rng: np.random.Generator) -> float:
     return config.scale_min + config.scale_step * int(rng.integers(steps + 1))
 
 
+def scaled_side(side: int, scale: float) -> int:
+    """A side of the image at a random scale: the product in float32, cut, as the released code has it."""
+    return max(1, int(np.float32(side) * np.float32(scale)))
+
+
 class Augment:
     """uint8 image [H, W, 3] and mask [H, W] -> float32 [crop, crop, 3] in 0..255 and uint8 [crop, crop].
 
@@ -78,7 +83,7 @@ class Augment:
             changed = self.transforms(image=image, mask=mask)
             image, mask = changed["image"], changed["mask"]
         scale = draw_scale(self.config, rng)
-        height, width = (max(1, int(np.float32(side) * np.float32(scale))) for side in mask.shape)
+        height, width = (scaled_side(side, scale) for side in mask.shape)
         top, left = (int(rng.integers(max(0, side - crop) + 1)) for side in (height, width))
         # The crop alone is computed: at scale 2 that is a quarter of the resized image.
         window = (top, left, min(top + crop, height), min(left + crop, width))

@@ -1,6 +1,6 @@
 """Synthetic scenes: toy photographs with masks in PASCAL VOC layout, to train a small network within minutes.
 
-The objects are told apart by shape and surface, not by colour: every object takes colours that any class may have.
+The objects are told apart by shape and surface more than by colour: a kind has usual hues, an object may have others.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ SCENES = LabelSet(
     ((0, 0, 0), (226, 72, 61), (53, 122, 214), (247, 201, 62), (152, 84, 196), (76, 175, 80), (54, 196, 205)),
 )
 
-SIDE, COUNT = (0.34, 0.7), 5
+SIDE, COUNT = (0.4, 0.75), 4
 """Extent of an object, before its kind's scale, as a part of the image's short side; most objects in an image."""
 
 # Painter, scale that evens out the areas, least ratio of foreshortening, greatest tilt from upright in radians.
@@ -136,7 +136,7 @@ def _compose(rng, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def scene(seed: int, number: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Scene `number` of the endless set `seed`: RGB image uint8 [h, w, 3] and mask uint8 [h, w] of SCENES' indices.
 
-    The longer of h and w is `size` pixels (64 or more), the shorter 0.7 to 1 of it. One to six objects; around each
+    The longer of h and w is `size` pixels (64 or more), the shorter 0.7 to 1 of it. One to four objects; around each
     the mask has a void (255) band, 3 pixels wide at size 192. The same arguments give the same arrays. `seed` and
     `number` must not be negative (ValueError).
     """

@@ -14,7 +14,7 @@ Paint = tuple[list[np.ndarray], np.ndarray]
 
 def colour(rng, hues=(), vivid: float = 0.9) -> np.ndarray:
     """RGB float32 in 0..1, saturated in a part `vivid` of the draws. Most take a hue near one of `hues`."""
-    hue = rng.normal(rng.choice(hues), 0.05) % 1 if len(hues) and rng.random() < 0.85 else rng.random()
+    hue = rng.normal(rng.choice(hues), 0.05) % 1 if len(hues) and rng.random() < 0.95 else rng.random()
     saturation = rng.uniform(0.4, 0.95) if rng.random() < vivid else rng.uniform(0, 0.4)
     return np.array(colorsys.hsv_to_rgb(hue, saturation, rng.uniform(0.4, 1)), np.float32)
 

@@ -9,12 +9,18 @@ from ..classes import LabelSet
 from ..config import EvaluateConfig
 from ..data.voc import Split, read_mask
 from ..errors import UserError
+from .boundary import Boundary
 from .confusion import Scores, confusion_matrix
 from .policy import output_stride, predict_mask
 
 
-def evaluate_model(model: nn.Module, split: Split, policy: EvaluateConfig, on_image=None) -> Scores:
-    """Score the model on every image of the split. `on_image(index, image, truth, prediction)` sees each, in order."""
+def evaluate_model(
+    model: nn.Module, split: Split, policy: EvaluateConfig, on_image=None, boundary: Boundary | None = None
+) -> Scores:
+    """Score the model on every image of the split; `boundary`, where given, adds them up too.
+
+    `on_image(index, image, truth, prediction)` sees each, in order.
+    """
     classes = len(split.labels)
     matrix = np.zeros((classes, classes), np.int64)
     with output_stride(model, policy.output_stride):
@@ -22,13 +28,15 @@ def evaluate_model(model: nn.Module, split: Split, policy: EvaluateConfig, on_im
             image, truth = split.sample(index)
             prediction = predict_mask(model, image, policy)
             matrix += confusion_matrix(truth, prediction, classes)
+            if boundary:
+                boundary.add(truth, prediction)
             if on_image:
                 on_image(index, image, truth, prediction)
     return Scores(split.labels, matrix, len(split))
 
 
-def evaluate_masks(predictions, truth, labels: LabelSet, on_image=None) -> Scores:
-    """Score saved masks: every PNG under `truth` against the one of the same name under `predictions`.
+def evaluate_masks(predictions, truth, labels: LabelSet, on_image=None, boundary: Boundary | None = None) -> Scores:
+    """Score saved masks: every PNG under `truth` against the one of the same name under `predictions`; see `evaluate_model`.
 
     Raises UserError for a missing folder or mask, a size that differs, or a label out of range; extra predictions do not count.
     """
@@ -52,6 +60,8 @@ def evaluate_masks(predictions, truth, labels: LabelSet, on_image=None) -> Score
                 f"{predictions / path.name}: predicts void (255) where the truth has a class; predict a class there"
             )
         matrix += confusion_matrix(expected, got, len(labels))
+        if boundary:
+            boundary.add(expected, got)
         if on_image:
             on_image(index)
     return Scores(labels, matrix, len(paths))

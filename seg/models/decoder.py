@@ -12,20 +12,36 @@ class Decoder(nn.Module):
 
     low_level_channels: to which a 1x1 convolution reduces the low-level features (the paper's best: 48).
     convolutions: kernel (1 or 3) and channels of each convolution after the concatenation (the paper's best: twice 3, 256).
+    conv3: channels of features at stride 8, with which the encoder output is joined first, in the same way (the paper's row
+        "Conv3", no better); None: not used.
     """
 
     def __init__(
-        self, inputs: int, low_level: int, *, low_level_channels=48, convolutions=((3, 256), (3, 256)), separable=True
+        self,
+        inputs: int,
+        low_level: int,
+        *,
+        low_level_channels=48,
+        convolutions=((3, 256), (3, 256)),
+        separable=True,
+        conv3: int | None = None,
     ):
         super().__init__()
-        self.reduce = ConvNorm(low_level, low_level_channels, 1, epsilon=EPSILON)
-        self.convs = nn.Sequential()
-        channels = inputs + low_level_channels
-        for kernel, outputs in convolutions:
-            self.convs.append(atrous_conv(channels, outputs, separable=separable, kernel=kernel))
-            channels = outputs
-        self.channels = channels
 
-    def forward(self, x: Tensor, low_level: Tensor) -> Tensor:
+        def join(features: int) -> tuple[nn.Module, nn.Module, int]:
+            reduce, convs = ConvNorm(features, low_level_channels, 1, epsilon=EPSILON), nn.Sequential()
+            channels = inputs + low_level_channels
+            for kernel, outputs in convolutions:
+                convs.append(atrous_conv(channels, outputs, separable=separable, kernel=kernel))
+                channels = outputs
+            return reduce, convs, channels
+
+        if conv3 is not None:
+            self.reduce3, self.convs3, inputs = join(conv3)
+        self.reduce, self.convs, self.channels = join(low_level)
+
+    def forward(self, x: Tensor, low_level: Tensor, conv3: Tensor | None = None) -> Tensor:
+        if conv3 is not None:
+            x = self.convs3(torch.cat([resize(x, conv3.shape[-2:]), self.reduce3(conv3)], 1))
         x = resize(x, low_level.shape[-2:])
         return self.convs(torch.cat([x, self.reduce(low_level)], 1))

@@ -7,7 +7,7 @@ from .decoder import Decoder
 from .layers import resize
 
 
-def truncated_normal(conv: nn.Conv2d, std: float) -> None:
+def truncated_normal(conv: nn.Module, std: float) -> None:
     nn.init.trunc_normal_(conv.weight, std=std, a=-2 * std, b=2 * std)
 
 
@@ -73,10 +73,10 @@ class DeepLabV3Plus(nn.Module):
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits before the last resize: N,classes,ceil(H/s),ceil(W/s) at stride `logits_stride`."""
-        low_level, x = self.backbone(images)
+        *low_levels, x = self.backbone(images)
         x = self.aspp(x)
         if self.decoder is not None:
-            x = self.decoder(x, low_level)
+            x = self.decoder(x, *low_levels)
         return self.classifier(x)
 
     def forward(self, images: Tensor) -> Tensor:

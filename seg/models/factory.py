@@ -3,18 +3,21 @@
 from torch import nn
 
 from ..config import ModelConfig
+from ..errors import UserError
 from .aspp import ASPP
+from .classifier import ImageClassifier
 from .decoder import Decoder
 from .deeplab import DeepLabV3Plus
 from .xception import Xception
 
 
 def build_model(config: ModelConfig, classes: int, *, pretrained: bool = False) -> nn.Module:
-    """Our DeepLab V3+, or with `config.smp` a segmentation-models-pytorch architecture behind the same interface.
+    """Our DeepLab V3+, or with `config.smp` a segmentation-models-pytorch architecture behind the same interface; with
+    `config.image_classes` the backbone's ImageNet form, which gives logits N,image_classes.
 
     `model(images)`: logits N,classes,H,W. `model.logits(images)`: before the last resize. `model.output_stride`,
     `model.backbone`, and `model.mean` and `model.std` of the input for images in [0, 1].
-    pretrained: let segmentation-models-pytorch fetch the published encoder weights that `config.weights` names.
+    pretrained: let segmentation-models-pytorch fetch the published encoder weights that `config.published` names.
     Raises UserError where the parts do not fit together.
     """
     if config.smp is not None:
@@ -25,10 +28,24 @@ def build_model(config: ModelConfig, classes: int, *, pretrained: bool = False) 
             config.backbone,
             classes=classes,
             output_stride=config.output_stride,
-            weights=config.weights,
+            weights=config.published,
             download=pretrained,
         )
-    backbone = Xception(config.backbone, placement=config.placement, width=config.width, output_stride=config.output_stride)
+    try:
+        backbone = Xception(
+            config.backbone,
+            placement=config.placement,
+            width=config.width,
+            output_stride=config.output_stride,
+            residual=config.residual,
+            between=config.between,
+            segments=config.segments,
+            conv3=config.decoder is not None and config.decoder.conv3,
+        )
+    except ValueError as error:
+        raise UserError(f"model.segments={config.segments}: must divide the channels of every layer ({error})") from error
+    if config.image_classes is not None:
+        return ImageClassifier(backbone, config.image_classes)
     aspp, decoder = config.aspp, config.decoder
     head = ASPP(
         backbone.channels,
@@ -45,5 +62,6 @@ def build_model(config: ModelConfig, classes: int, *, pretrained: bool = False) 
             low_level_channels=decoder.low_level_channels,
             convolutions=decoder.convolutions,
             separable=decoder.separable,
+            conv3=backbone.conv3_channels if decoder.conv3 else None,
         )
     return DeepLabV3Plus(backbone, head, decoder, classes, config.initialisation)

@@ -17,13 +17,13 @@ class Placement:
     """ReLU on the input."""
     norm_between: bool = True
     """Batch norm after the depthwise convolution."""
-    between: bool = False
-    """ReLU after that batch norm."""
+    between: str | None = None
+    """Activation between the two convolutions: relu, elu or None."""
     after: bool = False
     """ReLU after the pointwise convolution's batch norm."""
 
 
-POST = Placement(between=True, after=True)
+POST = Placement(between="relu", after=True)
 """DeepLab V3+, arXiv 1802.02611 figure 4: batch norm and ReLU after each depthwise and each pointwise convolution."""
 PRE = Placement(before=True)
 """The released TensorFlow code: ReLU before, batch norm alone after each convolution."""
@@ -31,6 +31,7 @@ ORIGINAL = Placement(before=True, norm_between=False)
 """Xception, arXiv 1610.02357 figure 5: nothing between depthwise and pointwise."""
 ORIGINAL_EXIT = Placement(norm_between=False, after=True)
 """The last two separable convolutions of arXiv 1610.02357 figure 5."""
+ACTIVATIONS = {"relu": F.relu, "elu": F.elu}
 
 
 def batch_norm(channels: int, epsilon: float) -> nn.BatchNorm2d:
@@ -62,12 +63,15 @@ class ConvNorm(nn.Sequential):
 
 
 class SeparableConv(nn.Module):
-    """3x3 depthwise convolution of stride s or an atrous rate, then 1x1 pointwise: N,C,H,W -> N,C',ceil(H/s),ceil(W/s)."""
+    """3x3 depthwise convolution of stride s or an atrous rate, then 1x1 pointwise: N,C,H,W -> N,C',ceil(H/s),ceil(W/s).
 
-    def __init__(self, inputs: int, outputs: int, placement: Placement, *, epsilon: float, stride=1, rate=1):
+    segments: groups of channels that the spatial convolution keeps apart; None: each channel, which makes it depthwise.
+    """
+
+    def __init__(self, inputs: int, outputs: int, placement: Placement, *, epsilon: float, stride=1, rate=1, segments=None):
         super().__init__()
         self.placement = placement
-        self.depthwise = nn.Conv2d(inputs, inputs, 3, stride, rate, rate, groups=inputs, bias=False)
+        self.depthwise = nn.Conv2d(inputs, inputs, 3, stride, rate, rate, groups=segments or inputs, bias=False)
         self.depthwise_norm = batch_norm(inputs, epsilon) if placement.norm_between else nn.Identity()
         self.pointwise = nn.Conv2d(inputs, outputs, 1, bias=False)
         self.norm = batch_norm(outputs, epsilon)
@@ -82,7 +86,7 @@ class SeparableConv(nn.Module):
             x = F.relu(x)
         x = self.depthwise_norm(self.depthwise(x))
         if self.placement.between:
-            x = F.relu(x, inplace=True)
+            x = ACTIVATIONS[self.placement.between](x, inplace=True)
         x = self.norm(self.pointwise(x))
         return F.relu(x, inplace=True) if self.placement.after else x
 

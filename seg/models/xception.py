@@ -4,7 +4,7 @@ Original: Xception, arXiv 1610.02357, figure 5. Aligned: arXiv 1802.02611, figur
 a deeper middle flow, max-pools replaced by strided separable convolutions, batch norm after each depthwise convolution.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch.nn.functional as F
@@ -75,17 +75,30 @@ def max_pool(x: Tensor, stride: int, rate: int, same: bool) -> Tensor:
 class XceptionModule(nn.Module):
     """Separable convolutions, an optional final max-pool, and the sum with the shortcut."""
 
-    def __init__(self, inputs: int, row: Module, depths: tuple[int, ...], placement: Placement, *, pool: bool, same: bool):
+    def __init__(
+        self,
+        inputs: int,
+        row: Module,
+        depths: tuple[int, ...],
+        placement: Placement,
+        *,
+        pool: bool,
+        same: bool,
+        residual: bool,
+        segments: int | None,
+    ):
         super().__init__()
         self.nominal_stride = row.stride
         self.pool = pool and row.stride > 1
         self.same = same
         channels = (inputs, *depths)
-        self.convs = nn.ModuleList(SeparableConv(a, b, placement, epsilon=EPSILON) for a, b in pairwise(channels))
+        self.convs = nn.ModuleList(
+            SeparableConv(a, b, placement, epsilon=EPSILON, segments=segments) for a, b in pairwise(channels)
+        )
         self.shortcut = None
-        if row.shortcut == "conv":
+        if residual and row.shortcut == "conv":
             self.shortcut = ConvNorm(inputs, depths[-1], 1, epsilon=EPSILON, activate=False)
-        elif row.shortcut == "sum":
+        elif residual and row.shortcut == "sum":
             self.shortcut = nn.Identity()
         self.set_stride_and_rate(row.stride, 1)
 
@@ -113,7 +126,8 @@ class XceptionModule(nn.Module):
 
 
 class Xception(nn.Module):
-    """Backbone: images N,3,H,W in [-1, 1] -> low-level features at stride 4 and features at `output_stride`.
+    """Backbone: images N,3,H,W in [-1, 1] -> low-level features at stride 4 and features at `output_stride`; with `conv3`,
+    between them those at stride 8.
 
     name: `xception` (the original), `xception41`, `xception65` or `xception71`.
     placement: of batch norm and ReLU in the aligned networks: `paper` (after each convolution) or `tf` (the released code).
@@ -121,14 +135,35 @@ class Xception(nn.Module):
     output_stride: 8, 16 or 32; settable on a live network. Strides past it become atrous rates.
     padding: of the original's two stem convolutions and of its max-pools: `symmetric` (sizes ceil(n / 2), the others' rule),
         `keras` (stem unpadded, max-pools as TensorFlow's 'same') or `timm` (stem unpadded, max-pools symmetric).
+    residual, between, segments: the experiments of arXiv 1610.02357: without shortcuts (section 4.7), an activation between
+        depthwise and pointwise convolution (`relu`, `elu`, `none`; section 4.8; None: the placement's), spatial convolutions
+        over so many groups of channels, from 1, a dense one, to None, one each (section 2). Segments must divide all channels
+        (ValueError).
     """
 
-    def __init__(self, name="xception65", *, placement="paper", width=1.0, output_stride=16, padding="symmetric"):
+    def __init__(
+        self,
+        name="xception65",
+        *,
+        placement="paper",
+        width=1.0,
+        output_stride=16,
+        padding="symmetric",
+        residual=True,
+        between=None,
+        segments=None,
+        conv3=False,
+    ):
         super().__init__()
-        rows, self.low_level_module = FAMILY[name]
-        self.placement = placement
-        original = name == "xception"
-        inner, last = (ORIGINAL, ORIGINAL_EXIT) if original else {"paper": (POST, POST), "tf": (PRE, POST)}[placement]
+        rows, low_level = FAMILY[name]
+        # Likewise the last stride-8 map that a separable convolution makes stands in the last module of the entry flow.
+        last_entry = [row.name for row in rows if row.name.startswith("entry")][-1]
+        self.taps = (low_level, last_entry) if conv3 else (low_level,)
+        self.name, self.placement = name, placement
+        self.aligned = name != "xception"
+        inner, last = {"paper": (POST, POST), "tf": (PRE, POST)}[placement] if self.aligned else (ORIGINAL, ORIGINAL_EXIT)
+        if between is not None:
+            inner, last = (replace(p, between=None if between == "none" else between) for p in (inner, last))
         stem_padding = 1 if padding == "symmetric" else 0
         channels = scaled(32, width)
         self.conv1 = ConvNorm(3, channels, 3, epsilon=EPSILON, stride=2, padding=stem_padding)
@@ -138,10 +173,21 @@ class Xception(nn.Module):
         for row in rows:
             depths = tuple(scaled(depth, width) for depth in row.depths)
             chosen = last if row.shortcut == "none" else inner
-            self.flow[row.name] = XceptionModule(channels, row, depths, chosen, pool=original, same=padding == "keras")
+            self.flow[row.name] = XceptionModule(
+                channels,
+                row,
+                depths,
+                chosen,
+                pool=not self.aligned,
+                same=padding == "keras",
+                residual=residual,
+                segments=segments,
+            )
             channels = depths[-1]
-            if row.name == self.low_level_module:
+            if row.name == low_level:
                 self.low_level_channels = depths[1]
+            if row.name == last_entry:
+                self.conv3_channels = depths[1]
         self.channels = channels
         self.output_stride = output_stride
 
@@ -164,10 +210,11 @@ class Xception(nn.Module):
                 module.set_stride_and_rate(1, rate)
                 rate *= module.nominal_stride
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.conv2(self.conv1(x))
+        tapped = []
         for name, module in self.flow.items():
             x, second = module(x)
-            if name == self.low_level_module:
-                low_level = second
-        return low_level, x
+            if name in self.taps:
+                tapped.append(second)
+        return *tapped, x

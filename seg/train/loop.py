@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..classes import load as load_labels
 from ..config import Config, TrainConfig, as_dict
@@ -20,7 +21,10 @@ from ..files import write_text
 from ..models.factory import build_model
 from ..predict.draw import comparison
 from ..progress import Progress, tell
-from ..weights.load import read_into, write
+from ..weights.load import Report, read_into
+from ..weights.own import write
+from ..weights.source import open_source
+from ..weights.warm import warm_start
 from . import checkpoint
 from .log import EventLog
 from .loss import Loss
@@ -28,6 +32,8 @@ from .optimiser import learning_rate, make_optimiser, set_learning_rate
 
 DROPOUT = 4
 """Stream of random numbers, beside the loader's."""
+MEASURED = 8
+"""Crops on which a warm start measures statistics."""
 PICTURES = 4
 """Validation images drawn in TensorBoard."""
 
@@ -101,6 +107,8 @@ class Trainer:
         self.last, self.best = self.folder / "last.ckpt", self.folder / "best.safetensors"
         if not resume and self.last.exists():
             raise UserError(f"{self.folder}: has a run already; go on with --resume, or name another with name=NAME")
+        if config.model.image_classes is not None:
+            raise UserError("model.image_classes: an image classifier has no masks to learn from; leave it out to train")
         saved = checkpoint.read(self.last) if resume else None
         torch.manual_seed(config.train.seed)
         self.labels = load_labels(config.data.labels)
@@ -111,15 +119,19 @@ class Trainer:
         self._check(self.val_split)
         self.device = device_of_choice()
         self.model = build_model(config.model, len(self.labels), pretrained=saved is None)
-        if saved is None and config.model.weights and config.model.smp is None:
-            report = read_into(self.model, config.model.weights)
-            if not quiet:
-                tell(str(report))
         self.model.to(self.device, memory_format=torch.channels_last)
-        self.loss = Loss(config.train, counts).to(self.device)
-        self.optimiser = make_optimiser(self.model, config.train)
         order = Order(len(self.train_split), config.train.seed, counts > 0 if config.data.balanced else None)
         self.samples = TrainingSamples(self.train_split, config.data, order, config.train.seed)
+        if saved is None and config.model.weights and not config.model.published:
+            report = self._read_weights()
+            if not quiet:
+                tell(str(report))
+        self.loss = Loss(config.train, counts).to(self.device)
+        self.optimiser = make_optimiser(self.model, config.train)
+        self.average = None
+        if config.train.average:
+            # A moving average from the first step on; batch norm's statistics, averages themselves, are those of the last step.
+            self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.train.average))
         self.state = State()
         if saved is not None:
             self._restore(saved)
@@ -128,10 +140,21 @@ class Trainer:
         with Progress(f"check {split.name}", len(split), quiet=self.quiet) as progress:
             return require_sound(split, progress)
 
+    def _read_weights(self) -> Report:
+        config = self.config.model
+        if config.weights_use != "warm_start":
+            return read_into(self.model, config.weights, partial=config.weights_use == "partial")
+        source = open_source(config.weights)
+        stream = batches(self.samples, MEASURED, 0, 1, 0)
+        images = next(stream)[0].to(self.device)
+        return warm_start(self.model, source, normalise(images, self.model.mean, self.model.std))
+
     def _restore(self, saved: dict) -> None:
         try:
             self.model.load_state_dict(saved["model"])
             self.optimiser.load_state_dict(saved["optimiser"])
+            if self.average is not None:
+                self.average.load_state_dict(saved["average"])
             self.state = State(**saved["state"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(
@@ -142,6 +165,7 @@ class Trainer:
         state = {
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "state": vars(self.state),
             "config": as_dict(self.config),
         }
@@ -187,6 +211,8 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
         return loss.detach(), rate
 
     def _report(self, loss: torch.Tensor, rate: float) -> None:
@@ -206,7 +232,8 @@ class Trainer:
             if index < PICTURES:
                 pictures.append(comparison(image, prediction, self.labels, truth))
 
-        scores = evaluate_model(self.model, self.val_split, self.config.evaluate, on_image)
+        model = self.model if self.average is None else self.average.module
+        scores = evaluate_model(model, self.val_split, self.config.evaluate, on_image)
         self.log.validation(state.iteration, scores)
         for index, picture in enumerate(pictures):
             self.log.image(state.iteration, self.val_split.ids[index], picture)
@@ -216,6 +243,6 @@ class Trainer:
         if better:
             state.best = scores.miou
             score = {"iteration": state.iteration, "miou": scores.miou, "split": self.val_split.name}
-            write(self.best, self.model, self.config, self.labels, score)
+            write(self.best, model, self.config, self.labels, score)
         self._save()
         return scores

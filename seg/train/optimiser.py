@@ -5,27 +5,33 @@ from torch import nn
 
 from ..config import TrainConfig
 
+BIAS_MULTIPLIER = 2.0
+"""Of the learning rate of convolutions' biases (here the classifier's alone), as in the released code."""
+
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
-    """Backbone and head, decayed and not. Each group's `multiplier` scales the learning rate.
+    """Backbone and head, decayed, not decayed and biases. Each group's `multiplier` scales the learning rate.
 
     Decayed, as in the released code: weights of convolutions that are not depthwise. Not: those, batch norms and biases.
     """
     backbone = {id(p) for p in model.backbone.parameters()}
     groups = {
-        (head, decayed): {
+        (head, kind): {
             "params": [],
-            "weight_decay": config.weight_decay if decayed else 0.0,
-            "multiplier": config.head_multiplier if head else 1.0,
+            "weight_decay": config.weight_decay if kind == "decayed" else 0.0,
+            "multiplier": (config.head_multiplier if head else 1.0) * (BIAS_MULTIPLIER if kind == "bias" else 1.0),
         }
         for head in (False, True)
-        for decayed in (True, False)
+        for kind in ("decayed", "plain", "bias")
     }
     for module in model.modules():
         dense = not (isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1)
         for name, parameter in module.named_parameters(recurse=False):
-            decayed = dense and parameter.ndim > 1 and name != "bias"
-            groups[id(parameter) not in backbone, decayed]["params"].append(parameter)
+            if isinstance(module, nn.Conv2d | nn.Linear) and name == "bias":
+                kind = "bias"
+            else:
+                kind = "decayed" if dense and parameter.ndim > 1 else "plain"
+            groups[id(parameter) not in backbone, kind]["params"].append(parameter)
     return [group for group in groups.values() if group["params"]]
 
 
@@ -34,8 +40,13 @@ def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
 
 
 def learning_rate(iteration: int, config: TrainConfig) -> float:
-    """Poly schedule `(1 - i / iterations) ^ power`, i from 0; within the warm-up also times (i + 1) / warmup."""
-    rate = config.learning_rate * (1 - iteration / config.iterations) ** config.power
+    """Poly schedule `(1 - i / iterations) ^ power`, i from 0, or exponential `decay ^ floor(i / decay_every)`; within the
+    warm-up also times (i + 1) / warmup."""
+    if config.schedule == "poly":
+        factor = (1 - iteration / config.iterations) ** config.power
+    else:
+        factor = config.decay ** (iteration // config.decay_every)
+    rate = config.learning_rate * factor
     return rate * min(1.0, (iteration + 1) / config.warmup) if config.warmup else rate
 
 

@@ -1,20 +1,47 @@
-"""Names of timm's networks in ours."""
+"""timm's Xceptions in our names: the original (`legacy_xception`) and the aligned 41, 65 and 71."""
 
 import re
 
-# In timm, a module's `rep` lists ReLU, separable convolution, batch norm, ...; the first module has no first ReLU.
+from torch import Tensor
+
+from ..errors import UserError, reason
+from ..models.xception import FAMILY
+
+# In timm's original, a module's `rep` lists ReLU, separable convolution, batch norm, ...; the first module has no first ReLU.
 LEAVES = {"conv1": "depthwise", "pointwise": "pointwise"}
 MODULES = {**{f"block{i}": f"entry{i}" for i in (1, 2, 3)}, **{f"block{i}": f"middle{i - 3}" for i in range(4, 12)}}
 MODULES["block12"] = "exit1"
 EXIT = {"3": "0", "4": "1"}  # conv3, bn3 and conv4, bn4 are the last module's two separable convolutions
+ALIGNED = {"conv_dw": "depthwise", "bn_dw": "depthwise_norm", "conv_pw": "pointwise", "bn_pw": "norm"}
+CLASSIFIER = re.compile(r"(?:head\.)?fc\.(weight|bias)")
+NETWORKS = {"legacy_xception": "xception", **{name: name for name in ("xception41", "xception65", "xception71")}}
 
 
-def is_legacy_xception(tensors) -> bool:
-    return "block1.rep.0.conv1.weight" in tensors
+def backbone_of(theirs) -> str | None:
+    """Our backbone whose weights these names are; None for any other network's (timm's pre-activated `p` ones among them)."""
+    if "block1.rep.0.conv1.weight" in theirs:
+        return "xception"
+    blocks = {name.split(".")[1] for name in theirs if re.match(r"blocks\.\d+\.stack\.conv1\.conv_dw\.", name)}
+    lengths = {len(FAMILY[name][0]): name for name in ("xception41", "xception65", "xception71")}
+    return lengths.get(len(blocks)) if "blocks.0.stack.conv1.bn_dw.weight" in theirs else None
 
 
-def legacy_xception_name(name: str) -> str | None:
-    """Our name of a `legacy_xception` tensor: the original Xception as a backbone; None for its 1000-way classifier."""
+def to_ours(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Under our names; a tensor without a place here keeps its name, for the report."""
+    backbone = backbone_of(theirs)
+    modules = [row.name for row in FAMILY[backbone][0]]
+    tensors = {}
+    for name, value in theirs.items():
+        if match := CLASSIFIER.fullmatch(name):
+            ours = f"image_classifier.{match[1]}"
+        else:
+            ours = legacy_name(name) if backbone == "xception" else aligned_name(name, modules)
+        tensors[ours or name] = value
+    return tensors
+
+
+def legacy_name(name: str) -> str | None:
+    """Our name of a `legacy_xception` tensor."""
     if match := re.fullmatch(r"(conv|bn)([12])\.(\w+)", name):
         kind, index, leaf = match.groups()
         return f"backbone.conv{index}.{'conv' if kind == 'conv' else 'norm'}.{leaf}"
@@ -31,5 +58,34 @@ def legacy_xception_name(name: str) -> str | None:
     return None
 
 
-def from_legacy_xception(tensors: dict) -> dict:
-    return {ours: value for name, value in tensors.items() if (ours := legacy_xception_name(name))}
+def aligned_name(name: str, modules: list[str]) -> str | None:
+    """Our name of a tensor of timm's aligned Xceptions, whose blocks are our `modules` in order."""
+    if match := re.fullmatch(r"stem\.([01])\.(conv|bn)\.(\w+)", name):
+        index, kind, leaf = match.groups()
+        return f"backbone.conv{int(index) + 1}.{'conv' if kind == 'conv' else 'norm'}.{leaf}"
+    if match := re.fullmatch(r"blocks\.(\d+)\.shortcut\.(conv|bn)\.(\w+)", name):
+        block, kind, leaf = match.groups()
+        return f"backbone.flow.{modules[int(block)]}.shortcut.{'conv' if kind == 'conv' else 'norm'}.{leaf}"
+    if match := re.fullmatch(r"blocks\.(\d+)\.stack\.conv([123])\.(\w+)\.(\w+)", name):
+        block, index, part, leaf = match.groups()
+        return f"backbone.flow.{modules[int(block)]}.convs.{int(index) - 1}.{ALIGNED[part]}.{leaf}"
+    return None
+
+
+def download(name: str) -> dict[str, Tensor]:
+    """Tensors of timm's published weights `name`, such as xception65.tf_in1k, fetched or from its cache.
+
+    Raises UserError for another network's name, or where they cannot be had.
+    """
+    if name.split(".")[0] not in NETWORKS:
+        raise UserError(
+            f"timm:{name}: not an Xception that is read here; one of {', '.join(NETWORKS)}, with a tag such as .tf_in1k"
+        )
+    import timm
+
+    try:
+        return timm.create_model(name, pretrained=True).state_dict()
+    except (RuntimeError, OSError, ValueError) as error:
+        raise UserError(
+            f"timm:{name}: cannot be had ({reason(error)}); download its model.safetensors elsewhere and give its path"
+        ) from error

@@ -17,7 +17,7 @@ from tests.toy import refused, toy_sample, written
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 
 # Computed by TensorFlow's kernels as the released DeepLab code calls them: an image and a mask, and both at each scale.
-RELEASED = np.load(Path(__file__).parent.parent / "fixtures" / "preprocess.npz")
+RELEASED = np.load(Path(__file__).parent.parent / "fixtures" / "oracle" / "preprocess.npz")
 
 
 def config(**settings):

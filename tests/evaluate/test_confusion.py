@@ -1,11 +1,13 @@
 import json
 import math
+import multiprocessing
 
 import numpy as np
 import pytest
 
-from seg.classes import VOC, LabelSet
+from seg.classes import VOC, VOID, LabelSet
 from seg.evaluate.confusion import Scores, confusion_matrix
+from tests.toy import toy_sample
 
 LABELS = LabelSet(tuple("abcde"), tuple((i, 0, 0) for i in range(5)))
 
@@ -148,3 +150,14 @@ def test_as_dict_is_json_with_null_where_undefined():
     assert (read["miou_all"], read["miou_all_classes"]) == (scores.miou_all, 3)
     assert read["pixel_accuracy"] == 0.75
     assert (read["mean_accuracy"], read["frequency_weighted_iou"]) == (scores.mean_accuracy, scores.frequency_weighted_iou)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_parts_that_processes_score_in_any_order_sum_to_the_whole(processes):
+    samples = [toy_sample(number)[1] for number in range(7)]
+    pairs = [(truth, np.where(truth == VOID, 0, np.roll(truth, 5, 1))) for truth in samples]
+    pairs = [(truth, np.where(prediction == VOID, 0, prediction).astype(np.uint8), 21) for truth, prediction in pairs]
+    whole = sum(confusion_matrix(*pair) for pair in pairs)
+    with multiprocessing.get_context("fork").Pool(processes) as pool:
+        parts = pool.starmap(confusion_matrix, pairs[::-1], chunksize=2)
+    np.testing.assert_array_equal(sum(parts), whole)

@@ -15,7 +15,7 @@ from seg.models.factory import build_model
 SCALES = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
 
 # Computed by the released TensorFlow code.
-RELEASED = np.load(Path(__file__).parent.parent / "fixtures" / "preprocess.npz")
+RELEASED = np.load(Path(__file__).parent.parent / "fixtures" / "oracle" / "preprocess.npz")
 
 
 def random_model(config=None):

@@ -7,7 +7,7 @@ from seg.errors import UserError
 from seg.models import smp
 from seg.models.deeplab import DeepLabV3Plus
 from seg.models.factory import build_model
-from seg.models.layers import POST, PRE, ConvNorm, SeparableConv
+from seg.models.layers import POST, PRE, ConvNorm, SeparableConv, resize
 
 
 def build(classes=7, **options):
@@ -141,3 +141,56 @@ def test_published_encoder_weights_are_asked_for_only_when_pretrained(monkeypatc
     model = build_model(config, 7, pretrained=True)
     assert asked == [None, "imagenet"]
     assert model.mean == (0.1, 0.2, 0.3) and model.std == (0.4, 0.5, 0.6)
+
+
+# arXiv 1802.02611, table 1 (channels of the reduction) and table 2 (structure of the decoder).
+TABLE_1 = [{"low_level_channels": channels} for channels in (8, 16, 32, 48, 64)]
+TABLE_2 = [
+    {"convolutions": convolutions} for convolutions in ([[3, 256]], [[3, 256]] * 2, [[3, 256]] * 3, [[3, 128]], [[1, 256]])
+]
+
+
+@pytest.mark.parametrize("decoder", [*TABLE_1, *TABLE_2, {"convolutions": [[3, 256]], "conv3": True}], ids=str)
+@pytest.mark.parametrize("backbone", ["xception", "xception71"])
+def test_the_papers_decoders_are_configurations(backbone, decoder):
+    model = build(21, backbone=backbone, decoder=DecoderConfig(**decoder))
+    assert model(torch.empty(1, 3, 65, 97, device="meta")).shape == (1, 21, 65, 97)
+    assert model.decoder.reduce.conv.out_channels == decoder.get("low_level_channels", 48)
+    kernels = [[conv.depthwise if isinstance(conv, SeparableConv) else conv.conv] for conv in model.decoder.convs]
+    wanted = decoder.get("convolutions", [[3, 256]] * 2)
+    assert [conv.kernel_size[0] for (conv,) in kernels] == [kernel for kernel, _ in wanted]
+    assert model.classifier.in_channels == wanted[-1][1]
+    assert hasattr(model.decoder, "convs3") == decoder.get("conv3", False)
+
+
+@pytest.mark.parametrize("stride", [8, 16])
+@torch.no_grad()
+def test_conv3_joins_the_features_at_stride_8_first(stride):
+    torch.manual_seed(0)
+    config = ModelConfig(backbone="xception41", width=0.125, output_stride=stride, decoder=DecoderConfig(conv3=True))
+    model = build_model(config, 5).eval()
+    low_level, conv3, x = model.backbone(torch.rand(1, 3, 65, 97))
+    assert [tuple(f.shape[-2:]) for f in (low_level, conv3)] == [(17, 25), (9, 13)]
+    seen = {}
+    for name in ("convs3", "convs"):
+        getattr(model.decoder, name).register_forward_hook(lambda m, i, o, name=name: seen.update({name: (i[0], o)}))
+    y = model.aspp(x)
+    model.decoder(y, low_level, conv3)
+    torch.testing.assert_close(seen["convs3"][0], torch.cat([resize(y, (9, 13)), model.decoder.reduce3(conv3)], 1))
+    torch.testing.assert_close(seen["convs"][0][:, :256], resize(seen["convs3"][1], (17, 25)))
+
+
+def test_the_experiments_of_the_xception_paper_reach_the_model():
+    model = build(residual=False, between="elu", segments=4)
+    conv = model.backbone.flow["middle1"].convs[0]
+    assert (model.backbone.flow["middle1"].shortcut, conv.placement.between, conv.depthwise.groups) == (None, "elu", 4)
+    with pytest.raises(UserError, match=r"model\.segments=3: must divide the channels of every layer"):
+        build(segments=3)
+
+
+@pytest.mark.parametrize(
+    "weights, published", [("imagenet", "imagenet"), ("./folder", None), ("a.safetensors", None), (None, None)]
+)
+def test_only_a_plain_name_is_that_of_published_weights(weights, published):
+    assert ModelConfig(smp="Unet", backbone="resnet18", weights=weights).published == published
+    assert ModelConfig(weights=weights).published is None

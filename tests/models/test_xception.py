@@ -236,3 +236,47 @@ def test_max_pool_pads_both_sides_alike_otherwise(size, stride, rate):
     outputs = [math.ceil(n / stride) for n in size]
     wanted = naive_max_pool(x, stride, rate, (rate, rate), outputs)
     np.testing.assert_array_equal(max_pool(torch.from_numpy(x), stride, rate, False).numpy(), wanted)
+
+
+@pytest.mark.parametrize("name", ["xception", "xception41"])
+def test_without_residuals_modules_are_their_branch_alone(name, randomise):
+    net = randomise(Xception(name, placement="tf", width=0.125, residual=False)).eval()
+    assert not [key for key in net.state_dict() if "shortcut" in key]
+    x = torch.rand(1, 3, 97, 65) * 2 - 1
+    with torch.no_grad():
+        assert net(x)[1].shape == (1, net.channels, 7, 5)
+        module, y = net.flow["middle2"], torch.randn(1, net.flow["middle2"].convs[0].depthwise.in_channels, 5, 5)
+        branch = y
+        for conv in module.convs:
+            branch = conv(branch)
+        assert torch.equal(module(y)[0], branch)
+
+
+@pytest.mark.parametrize("between, function", [("none", lambda x: x), ("relu", torch.relu), ("elu", torch.nn.functional.elu)])
+@pytest.mark.parametrize("name, placement", MEMBERS)
+def test_an_activation_between_stands_after_every_depthwise_convolution(name, placement, between, function, randomise):
+    net = randomise(Xception(name, placement=placement, width=0.125, between=between)).eval()
+    convs = [conv for module in net.flow.values() for conv in module.convs]
+    assert {conv.placement.between for conv in convs} == {None if between == "none" else between}
+    conv = convs[4]
+    x = torch.randn(1, conv.depthwise.in_channels, 6, 7)
+    with torch.no_grad():
+        y = conv.depthwise_norm(conv.depthwise(torch.relu(x) if conv.placement.before else x))
+        y = conv.norm(conv.pointwise(function(y)))
+        torch.testing.assert_close(conv(x), torch.relu(y) if conv.placement.after else y)
+
+
+@pytest.mark.parametrize("segments", [1, 2, 4, 8])
+def test_segments_keep_groups_of_channels_apart(segments):
+    with torch.device("meta"):
+        net = Xception("xception", segments=segments)
+    spatial = [module for name, module in net.named_modules() if name.endswith("depthwise")]
+    assert len(spatial) == 34
+    assert {conv.groups for conv in spatial} == {segments}
+    # A dense spatial convolution has 9 C^2 weights; in s segments it has one s-th of them.
+    assert all(conv.weight.numel() == 9 * conv.in_channels**2 // segments for conv in spatial)
+
+
+def test_segments_that_divide_no_layer_are_an_error():
+    with pytest.raises(ValueError, match="divisible"):
+        Xception("xception", segments=3)

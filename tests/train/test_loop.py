@@ -3,8 +3,10 @@ import os
 import signal
 
 import pytest
+import timm
 import torch
 import yaml
+from safetensors.torch import save_file
 
 from seg.config import from_dict
 from seg.errors import UserError
@@ -67,7 +69,7 @@ def test_a_run_folder_holds_what_the_design_says(config):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_by_a_signal_and_resumed_equals_a_straight_run_to_the_bit(config, monkeypatch, number):
-    extra = ["data.workers=1", "data.transforms=[{ColorJitter: {p: 1.0}}]", "data.balanced=true"]
+    extra = ["data.workers=1", "data.transforms=[{ColorJitter: {p: 1.0}}]", "data.balanced=true", "train.average=0.5"]
     straight = Trainer(config("straight", *extra), quiet=True)
     straight.run()
 
@@ -144,3 +146,43 @@ def test_one_image_a_batch_and_an_smp_model_train(config):
     overrides = ["train.batch=1", "train.iterations=1", "model.smp=Unet", "model.backbone=resnet18"]
     assert Trainer(config("a", *overrides), quiet=True).run().iteration == 1
     assert Trainer(config("b", "train.batch=1", "train.iterations=1"), quiet=True).run().iteration == 1
+
+
+def test_the_average_of_the_weights_is_what_is_validated_and_saved(config):
+    trainer = Trainer(config("averaged", "train.average=0.5"), quiet=True)
+    steps = []
+    step = trainer._step
+
+    def note(*batch):
+        result = step(*batch)
+        steps.append(trainer.model.classifier.weight.detach().clone())
+        return result
+
+    trainer._step = note
+    trainer.run()
+    expected = steps[0]
+    for value in steps[1:]:
+        expected = 0.5 * expected + 0.5 * value
+    model, _ = open_model(trainer.best)
+    torch.testing.assert_close(model.classifier.weight.detach(), expected)
+    assert not torch.equal(model.classifier.weight, trainer.model.classifier.weight)
+    assert torch.equal(model.backbone.conv1.norm.running_mean, trainer.model.backbone.conv1.norm.running_mean)
+
+
+def test_an_image_classifier_is_not_trained(config):
+    with pytest.raises(UserError, match=r"model\.image_classes: an image classifier has no masks"):
+        Trainer(config("classifier", "model.image_classes=3"), quiet=True)
+
+
+def test_a_warm_start_begins_from_the_originals_weights(config, tmp_path):
+    torch.manual_seed(3)
+    original = timm.create_model("legacy_xception", pretrained=False).state_dict()
+    save_file(original, tmp_path / "original.safetensors")
+    start = [f"model.weights={tmp_path / 'original.safetensors'}", "model.width=1", "model.placement=tf"]
+    with pytest.raises(UserError, match=r"original Xception's: model\.weights_use=warm_start"):
+        Trainer(config("cold", *start), quiet=True)
+    trainer = Trainer(config("warm", *start, "model.weights_use=warm_start"), quiet=True)
+    assert torch.equal(trainer.model.backbone.conv1.conv.weight, original["conv1.weight"])
+    assert torch.equal(
+        trainer.model.backbone.flow["middle8"].convs[2].pointwise.weight, original["block11.rep.7.pointwise.weight"]
+    )

@@ -31,13 +31,14 @@ def test_weight_decay_is_on_the_79_weights_of_the_released_code(xception65):
     assert not [name for name in decayed if "depthwise" in name or "norm" in name or name.endswith("bias")]
 
 
-def test_head_multiplier_scales_all_but_the_backbone():
+def test_head_multiplier_scales_all_but_the_backbone_and_biases_learn_twice_as_fast():
     model = build_model(ModelConfig(backbone="xception41", width=0.125), 3)
     optimiser = make_optimiser(model, TrainConfig(head_multiplier=10))
     set_learning_rate(optimiser, 0.01)
     rates = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
     for name, parameter in model.named_parameters():
-        assert rates[id(parameter)] == pytest.approx(0.01 if name.startswith("backbone.") else 0.1)
+        expected = 0.01 if name.startswith("backbone.") else 0.2 if name == "classifier.bias" else 0.1
+        assert rates[id(parameter)] == pytest.approx(expected)
 
 
 def test_schedule_is_poly_from_the_first_iteration_on():
@@ -52,3 +53,10 @@ def test_warmup_rises_linearly_to_the_schedule():
     assert learning_rate(0, config) == pytest.approx(0.1)
     assert learning_rate(4, config) == pytest.approx(0.5 * 0.96**0.9)
     assert learning_rate(10, config) == pytest.approx(0.9**0.9)
+
+
+def test_the_exponential_schedule_falls_in_steps():
+    # arXiv 1610.02357, section 4.4: 0.045, times 0.94 every two epochs.
+    config = TrainConfig(learning_rate=0.045, schedule="exponential", decay=0.94, decay_every=100, iterations=1000)
+    rates = [learning_rate(i, config) for i in (0, 99, 100, 199, 550)]
+    assert rates == pytest.approx([0.045, 0.045, 0.045 * 0.94, 0.045 * 0.94, 0.045 * 0.94**5])

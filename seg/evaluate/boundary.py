@@ -1,0 +1,87 @@
+"""Quality near the borders of objects: trimap mIoU and Boundary IoU."""
+
+import numpy as np
+
+from ..classes import VOID, LabelSet
+from .confusion import Scores, confusion_matrix
+
+WIDTHS = (1, 5, 10, 20, 40)
+"""Of the trimap's bands, in pixels: the range of arXiv 1802.02611, figure 5."""
+DIAGONAL = 0.02
+"""Width of Boundary IoU's band, as a part of the image's diagonal."""
+
+
+def trimap(truth: np.ndarray, width: float) -> np.ndarray:
+    """bool [h, w]: labelled pixels at most `width` pixels (Euclidean) from a void one.
+
+    Void is what VOC draws along the borders of objects: dilating it gives the band of arXiv 1802.02611, section 4.4.
+    """
+    import cv2
+
+    labelled = truth != VOID
+    if labelled.all():
+        return np.zeros(truth.shape, bool)
+    # In float32: the distance of sqrt(k) is rounded, but never as far as to sqrt(k + 1).
+    distance = cv2.distanceTransform(labelled.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return labelled & (distance <= width + 1e-3)
+
+
+def inner_boundary(mask: np.ndarray, width: int) -> np.ndarray:
+    """bool [h, w]: pixels of the mask within `width` steps (of 8 neighbours) of one outside of it, or of the image's border.
+
+    Boundary IoU, arXiv 2103.16562, section 4.
+    """
+    import cv2
+
+    padded = np.pad(mask.astype(np.uint8), 1)
+    inside = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=width, borderType=cv2.BORDER_CONSTANT, borderValue=1)
+    return mask & (inside[1:-1, 1:-1] == 0)
+
+
+class Boundary:
+    """Adds up over the images of an evaluation."""
+
+    def __init__(self, labels: LabelSet, widths=WIDTHS):
+        self.labels, self.images = labels, 0
+        self.matrices = {width: np.zeros((len(labels), len(labels)), np.int64) for width in widths}
+        self.intersection = np.zeros(len(labels), np.int64)
+        self.union = np.zeros(len(labels), np.int64)
+        self.present = np.zeros(len(labels), bool)
+
+    def add(self, truth: np.ndarray, prediction: np.ndarray) -> None:
+        """truth: uint8 [h, w], class index or 255. prediction: the same shape, class index."""
+        self.images += 1
+        for width, matrix in self.matrices.items():
+            band = trimap(truth, width)
+            matrix += confusion_matrix(truth[band], prediction[band], len(self.labels))
+        labelled = truth != VOID
+        width = max(1, round(DIAGONAL * float(np.hypot(*truth.shape))))
+        for index in np.union1d(np.unique(truth[labelled]), np.unique(prediction[labelled])):
+            # Void belongs to neither mask, so that a prediction right up to it has the truth's boundary.
+            ours, theirs = (inner_boundary((mask == index) & labelled, width) for mask in (prediction, truth))
+            self.intersection[index] += (ours & theirs).sum()
+            self.union[index] += (ours | theirs).sum()
+            self.present[index] |= theirs.any()
+
+    def trimap_miou(self, width: float) -> float:
+        """Mean IoU of the pixels in the band, over the classes that the truth has there."""
+        return Scores(self.labels, self.matrices[width], self.images).miou
+
+    @property
+    def iou(self) -> np.ndarray:
+        """Boundary IoU of each class, its pixels summed over the images; NaN where neither truth nor prediction has it."""
+        with np.errstate(invalid="ignore"):
+            return self.intersection / self.union
+
+    @property
+    def miou(self) -> float:
+        """Mean Boundary IoU over the classes present in the ground truth."""
+        return float(self.iou[self.present].mean()) if self.present.any() else 0.0
+
+    def as_dict(self) -> dict:
+        return {
+            "trimap": [{"width": width, "miou": self.trimap_miou(width)} for width in self.matrices],
+            "iou": [None if np.isnan(value) else float(value) for value in self.iou],
+            "miou": self.miou,
+            "diagonal": DIAGONAL,
+        }

@@ -1,0 +1,118 @@
+"""The released TensorFlow DeepLab: its variable names in ours, and which network a checkpoint holds.
+
+Names and layouts: tensorflow/models, research/deeplab (model.py, core/xception.py).
+"""
+
+import re
+
+import torch
+
+from ..errors import UserError
+from .bundle import read_bundle
+
+VARIANTS = {"xception_41": "xception41", "xception_65": "xception65", "xception_71": "xception71"}
+NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+HEAD = {
+    "image_pooling": "aspp.pooling",
+    "aspp0": "aspp.conv1x1",
+    "concat_projection": "aspp.project",
+    "decoder/feature_projection0": "decoder.reduce",
+}
+MODULE = re.compile(r"(entry|middle|exit)_flow/block(\d+)/unit_(\d+)/xception_module/(shortcut|separable_conv(\d)_(\w+?))")
+NUMBERED = re.compile(r"(aspp|decoder/decoder_conv)(\d)(?:_(depthwise|pointwise))?")
+SLOTS = ("/Momentum", "/ExponentialMovingAverage", "/Adam", "/Adam_1", "/RMSProp", "/RMSProp_1")
+
+
+def variable_name(name: str) -> str | None:
+    """Our name of a variable of the released code; None where our networks have none such, as for another backbone's."""
+    scope, _, leaf = name.rpartition("/")
+    norm = scope.endswith("/BatchNorm") and leaf in NORM
+    scope = scope.removesuffix("/BatchNorm") if norm else scope
+    if name.startswith("logits/semantic/"):
+        return {"weights": "classifier.weight", "biases": "classifier.bias"}.get(leaf)
+    if re.fullmatch(r"xception_\d+/logits", scope):
+        return {"weights": "image_classifier.weight", "biases": "image_classifier.bias"}.get(leaf)
+    if not norm and leaf not in ("weights", "depthwise_weights"):
+        return None
+    place, kind = _place(scope)
+    if place is None:
+        return None
+    if kind in ("depthwise", "pointwise"):
+        tail = {"depthwise": "depthwise_norm", "pointwise": "norm"}[kind] if norm else kind
+    else:
+        tail = "norm" if norm else "conv"
+    return f"{place}.{tail}.{NORM[leaf] if norm else 'weight'}"
+
+
+def _place(scope: str) -> tuple[str | None, str | None]:
+    """Our module for a scope, and `depthwise` or `pointwise` where it is half of a separable convolution."""
+    if scope in HEAD:
+        return HEAD[scope], None
+    if match := NUMBERED.fullmatch(scope):
+        part, index, kind = match.groups()
+        return (f"aspp.atrous.{int(index) - 1}" if part == "aspp" else f"decoder.convs.{index}"), kind
+    variant, _, rest = scope.partition("/")
+    if variant not in VARIANTS:
+        return None, None
+    if match := re.fullmatch(r"entry_flow/conv1_([12])", rest):
+        return f"backbone.conv{match[1]}", None
+    if match := MODULE.fullmatch(rest):
+        flow, block, unit, what, index, kind = match.groups()
+        module = f"backbone.flow.{flow}{unit if flow == 'middle' else block}"
+        return (f"{module}.shortcut", None) if what == "shortcut" else (f"{module}.convs.{int(index) - 1}", kind)
+    return None, None
+
+
+def layout(name: str, value) -> torch.Tensor:
+    """A variable in PyTorch's order: HWIO -> OIHW, depthwise HWC1 -> C1HW; the ImageNet classifier, 11IO -> OI."""
+    if value.ndim == 4:
+        value = value.transpose((2, 3, 0, 1) if name.endswith("depthwise_weights") else (3, 2, 0, 1))
+    if re.fullmatch(r"xception_\d+/logits/weights", name):
+        value = value[:, :, 0, 0]
+    return torch.from_numpy(value.copy(order="C"))
+
+
+def read_checkpoint(prefix) -> dict[str, torch.Tensor]:
+    """The variables of a checkpoint `.../model.ckpt-N`, under our names and in our layout.
+
+    Optimiser slots, averages and global_step are left out; a variable without a place here keeps its name, for the report.
+    Raises UserError as `read_bundle` does, or where nothing in it is an Xception's.
+    """
+    variables = read_bundle(prefix)
+    tensors = {}
+    for name, value in variables.items():
+        if name == "global_step" or name.endswith(SLOTS):
+            continue
+        tensors[variable_name(name) or name] = layout(name, value)
+    if not any(name.startswith("backbone.") for name in tensors):
+        found = ", ".join(sorted({name.split("/")[0] for name in variables})[:6])
+        raise UserError(f"{prefix}: holds no Xception 41, 65 or 71 of the released DeepLab; its scopes: {found or 'none'}")
+    return tensors
+
+
+def model_settings(tensors: dict[str, torch.Tensor]) -> dict:
+    """The `model` section of a configuration for tensors of `read_checkpoint`, read off their names and shapes."""
+    middle = {name.split(".")[2] for name in tensors if name.startswith("backbone.flow.middle")}
+    deep = "backbone.flow.entry5.shortcut.conv.weight" in tensors
+    settings = {"backbone": "xception71" if deep else f"xception{41 if len(middle) == 8 else 65}", "placement": "tf"}
+    if "aspp.project.conv.weight" not in tensors:
+        return settings
+    separable = "aspp.atrous.0.pointwise.weight" in tensors
+    rates = len({name.split(".")[2] for name in tensors if name.startswith("aspp.atrous.")})
+    settings["aspp"] = {
+        "channels": len(tensors["aspp.project.conv.weight"]),
+        "separable": separable,
+        "image_pooling": "aspp.pooling.conv.weight" in tensors,
+        "rates": [6, 12, 18][:rates],
+    }
+    settings["decoder"] = None
+    if "decoder.reduce.conv.weight" in tensors:
+        count = len({name.split(".")[2] for name in tensors if name.startswith("decoder.convs.")})
+        kind = "pointwise" if "decoder.convs.0.pointwise.weight" in tensors else "conv"
+        channels = [len(tensors[f"decoder.convs.{i}.{kind}.weight"]) for i in range(count)]
+        settings["decoder"] = {
+            "low_level_channels": len(tensors["decoder.reduce.conv.weight"]),
+            "convolutions": [[3, c] for c in channels],
+            "separable": kind == "pointwise",
+        }
+    return settings
