@@ -1,21 +1,29 @@
 """The `seg` command: one verb a job. Parses, calls the rooms, prints."""
 
 import argparse
+import contextlib
+import os
 import sys
 from pathlib import Path
 
 from .errors import UserError
 from .progress import Progress, tell
 
+LOST = ("onnection", "NCCL", "timed out", "Broken pipe", "DataLoader worker")
+"""Words of an error that another process's end causes."""
+
 # Rooms are imported by the verb that needs them: `seg --help` does not wait for torch.
 
 
 def train(args) -> int:
     from .config import load
+    from .distributed import is_main
     from .train.loop import Trainer
 
     trainer = Trainer(load(args.config, args.overrides), resume=args.resume, quiet=args.quiet)
     result = trainer.run()
+    if not is_main():
+        return 130 if result.stopped else 0
     if result.stopped:
         tell(f"stopped after iteration {result.iteration}; {trainer.last} is complete: go on with --resume")
         return 130
@@ -41,6 +49,7 @@ def policy_overrides(args) -> list[str]:
 
 
 def evaluate(args) -> int:
+    from .distributed import is_main
     from .files import write_json
     from .tables import boundary_table, table
 
@@ -50,6 +59,8 @@ def evaluate(args) -> int:
     if not saved and not args.weights:
         raise UserError("seg evaluate: give WEIGHTS (a best.safetensors), or --predictions DIR with --truth DIR")
     scores, boundary, settings = _score_masks(args) if saved else _score_model(args)
+    if not is_main():
+        return 0
     print(table(scores))
     numbers = {**scores.as_dict(), "settings": settings}
     if boundary:
@@ -77,13 +88,14 @@ def _score_model(args):
     from dataclasses import asdict
 
     from .data.voc import open_split
+    from .distributed import device, is_main
     from .evaluate.boundary import Boundary
     from .evaluate.evaluator import evaluate_model
     from .predict.draw import save_mask
     from .weights.load import open_model
 
     model, about = open_model(args.weights, policy_overrides(args))
-    model.to(_device())
+    model.to(device())
     data, policy = about.config.data, about.config.evaluate
     split = open_split(args.data or data.root, args.split or data.val, about.labels, data.masks)
 
@@ -94,26 +106,21 @@ def _score_model(args):
             save_mask(Path(args.save_masks) / f"{split.ids[index]}.png", prediction, about.labels)
         progress(index + 1)
 
-    with Progress("evaluate", len(split), quiet=args.quiet) as progress:
+    with Progress("evaluate", len(split), quiet=args.quiet or not is_main()) as progress:
         scores = evaluate_model(model, split, policy, on_image, boundary)
     stride = policy.output_stride or model.output_stride
     settings = {"weights": args.weights, "data": str(split.root), "split": split.name}
     return scores, boundary, settings | asdict(policy) | {"output_stride": stride}
 
 
-def _device():
-    from .train.loop import device_of_choice
-
-    return device_of_choice()
-
-
 def predict(args) -> int:
+    from .distributed import device, every, is_main
     from .predict.images import predict_images
     from .weights.load import open_model
 
     model, about = open_model(args.weights, policy_overrides(args))
-    model.to(_device())
-    with Progress("predict", 0, quiet=args.quiet) as progress:
+    model.to(device())
+    with Progress("predict", 0, quiet=args.quiet or not is_main()) as progress:
 
         def on_image(done, total):
             progress.total = total
@@ -124,8 +131,10 @@ def predict(args) -> int:
         )
     for problem in problems:
         tell(f"seg: {problem}")
-    print(f"{len(written)} {args.mode} image{'s' if len(written) != 1 else ''} in {args.out}")
-    return 2 if problems else 0
+    count, wrong = (sum(part) for part in zip(*every((len(written), len(problems))), strict=True))
+    if is_main():
+        print(f"{count} {args.mode} image{'s' if count != 1 else ''} in {args.out}")
+    return 2 if wrong else 0
 
 
 def info(args) -> int:
@@ -248,7 +257,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add.add_argument("config", metavar="CONFIG", help="YAML file, as in configs/")
     add.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings that override the file's")
-    add.add_argument("--resume", action="store_true", help="go on from runs/NAME/last.ckpt")
+    add.add_argument("--resume", action="store_true", help="go on from the newest good checkpoint of runs/NAME")
 
     add = verb(
         verbs,
@@ -346,14 +355,31 @@ def main(arguments=None) -> int:
         args.overrides += rest
     elif rest:
         command.error(f"unrecognised: {' '.join(rest)}; see seg {args.verb} --help")
+    name = "seg"
     try:
-        return args.run(args)
+        with _processes() as rank:
+            name = "seg" if rank is None else f"seg: rank {rank}"
+            return args.run(args)
     except UserError as error:
-        tell(f"seg: {error}")
+        tell(f"{name}: {error}")
         return 2
     except KeyboardInterrupt:
-        tell("seg: stopped")
+        tell(f"{name}: stopped")
         return 130
+    except RuntimeError as error:
+        if name == "seg" or not any(word in str(error) for word in LOST):
+            raise
+        tell(f"{name}: lost another process, which says why ({str(error).splitlines()[0]})")
+        return 1
+
+
+def _processes():
+    """The group of processes that torchrun started; alone, nothing: and torch is not waited for."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return contextlib.nullcontext()
+    from .distributed import group
+
+    return group()
 
 
 if __name__ == "__main__":

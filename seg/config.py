@@ -172,6 +172,20 @@ class TrainConfig:
     """Share of the batch in the moving statistics: the released code's; raise it (0.03) for runs of few iterations."""
     average: float = 0.0
     """Decay of a moving average of the weights (Polyak), which is then what is validated and saved as best; 0: none."""
+    accumulate: int = 1
+    """Parts that a batch is computed in, one after another: less memory, and the same gradient where batch norm is frozen."""
+    precision: str = "float32"
+    """float32, bfloat16 or float16: of the forward pass under autocast; weights, loss and sums stay float32."""
+    clip: float | None = None
+    """Largest norm of the whole gradient; null: as it is."""
+    non_finite: str = "stop"
+    """What a gradient that is no number does: stop the run, or skip the update."""
+    checkpoint_activations: bool = False
+    """Compute the backbone's activations twice instead of keeping them."""
+    compile: bool = False
+    """Run the network through torch.compile."""
+    frozen_backbone: bool = False
+    """Train the head alone; see frozen_batch_norm for the backbone's statistics."""
     frozen_batch_norm: str = "none"
     """none, backbone or all: those use their moving statistics and leave them as they are."""
     seed: int = 0
@@ -180,11 +194,14 @@ class TrainConfig:
     log_every: int = 10
 
     def __post_init__(self):
-        for key in ("iterations", "batch", "validate_every", "log_every", "decay_every"):
+        for key in ("iterations", "batch", "validate_every", "log_every", "decay_every", "accumulate"):
             check(getattr(self, key) > 0, f"train.{key}", getattr(self, key), "at least 1")
         for key in ("learning_rate", "head_multiplier", "power", "momentum", "weight_decay", "warmup", "seed"):
             check(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
         check(0 < self.batch_norm_momentum <= 1, "train.batch_norm_momentum", self.batch_norm_momentum, "above 0, at most 1")
+        one_of("train.precision", self.precision, ("float32", "bfloat16", "float16"))
+        one_of("train.non_finite", self.non_finite, ("stop", "skip"))
+        check(self.clip is None or self.clip > 0, "train.clip", self.clip, "null or above 0")
         one_of("train.schedule", self.schedule, ("poly", "exponential"))
         check(0 < self.decay <= 1, "train.decay", self.decay, "above 0, at most 1")
         check(0 <= self.average < 1, "train.average", self.average, "from 0 to below 1")

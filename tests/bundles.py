@@ -42,18 +42,19 @@ def block(entries) -> bytes:
 
 def write_bundle(prefix, tensors: dict[str, np.ndarray], shards: int = 1, per_block: int = 5) -> None:
     """Write PREFIX.index and PREFIX.data-*, the tensors dealt out to the shards in turn."""
-    data = [b""] * shards
+    data, sizes = [[] for _ in range(shards)], [0] * shards
     entries = [(b"", field(1, shards) + field(3, field(1, 1)))]
     for number, (name, value) in enumerate(sorted(tensors.items())):
         shard, raw = number % shards, np.ascontiguousarray(value).tobytes()
         shape = b"".join(field(2, field(1, side)) for side in value.shape)
-        entry = field(1, TYPES[value.dtype.name]) + field(2, shape) + field(3, shard) + field(4, len(data[shard]))
+        entry = field(1, TYPES[value.dtype.name]) + field(2, shape) + field(3, shard) + field(4, sizes[shard])
         entry += field(5, len(raw)) + varint(6 << 3 | 5) + struct.pack("<I", masked(raw))
         entries.append((name.encode(), entry))
-        data[shard] += raw
-    for shard, raw in enumerate(data):
+        data[shard].append(raw)
+        sizes[shard] += len(raw)
+    for shard, parts in enumerate(data):
         with open(f"{prefix}.data-{shard:05d}-of-{shards:05d}", "wb") as file:
-            file.write(raw)
+            file.write(b"".join(parts))
     out, handles = b"", []
     for start in range(0, len(entries), per_block):
         part = entries[start : start + per_block]

@@ -197,14 +197,14 @@ def test_a_run_stopped_in_the_middle_says_how_to_go_on(place, capsys, monkeypatc
     import os
     import signal
 
-    step = Trainer._step
+    step = Trainer._update
 
     def interrupted(self, *batch):
         os.kill(os.getpid(), signal.SIGINT)
         return step(self, *batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", interrupted)
+        patch.setattr(Trainer, "_update", interrupted)
         code, _, err = run(capsys, "train", "small.yaml", "data.root=voc", "--quiet")
     assert code == 130
     assert "go on with --resume" in err

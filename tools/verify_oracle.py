@@ -25,9 +25,9 @@ from seg.evaluate.policy import infer, pad_to_canvas, scaled
 from seg.models.factory import build_model
 from seg.models.layers import resize
 from seg.models.xception import FAMILY
-from seg.train.loop import prepare_mode
 from seg.train.loss import Loss
 from seg.train.optimiser import learning_rate, make_optimiser, set_learning_rate
+from seg.train.step import prepare_mode
 from seg.weights.load import fit
 from seg.weights.source import Weights
 from seg.weights.tensorflow import VARIANTS, layout, variable_name

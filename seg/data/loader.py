@@ -1,13 +1,15 @@
 """From samples to batches. Which image a sample number is, and how it is augmented, is a function of (seed, number) alone."""
 
+import os
+import re
 import signal
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ..config import DataConfig
-from ..errors import UserError
+from ..errors import UserError, reason
 from .augment import Augment
 from .voc import Split
 
@@ -43,13 +45,21 @@ class TrainingSamples(Dataset):
     """Augmented crop of each sample number: float32 [crop, crop, 3] in 0..255, uint8 [crop, crop].
 
     A UserError is returned, not raised: loader workers would wrap it in a traceback. `batches` raises it.
+    `reading`, int64 [processes, 2], shared with the loader processes: process id and sample number of each at work.
     """
 
     def __init__(self, split: Split, config: DataConfig, order: Order, seed: int):
         self.split, self.order, self.seed = split, order, seed
         self.augment = Augment(config)
+        self.reading = torch.full((max(1, config.workers), 2), -1).share_memory_()
+
+    def files(self, numbers) -> list[str]:
+        """The image of each sample number."""
+        return [str(self.split.images[self.order(number)]) for number in numbers]
 
     def __getitem__(self, number: int):
+        if worker := get_worker_info():
+            self.reading[worker.id] = torch.tensor([os.getpid(), number])
         try:
             image, mask = self.split.sample(self.order(number))
             return self.augment(image, mask, np.random.default_rng([self.seed, AUGMENT, number]))
@@ -76,22 +86,50 @@ def quiet_worker(_) -> None:
     cv2.setNumThreads(0)
 
 
-def batches(samples: TrainingSamples, batch: int, start: int, stop: int, workers: int):
-    """Yield the batches of iterations start..stop. Raises the UserError of a sample that cannot be read."""
-    numbers = [range(i * batch, (i + 1) * batch) for i in range(start, stop)]
+def part_of(iteration: int, batch: int, rank: int = 0, world: int = 1) -> range:
+    """Sample numbers of an iteration's batch, or of one process's part of it."""
+    share = batch // world
+    return range(iteration * batch + rank * share, iteration * batch + (rank + 1) * share)
+
+
+def batches(samples: TrainingSamples, batch: int, start: int, stop: int, workers: int, rank: int = 0, world: int = 1):
+    """Yield the batches of iterations start..stop, or one process's part of each.
+
+    Raises the UserError of a sample that cannot be read, and one that names the file where a loader process dies.
+    """
     loader = DataLoader(
         samples,
-        batch_sampler=numbers,
+        batch_sampler=[part_of(i, batch, rank, world) for i in range(start, stop)],
         num_workers=workers,
         collate_fn=collate,
         worker_init_fn=quiet_worker,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=False,
     )
-    for item in loader:
+    stream = iter(loader)
+    while True:
+        try:
+            item = next(stream)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            raise died(samples, error) from error
         if isinstance(item, UserError):
             raise item
         yield item
+
+
+def died(samples: TrainingSamples, error: RuntimeError) -> Exception:
+    """What to say of a loader's error: where one of its processes has died, at which file."""
+    found = re.search(r"pid(?:\(s\))? ([\d, ]+)", str(error))
+    lost = {int(number) for number in found[1].split(",")} if found else set()
+    numbers = [int(number) for pid, number in samples.reading if int(pid) in lost]
+    if not numbers:
+        return error
+    return UserError(
+        f"{samples.files(numbers)[0]}: the loader process that read it died ({reason(error)}); "
+        "is memory short? Lower data.workers, or read the file with seg data check"
+    )
 
 
 def normalise(images: torch.Tensor, mean, std) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .. import distributed
 from ..classes import VOID, LabelSet
 from .confusion import Scores, confusion_matrix
 
@@ -62,6 +63,15 @@ class Boundary:
             self.intersection[index] += (ours & theirs).sum()
             self.union[index] += (ours | theirs).sum()
             self.present[index] |= theirs.any()
+
+    def gather(self) -> None:
+        """Add up what several processes have seen."""
+        for width, matrix in self.matrices.items():
+            self.matrices[width] = distributed.total_array(matrix)
+        self.intersection = distributed.total_array(self.intersection)
+        self.union = distributed.total_array(self.union)
+        self.present = distributed.total_array(self.present.astype(np.int64)) > 0
+        self.images = int(distributed.total_array(np.array(self.images)))
 
     def trimap_miou(self, width: float) -> float:
         """Mean IoU of the pixels in the band, over the classes that the truth has there."""

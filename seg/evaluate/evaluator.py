@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from .. import distributed
 from ..classes import LabelSet
 from ..config import EvaluateConfig
 from ..data.voc import Split, read_mask
@@ -19,12 +20,13 @@ def evaluate_model(
 ) -> Scores:
     """Score the model on every image of the split; `boundary`, where given, adds them up too.
 
-    `on_image(index, image, truth, prediction)` sees each, in order.
+    `on_image(index, image, truth, prediction)` sees each, in order. Several processes deal the images out among
+    them, each once; each returns the scores of all, and sees its own.
     """
     classes = len(split.labels)
     matrix = np.zeros((classes, classes), np.int64)
     with output_stride(model, policy.output_stride):
-        for index in range(len(split)):
+        for index in range(distributed.rank(), len(split), distributed.world()):
             image, truth = split.sample(index)
             prediction = predict_mask(model, image, policy)
             matrix += confusion_matrix(truth, prediction, classes)
@@ -32,7 +34,9 @@ def evaluate_model(
                 boundary.add(truth, prediction)
             if on_image:
                 on_image(index, image, truth, prediction)
-    return Scores(split.labels, matrix, len(split))
+    if boundary:
+        boundary.gather()
+    return Scores(split.labels, distributed.total_array(matrix), len(split))
 
 
 def evaluate_masks(predictions, truth, labels: LabelSet, on_image=None, boundary: Boundary | None = None) -> Scores:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from .. import distributed
 from ..classes import LabelSet
 from ..config import EvaluateConfig
 from ..data.voc import IMAGE_SUFFIXES, read_image
@@ -57,7 +58,7 @@ def predict_images(
     model: nn.Module, labels: LabelSet, policy: EvaluateConfig, inputs, out, mode="overlay", on_image=None
 ) -> tuple[list[Path], list[str]]:
     """Write a PNG under `out` for every image of `inputs` (see `find_images`): the files written, and a line for each image
-    that could not be read. `on_image(done, total)` is called after each.
+    that could not be read. `on_image(done, total)` is called after each. Several processes deal the images out among them.
 
     mode: `overlay` (with a legend), `palette` (P-mode mask), `side-by-side` (image and overlay), `index` (grey mask).
     Raises UserError, before the first is written, where two images would have one name or an image would be overwritten.
@@ -71,8 +72,9 @@ def predict_images(
         if targets.setdefault(target, image).resolve() != image.resolve():
             raise UserError(f"{target}: would be written for {targets[target]} and for {image}; predict them into two folders")
     written, problems = [], []
+    mine = list(targets.items())[distributed.rank() :: distributed.world()]
     with output_stride(model, policy.output_stride):
-        for done, (target, image) in enumerate(targets.items(), 1):
+        for done, (target, image) in enumerate(mine, 1):
             try:
                 pixels = read_image(image)
             except UserError as error:
@@ -81,7 +83,7 @@ def predict_images(
                 save(target, pixels, predict_mask(model, pixels, policy), labels, mode)
                 written.append(target)
             if on_image:
-                on_image(done, len(targets))
+                on_image(done, len(mine))
     return written, problems
 
 

@@ -1,5 +1,11 @@
-"""The training state in `last.ckpt`."""
+"""The training state: `last.ckpt`, and the one before it, `previous.ckpt`, in a run folder.
 
+A file is what torch.save writes, then a mark and the SHA-256 of all before it.
+"""
+
+import hashlib
+import io
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -8,20 +14,87 @@ import torch
 
 from ..errors import UserError, reason
 from ..files import whole
+from ..progress import tell
+
+NEW, LAST, PREVIOUS = "new.ckpt", "last.ckpt", "previous.ckpt"
+"""From the newest on. The first is there only where a process was killed between proving it and renaming it."""
+MARK = b"seg-sha256:"
+TRAILER = len(MARK) + 32
 
 
-def save(path, state: dict) -> None:
-    """Write tensors and plain values, whole or not at all."""
-    with whole(path) as temporary:
-        torch.save(state, temporary)
+class Damaged(Exception):
+    """A file that is not what was written."""
+
+
+def save(folder, state: dict) -> None:
+    """Write tensors and plain values as the folder's last checkpoint, whole or not at all; the one before becomes `previous`.
+
+    The new file is read back and its checksum compared before the old one moves. Raises UserError where it cannot be written.
+    """
+    folder = Path(folder)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getbuffer()
+    digest = hashlib.sha256(content).digest()
+    new = folder / NEW
+    with whole(new) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+        file.write(MARK + digest)
+    try:
+        verified(new)
+    except Damaged as error:
+        new.unlink()
+        raise UserError(f"{new}: what was written is not what was to be ({error}); is the disk failing?") from error
+    if (folder / LAST).exists():
+        os.replace(folder / LAST, folder / PREVIOUS)
+    os.replace(new, folder / LAST)
+
+
+def exists(folder) -> bool:
+    return any((Path(folder) / name).exists() for name in (NEW, LAST, PREVIOUS))
+
+
+def newest(folder) -> dict:
+    """The newest good checkpoint of the folder, on the CPU. A damaged one is said, and the one before it taken.
+
+    Never runs code from the file. Raises UserError where there is none, or none that is good.
+    """
+    folder, problems = Path(folder), []
+    for name in (NEW, LAST, PREVIOUS):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            state = read(path)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            tell(f"seg: warning: {problem}; going on from {path}, iteration {state['state']['iteration']}")
+        return state
+    if problems:
+        raise UserError(problems[0])
+    raise UserError(f"{folder / LAST}: no checkpoint to resume from; start without --resume")
 
 
 def read(path) -> dict:
-    """What `save` wrote, on the CPU. Never runs code from the file. Raises UserError for one that is damaged or foreign."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no checkpoint to resume from; start without --resume")
+    """What `save` wrote, on the CPU. Raises UserError for a file that is damaged, foreign or has code in it."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(verified(path)), map_location="cpu", weights_only=True)
+    except Damaged as error:
+        raise UserError(f"{path}: not a whole checkpoint of this project ({error})") from error
     except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: not a whole checkpoint of this project ({reason(error)})") from error
+        raise UserError(f"{path}: not a checkpoint that is safe to read ({reason(error)})") from error
+
+
+def verified(path) -> memoryview:
+    """The content of a file of `save`, whose checksum holds; else Damaged."""
+    try:
+        data = memoryview(Path(path).read_bytes())
+    except OSError as error:
+        raise Damaged(error.strerror) from error
+    if len(data) < TRAILER or data[-TRAILER:-32] != MARK:
+        raise Damaged("cut short, or not one")
+    if hashlib.sha256(data[:-TRAILER]).digest() != data[-32:]:
+        raise Damaged("its checksum differs")
+    return data[:-TRAILER]

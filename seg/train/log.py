@@ -6,6 +6,23 @@ from pathlib import Path
 import numpy as np
 
 from ..evaluate.confusion import Scores
+from ..files import write_text
+
+
+def before(line: str, start: int) -> bool:
+    """Whether a line of metrics.jsonl tells of an iteration up to `start`; a line cut short by a kill tells of none."""
+    try:
+        return json.loads(line)["iteration"] <= start
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+class NoLog:
+    """Of the processes beside the first."""
+
+    def step(self, *_) -> None: ...
+
+    validation = image = step
 
 
 class EventLog:
@@ -19,8 +36,8 @@ class EventLog:
 
         self.path = folder / "metrics.jsonl"
         if self.path.exists():
-            kept = [line for line in self.path.read_text().splitlines() if json.loads(line)["iteration"] <= start]
-            self.path.write_text("".join(line + "\n" for line in kept))
+            kept = [line for line in self.path.read_text().splitlines() if before(line, start)]
+            write_text(self.path, "".join(line + "\n" for line in kept))
         self.file = self.path.open("a", encoding="utf-8")
         self.board = SummaryWriter(folder / "events", purge_step=start + 1)
 

@@ -1,18 +1,22 @@
 """Training by iterations, in a run folder."""
 
+import contextlib
+import fcntl
+import os
 import signal
-from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import yaml
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from .. import __version__, distributed
 from ..classes import load as load_labels
-from ..config import Config, TrainConfig, as_dict
+from ..config import Config, as_dict
 from ..data.check import require_sound
-from ..data.loader import Order, TrainingSamples, batches, normalise
+from ..data.loader import Order, TrainingSamples, batches, died, normalise, part_of
 from ..data.voc import Split, open_split
 from ..errors import UserError, reason
 from ..evaluate.confusion import Scores
@@ -26,33 +30,14 @@ from ..weights.own import write
 from ..weights.source import open_source
 from ..weights.warm import warm_start
 from . import checkpoint
-from .log import EventLog
+from .log import EventLog, NoLog
 from .loss import Loss
-from .optimiser import learning_rate, make_optimiser, set_learning_rate
+from .step import NotFinite, Step, check_parts
 
-DROPOUT = 4
-"""Stream of random numbers, beside the loader's."""
 MEASURED = 8
 """Crops on which a warm start measures statistics."""
 PICTURES = 4
 """Validation images drawn in TensorBoard."""
-
-
-def prepare_mode(model: nn.Module, config: TrainConfig) -> None:
-    """Training mode, with the batch norms that the configuration freezes in evaluation mode, and its momentum in all."""
-    model.train()
-    frozen = {"none": [], "backbone": model.backbone.modules(), "all": model.modules()}[config.frozen_batch_norm]
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = config.batch_norm_momentum
-    for module in frozen:
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
-
-
-def seed_iteration(seed: int, iteration: int) -> None:
-    """Dropout is a function of (seed, iteration), so that a resumed run draws what an uninterrupted one does."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, DROPOUT, iteration]).generate_state(1)[0]))
 
 
 class Stop:
@@ -84,10 +69,6 @@ class State:
     """Best mIoU so far."""
 
 
-def device_of_choice() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 @dataclass
 class Result:
     """How a run ended."""
@@ -99,17 +80,27 @@ class Result:
 
 
 class Trainer:
-    """A run: everything is opened and checked when it is made, before the run folder is touched."""
+    """A run: everything is opened and checked when it is made, before the run folder is touched.
+
+    resume: go on from the newest good checkpoint; of itself where torchrun has restarted the processes.
+    """
 
     def __init__(self, config: Config, *, resume=False, quiet=False):
-        self.config, self.quiet = config, quiet
+        self.config, self.quiet = config, quiet or not distributed.is_main()
         self.folder = config.folder
-        self.last, self.best = self.folder / "last.ckpt", self.folder / "best.safetensors"
-        if not resume and self.last.exists():
+        self.last, self.best = self.folder / checkpoint.LAST, self.folder / "best.safetensors"
+        resume = resume or (distributed.restarts() > 0 and checkpoint.exists(self.folder))
+        with distributed.together():
+            self._open(resume)
+
+    def _open(self, resume: bool) -> None:
+        config = self.config
+        if not resume and checkpoint.exists(self.folder):
             raise UserError(f"{self.folder}: has a run already; go on with --resume, or name another with name=NAME")
         if config.model.image_classes is not None:
             raise UserError("model.image_classes: an image classifier has no masks to learn from; leave it out to train")
-        saved = checkpoint.read(self.last) if resume else None
+        check_parts(config.train)
+        saved = checkpoint.newest(self.folder) if resume else None
         torch.manual_seed(config.train.seed)
         self.labels = load_labels(config.data.labels)
         self.train_split, self.val_split = (
@@ -117,17 +108,17 @@ class Trainer:
         )
         counts = self._check(self.train_split)
         self._check(self.val_split)
-        self.device = device_of_choice()
-        self.model = build_model(config.model, len(self.labels), pretrained=saved is None)
-        self.model.to(self.device, memory_format=torch.channels_last)
+        self.device = distributed.device()
+        model = build_model(config.model, len(self.labels), pretrained=saved is None)
+        model.to(self.device, memory_format=torch.channels_last)
         order = Order(len(self.train_split), config.train.seed, counts > 0 if config.data.balanced else None)
         self.samples = TrainingSamples(self.train_split, config.data, order, config.train.seed)
         if saved is None and config.model.weights and not config.model.published:
-            report = self._read_weights()
-            if not quiet:
+            report = self._read_weights(model)
+            if not self.quiet:
                 tell(str(report))
-        self.loss = Loss(config.train, counts).to(self.device)
-        self.optimiser = make_optimiser(self.model, config.train)
+        self.step = Step(model, Loss(config.train, counts).to(self.device), config.train, self.device)
+        self.model = self.step.model
         self.average = None
         if config.train.average:
             # A moving average from the first step on; batch norm's statistics, averages themselves, are those of the last step.
@@ -140,59 +131,91 @@ class Trainer:
         with Progress(f"check {split.name}", len(split), quiet=self.quiet) as progress:
             return require_sound(split, progress)
 
-    def _read_weights(self) -> Report:
+    def _read_weights(self, model: nn.Module) -> Report:
         config = self.config.model
         if config.weights_use != "warm_start":
-            return read_into(self.model, config.weights, partial=config.weights_use == "partial")
+            return read_into(model, config.weights, partial=config.weights_use == "partial")
         source = open_source(config.weights)
-        stream = batches(self.samples, MEASURED, 0, 1, 0)
-        images = next(stream)[0].to(self.device)
-        return warm_start(self.model, source, normalise(images, self.model.mean, self.model.std))
+        images = next(batches(self.samples, MEASURED, 0, 1, 0))[0].to(self.device)
+        return warm_start(model, source, normalise(images, model.mean, model.std))
 
     def _restore(self, saved: dict) -> None:
         try:
+            changed = changes(saved["config"], as_dict(self.config))
             self.model.load_state_dict(saved["model"])
-            self.optimiser.load_state_dict(saved["optimiser"])
+            self.step.optimiser.load_state_dict(saved["optimiser"])
+            self.step.scaler.load_state_dict(saved["scaler"])
             if self.average is not None:
                 self.average.load_state_dict(saved["average"])
             self.state = State(**saved["state"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(
                 f"{self.last}: not a checkpoint of this configuration ({reason(error)}); start anew with name=NAME"
             ) from error
+        if distributed.is_main():
+            for line in changed:
+                tell(f"seg: {line}")
+            if (then := saved["versions"]) != versions():
+                tell(f"seg: saved by {then}, resumed by {versions()}: equal but for rounding")
 
     def _save(self) -> None:
+        if not distributed.is_main():
+            return
         state = {
             "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": self.step.optimiser.state_dict(),
+            "scaler": self.step.scaler.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "state": vars(self.state),
             "config": as_dict(self.config),
+            "versions": versions(),
         }
-        checkpoint.save(self.last, state)
+        checkpoint.save(self.folder, state)
 
     def run(self) -> Result:
-        import yaml
+        """Train to the last iteration, or until a signal asks to stop. Raises UserError where the run cannot go on."""
+        with contextlib.ExitStack() as stack:
+            self.log = NoLog()
+            if distributed.is_main():
+                stack.enter_context(sole(self.folder))
+                write_text(self.folder / "config.yaml", yaml.safe_dump(as_dict(self.config), sort_keys=False))
+                self.log = stack.enter_context(contextlib.closing(EventLog(self.folder, self.state.iteration)))
+            stop = stack.enter_context(Stop())
+            try:
+                return self._run(stop)
+            except torch.OutOfMemoryError as error:
+                raise UserError(
+                    f"out of memory at iteration {self.state.iteration} ({reason(error)}): lower train.batch or data.crop, or "
+                    "set train.accumulate=2, train.precision=bfloat16 or train.checkpoint_activations=true"
+                ) from error
+            except RuntimeError as error:
+                # The death of a loader process is told by a signal, in the middle of whatever is done.
+                raise died(self.samples, error) from error
+            except OSError as error:
+                raise UserError(
+                    f"{self.folder}: cannot be written ({error.strerror or reason(error)}); what was saved before is whole: "
+                    "make room, and go on with --resume"
+                ) from error
 
-        config = self.config.train
-        write_text(self.folder / "config.yaml", yaml.safe_dump(as_dict(self.config), sort_keys=False))
-        start, state = self.state.iteration, self.state
+    def _run(self, stop: Stop) -> Result:
+        config, state = self.config.train, self.state
+        start, part = state.iteration, (distributed.rank(), distributed.world())
         bar = Progress("train", config.iterations, start=start, each=config.batch, quiet=self.quiet)
-        with Stop() as stop, closing(EventLog(self.folder, start)) as self.log, bar as self.progress:
+        with bar as self.progress:
             if self._due() and state.validated < state.iteration:
                 self._validate()
-            stream = batches(self.samples, config.batch, start, config.iterations, self.config.data.workers)
-            for images, masks in stream:
-                loss, rate = self._step(images, masks)
+            stopping = False
+            for images, masks in batches(self.samples, config.batch, start, config.iterations, self.config.data.workers, *part):
+                stopping = self._update(images, masks, stop.asked) or (stop.asked and distributed.world() == 1)
                 state.iteration += 1
                 if state.iteration % config.log_every == 0 or state.iteration == config.iterations:
-                    self._report(loss, rate)
+                    self._report()
                 if self._due():
                     self._save()
                     self._validate()
-                if stop.asked:
+                if stopping:
                     break
-            if stop.asked:
+            if stopping:
                 self._save()
         return Result(state.iteration, state.best, state.iteration < config.iterations)
 
@@ -200,42 +223,44 @@ class Trainer:
         config, done = self.config.train, self.state.iteration
         return done > 0 and (done % config.validate_every == 0 or done == config.iterations)
 
-    def _step(self, images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, float]:
+    def _update(self, images: torch.Tensor, masks: torch.Tensor, stop: bool) -> bool:
+        """One step; whether it is to be the last."""
         config, iteration = self.config.train, self.state.iteration
-        prepare_mode(self.model, config)
-        seed_iteration(config.seed, iteration)
-        rate = learning_rate(iteration, config)
-        set_learning_rate(self.optimiser, rate)
-        inputs = normalise(images.to(self.device, non_blocking=True), self.model.mean, self.model.std)
-        loss = self.loss(self.model(inputs), masks.to(self.device, non_blocking=True))
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.step()
-        if self.average is not None:
+        try:
+            stopping = self.step(iteration, images, masks, stop)
+        except NotFinite:
+            raise UserError(self._not_finite()) from None
+        if self.step.skipped and config.non_finite == "skip" and config.precision != "float16":
+            tell(f"seg: iteration {iteration} skipped: {self._not_finite()}")
+        if self.average is not None and not self.step.skipped:
             self.average.update_parameters(self.model)
-        return loss.detach(), rate
+        return stopping
 
-    def _report(self, loss: torch.Tensor, rate: float) -> None:
-        value = float(loss)
-        if not np.isfinite(value):
-            raise UserError(
-                f"loss is {value} at iteration {self.state.iteration}: the training diverged; lower train.learning_rate "
-                f"(now {self.config.train.learning_rate}) or add train.warmup. The last good checkpoint, if any, is {self.last}"
-            )
-        self.log.step(self.state.iteration, value, rate)
+    def _not_finite(self) -> str:
+        config, iteration = self.config.train, self.state.iteration
+        numbers = part_of(iteration, config.batch, distributed.rank(), distributed.world())
+        return (
+            f"loss {float(self.step.loss_value)} or its gradient is no number at iteration {iteration}, on "
+            f"{', '.join(self.samples.files(numbers))}: lower train.learning_rate (now {config.learning_rate}), add "
+            f"train.warmup or train.clip, or train.non_finite=skip. The last good checkpoint, if any, is {self.last}"
+        )
+
+    def _report(self) -> None:
+        value = self.step.mean_loss()
+        self.log.step(self.state.iteration, value, self.step.rate)
         self.progress(self.state.iteration, f"loss {value:.4f}")
 
     def _validate(self) -> Scores:
-        state, pictures = self.state, []
+        state, pictures = self.state, {}
 
         def on_image(index, image, truth, prediction):
-            if index < PICTURES:
-                pictures.append(comparison(image, prediction, self.labels, truth))
+            if len(pictures) < PICTURES:
+                pictures[index] = comparison(image, prediction, self.labels, truth)
 
         model = self.model if self.average is None else self.average.module
         scores = evaluate_model(model, self.val_split, self.config.evaluate, on_image)
         self.log.validation(state.iteration, scores)
-        for index, picture in enumerate(pictures):
+        for index, picture in pictures.items():
             self.log.image(state.iteration, self.val_split.ids[index], picture)
         better = scores.miou > state.best
         self.progress.say(f"iteration {state.iteration}: mIoU {scores.miou:.4f}" + (" (best so far)" if better else ""))
@@ -243,6 +268,59 @@ class Trainer:
         if better:
             state.best = scores.miou
             score = {"iteration": state.iteration, "miou": scores.miou, "split": self.val_split.name}
-            write(self.best, model, self.config, self.labels, score)
+            if distributed.is_main():
+                write(self.best, model, self.config, self.labels, score)
         self._save()
         return scores
+
+
+def versions() -> str:
+    return f"seg {__version__}, torch {torch.__version__}"
+
+
+NO_EFFECT = ("name", "runs", "data.root", "data.workers", "train.log_every", "train.validate_every", "evaluate.")
+"""Settings on which the weights do not depend."""
+
+
+def changes(then: dict, now: dict, place: str = "") -> list[str]:
+    """A line for each setting that differs between two configurations, and what that means for a run that goes on."""
+    lines = []
+    for key in now:
+        name, before, after = f"{place}{key}", then.get(key), now[key]
+        if isinstance(before, dict) and isinstance(after, dict) and name != "train.loss":
+            lines += changes(before, after, f"{name}.")
+        elif before != after:
+            if name.startswith(NO_EFFECT):
+                meaning = "the weights do not depend on it"
+            elif name == "train.iterations":
+                meaning = "the schedule is stretched to it from here on"
+            elif name == "train.accumulate":
+                meaning = "equal but for rounding where batch norm is frozen"
+            else:
+                meaning = "from here on this is another run than the one that was begun"
+            lines.append(f"{name} was {before}, is {after}: {meaning}")
+    return lines
+
+
+@contextlib.contextmanager
+def sole(folder):
+    """Be the only process that trains into `folder`. Raises UserError where another does, or it cannot be written."""
+    path = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another with runs=FOLDER") from error
+    with file:
+        try:
+            # Of this process alone: one that flock gives would outlive a killed run in its loader processes.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            raise UserError(
+                f"{folder}: process {file.read().strip() or 'of another machine'} trains here; wait for it, or name=NAME"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield

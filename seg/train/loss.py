@@ -28,21 +28,22 @@ def balanced_weights(counts: np.ndarray) -> np.ndarray:
     return weights
 
 
-def cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+def cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = None, pixels: Tensor | None = None) -> Tensor:
     """Sum over the pixels that are not void, divided by their number over the whole batch; 0 where there is none.
 
     logits [N, C, H, W], target [N, H, W]. Class weights multiply the sum alone, as in the released code: the divisor stays
-    the number of pixels.
+    the number of pixels. `pixels`: the divisor, where this is but a part of the batch; None: of these.
     """
     total = F.cross_entropy(logits, target, weights, ignore_index=VOID, reduction="sum")
-    return total / (target != VOID).sum().clamp(min=1)
+    return total / ((target != VOID).sum().clamp(min=1) if pixels is None else pixels)
 
 
 class Loss(nn.Module):
     """Weighted sum of the configured losses: full-size logits [N, C, H, W] and target [N, H, W] -> scalar.
 
     dice, jaccard, lovasz and focal are segmentation-models-pytorch's, over the batch's pixels that are not void; each is 0
-    where all are void. `counts` (pixels [images, classes] of the training masks) serves `class_weights: balanced`.
+    where all are void. For a part of a batch, `pixels` is the cross-entropy's divisor and `parts` that of the others.
+    `counts` (pixels [images, classes] of the training masks) serves `class_weights: balanced`.
     """
 
     def __init__(self, config: TrainConfig, counts: np.ndarray):
@@ -56,10 +57,10 @@ class Loss(nn.Module):
         self.register_buffer("class_weights", None if weights is None else torch.tensor(weights, dtype=torch.float32))
         self.library = library_losses(self.parts)
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, pixels: Tensor | None = None, parts: int = 1) -> Tensor:
         total = 0.0
         if "cross_entropy" in self.parts:
-            total = self.parts["cross_entropy"] * cross_entropy(logits, target, self.class_weights)
+            total = self.parts["cross_entropy"] * cross_entropy(logits, target, self.class_weights, pixels)
         if not self.library:
             return total
         # The library's losses differ in how, and whether, they leave out a label: all get the labelled pixels as one row.
@@ -68,7 +69,7 @@ class Loss(nn.Module):
             return total + 0.0 * logits.sum()
         row, truth = logits.movedim(1, 3)[labelled].T[None, :, None], target[labelled][None, None]
         for name, loss in self.library.items():
-            total = total + self.parts[name] * loss(row, truth)
+            total = total + self.parts[name] / parts * loss(row, truth)
         return total
 
 

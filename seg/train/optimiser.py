@@ -10,7 +10,7 @@ BIAS_MULTIPLIER = 2.0
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
-    """Backbone and head, decayed, not decayed and biases. Each group's `multiplier` scales the learning rate.
+    """Of what trains: backbone and head, decayed, not decayed and biases. Each group's `multiplier` scales the learning rate.
 
     Decayed, as in the released code: weights of convolutions that are not depthwise. Not: those, batch norms and biases.
     """
@@ -27,6 +27,8 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
     for module in model.modules():
         dense = not (isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1)
         for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
             if isinstance(module, nn.Conv2d | nn.Linear) and name == "bias":
                 kind = "bias"
             else:

@@ -1,3 +1,6 @@
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -5,9 +8,10 @@ from torchvision.transforms import functional as vision
 
 from seg.classes import VOC
 from seg.config import DataConfig
-from seg.data.loader import Order, TrainingSamples, batches, collate, normalise
-from seg.data.voc import open_split
-from tests.toy import refused, toy_sample
+from seg.data import voc
+from seg.data.loader import Order, TrainingSamples, batches, collate, normalise, part_of
+from seg.data.voc import open_split, read_image
+from tests.toy import refused, toy_sample, toy_voc
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -168,3 +172,25 @@ def test_the_layout_is_kept_and_the_images_are_not_changed():
     before = images.clone()
     assert normalise(images, HALF, HALF).is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(images, before)
+
+
+def test_a_loader_process_that_dies_is_told_with_its_file(tmp_path, monkeypatch):
+    split = open_split(toy_voc(tmp_path / "voc"), "train", VOC)
+    samples = TrainingSamples(split, DataConfig(crop=33, workers=1), Order(len(split), 0), 0)
+    fatal = samples.files([5])[0]
+
+    def deadly(path):
+        if str(path) == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read_image(path)
+
+    monkeypatch.setattr(voc, "read_image", deadly)
+    with refused(fatal, "the loader process that read it died", "Lower data.workers"):
+        for _ in batches(samples, 2, 0, 3, 1):
+            pass
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_processes_parts_are_the_batch_in_order(world):
+    parts = [number for rank in range(world) for number in part_of(3, 8, rank, world)]
+    assert parts == list(range(24, 32))

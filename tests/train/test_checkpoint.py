@@ -1,29 +1,76 @@
+import hashlib
+import io
 import os
+import random
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from seg.errors import UserError
 from seg.train import checkpoint
+from tests.toy import refused
 
 
-def test_reads_what_was_saved(tmp_path):
-    state = {"model": {"a": torch.randn(3)}, "state": {"iteration": 7, "best": 0.5}}
-    checkpoint.save(tmp_path / "last.ckpt", state)
-    got = checkpoint.read(tmp_path / "last.ckpt")
-    assert torch.equal(got["model"]["a"], state["model"]["a"])
-    assert got["state"] == state["state"]
+def state(iteration: int) -> dict:
+    torch.manual_seed(iteration)
+    return {"model": {"a": torch.randn(300)}, "state": {"iteration": iteration, "best": 0.5}}
 
 
-@pytest.mark.parametrize("kept", [0, 10, 500, -1])
-def test_a_truncated_checkpoint_is_one_clear_line(tmp_path, kept):
-    path = tmp_path / "last.ckpt"
-    checkpoint.save(path, {"model": {"a": torch.randn(300)}})
-    path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(UserError) as error:
-        checkpoint.read(path)
-    assert str(path) in str(error.value)
-    assert "\n" not in str(error.value)
+@pytest.fixture
+def saved(tmp_path):
+    """A folder with the checkpoints of iterations 4 and 8."""
+    checkpoint.save(tmp_path, state(4))
+    checkpoint.save(tmp_path, state(8))
+    return tmp_path
+
+
+def test_the_last_and_the_one_before_it_are_kept(saved):
+    assert {path.name for path in saved.iterdir()} == {"last.ckpt", "previous.ckpt"}
+    for name, iteration in (("last.ckpt", 8), ("previous.ckpt", 4)):
+        got = checkpoint.read(saved / name)
+        assert torch.equal(got["model"]["a"], state(iteration)["model"]["a"])
+        assert got["state"] == state(iteration)["state"]
+    assert checkpoint.newest(saved)["state"]["iteration"] == 8
+
+
+def assert_falls_back(saved, capsys):
+    assert checkpoint.newest(saved)["state"]["iteration"] == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"seg: warning: {saved / 'last.ckpt'}: not a whole checkpoint")
+    assert "previous.ckpt, iteration 4" in line
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_where_the_last_is_cut_short_the_one_before_is_taken(saved, capsys, seed):
+    path = saved / "last.ckpt"
+    data = path.read_bytes()
+    path.write_bytes(data[: random.Random(seed).randrange(len(data))])
+    assert_falls_back(saved, capsys)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_where_a_byte_of_the_last_is_flipped_the_one_before_is_taken(saved, capsys, seed):
+    path, rng = saved / "last.ckpt", random.Random(seed)
+    data = bytearray(path.read_bytes())
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    path.write_bytes(data)
+    assert_falls_back(saved, capsys)
+
+
+def test_where_none_is_good_the_first_mistake_is_told(saved):
+    for name in ("last.ckpt", "previous.ckpt"):
+        (saved / name).write_bytes(b"")
+    with refused(saved / "last.ckpt", "not a whole checkpoint"):
+        checkpoint.newest(saved)
+
+
+def test_killed_between_its_renames_nothing_is_lost(saved):
+    os.replace(saved / "last.ckpt", saved / "new.ckpt")
+    assert checkpoint.newest(saved)["state"]["iteration"] == 8
+    (saved / "new.ckpt").unlink()
+    assert checkpoint.exists(saved)
+    assert checkpoint.newest(saved)["state"]["iteration"] == 4
 
 
 class Bomb:
@@ -35,12 +82,49 @@ class Bomb:
 
 
 def test_code_in_a_checkpoint_does_not_run(tmp_path):
-    torch.save({"model": Bomb(tmp_path / "ran")}, tmp_path / "last.ckpt")
-    with pytest.raises(UserError, match="not a whole checkpoint"):
-        checkpoint.read(tmp_path / "last.ckpt")
+    buffer = io.BytesIO()
+    torch.save({"model": Bomb(tmp_path / "ran")}, buffer)
+    content = buffer.getvalue()
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(content + checkpoint.MARK + hashlib.sha256(content).digest())
+    with refused(path, "not a checkpoint that is safe to read"):
+        checkpoint.newest(tmp_path)
+    path.write_bytes(content)
+    with refused(path, "not a whole checkpoint"):
+        checkpoint.newest(tmp_path)
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_missing_checkpoint_says_what_to_do(tmp_path):
-    with pytest.raises(UserError, match="start without --resume"):
-        checkpoint.read(tmp_path / "last.ckpt")
+    assert not checkpoint.exists(tmp_path)
+    with refused("start without --resume"):
+        checkpoint.newest(tmp_path)
+
+
+FULL = """
+import resource, sys, torch
+from seg.errors import UserError
+from seg.train import checkpoint
+torch.manual_seed(9)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+try:
+    checkpoint.save(sys.argv[1], {"model": {"a": torch.randn(9000)}, "state": {"iteration": 12}})
+except UserError as error:
+    print(error)
+"""
+
+
+def test_where_the_disk_is_full_the_old_ones_stay(saved):
+    done = subprocess.run([sys.executable, "-c", FULL, str(saved)], capture_output=True, text=True)
+    assert "cannot be written (File too large)" in done.stdout, done.stderr
+    assert {path.name for path in saved.iterdir()} == {"last.ckpt", "previous.ckpt"}
+    assert checkpoint.newest(saved)["state"]["iteration"] == 8
+
+
+def test_what_cannot_be_read_back_does_not_replace_what_can(saved, monkeypatch):
+    monkeypatch.setattr(checkpoint, "verified", lambda path: (_ for _ in ()).throw(checkpoint.Damaged("its checksum differs")))
+    with refused("new.ckpt", "is the disk failing?"):
+        checkpoint.save(saved, state(12))
+    monkeypatch.undo()
+    assert {path.name for path in saved.iterdir()} == {"last.ckpt", "previous.ckpt"}
+    assert checkpoint.newest(saved)["state"]["iteration"] == 8

@@ -1,6 +1,9 @@
+import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import timm
@@ -10,7 +13,11 @@ from safetensors.torch import save_file
 
 from seg.config import from_dict
 from seg.errors import UserError
-from seg.train.loop import Trainer, prepare_mode
+from seg.train import checkpoint
+from seg.train.log import EventLog
+from seg.train.loop import Trainer, changes
+from seg.train.loss import Loss
+from seg.train.step import prepare_mode
 from seg.weights.load import open_model
 from tests.toy import toy_voc
 
@@ -39,7 +46,7 @@ def config(tmp_path):
 
 
 def weights(trainer):
-    return torch.load(trainer.last, weights_only=True)
+    return checkpoint.read(trainer.last)
 
 
 def same(a, b):
@@ -57,7 +64,7 @@ def test_a_run_folder_holds_what_the_design_says(config):
     result = trainer.run()
     assert (result.iteration, result.stopped) == (4, False)
     names = {path.name for path in trainer.folder.iterdir()}
-    assert names == {"config.yaml", "last.ckpt", "best.safetensors", "metrics.jsonl", "events"}
+    assert names == {"config.yaml", "last.ckpt", "previous.ckpt", "best.safetensors", "metrics.jsonl", "events", ".lock"}
     assert from_dict(yaml.safe_load((trainer.folder / "config.yaml").read_text()), "saved") == trainer.config
     events = [json.loads(line) for line in (trainer.folder / "metrics.jsonl").read_text().splitlines()]
     assert [e["iteration"] for e in events if "loss" in e] == [1, 2, 3, 4]
@@ -74,7 +81,7 @@ def test_stopped_by_a_signal_and_resumed_equals_a_straight_run_to_the_bit(config
     straight.run()
 
     stopped = Trainer(config("stopped", *extra), quiet=True)
-    step = Trainer._step
+    step = Trainer._update
 
     def step_and_signal(self, *batch):
         if self.state.iteration == 1:
@@ -82,7 +89,7 @@ def test_stopped_by_a_signal_and_resumed_equals_a_straight_run_to_the_bit(config
         return step(self, *batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", step_and_signal)
+        patch.setattr(Trainer, "_update", step_and_signal)
         result = stopped.run()
     assert (result.iteration, result.stopped) == (2, True)
     resumed = Trainer(config("stopped", *extra), resume=True, quiet=True)
@@ -134,12 +141,40 @@ def test_a_bad_sample_is_found_before_the_run_folder_is_made(config, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_divergence_stops_with_the_iteration_and_a_remedy(config, monkeypatch):
-    trainer = Trainer(config("a"), quiet=True)
-    with torch.no_grad():
-        trainer.model.classifier.bias.fill_(float("nan"))
-    with pytest.raises(UserError, match=r"loss is nan at iteration 1: .*train\.learning_rate"):
+@pytest.fixture
+def diverging(monkeypatch):
+    """The loss is no number at the third step."""
+    forward, count = Loss.forward, [0]
+
+    def third(self, *arguments):
+        count[0] += 1
+        return forward(self, *arguments) * (float("nan") if count[0] == 3 else 1)
+
+    monkeypatch.setattr(Loss, "forward", third)
+
+
+def test_divergence_stops_with_iteration_files_and_a_remedy_and_keeps_the_weights(config, diverging):
+    trainer = Trainer(config("a", "train.validate_every=2"), quiet=True)
+    with pytest.raises(UserError) as error:
         trainer.run()
+    message = str(error.value)
+    files = trainer.samples.files((4, 5))
+    assert "loss nan or its gradient is no number at iteration 2, on " + ", ".join(files) in message
+    assert all(word in message for word in ("train.learning_rate", "train.clip", str(trainer.last)))
+    saved = weights(trainer)
+    assert saved["state"]["iteration"] == 2
+    assert same(
+        saved["model"],
+        dict(trainer.model.state_dict()) | {k: v for k, v in saved["model"].items() if "running" in k or "num_b" in k},
+    )
+
+
+def test_a_step_that_is_no_number_can_be_skipped(config, diverging, capsys):
+    trainer = Trainer(config("a", "train.non_finite=skip"), quiet=True)
+    assert trainer.run().iteration == 4
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
+    assert line.startswith("seg: iteration 2 skipped: loss nan")
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
 
 
 def test_one_image_a_batch_and_an_smp_model_train(config):
@@ -151,14 +186,14 @@ def test_one_image_a_batch_and_an_smp_model_train(config):
 def test_the_average_of_the_weights_is_what_is_validated_and_saved(config):
     trainer = Trainer(config("averaged", "train.average=0.5"), quiet=True)
     steps = []
-    step = trainer._step
+    step = trainer._update
 
     def note(*batch):
         result = step(*batch)
         steps.append(trainer.model.classifier.weight.detach().clone())
         return result
 
-    trainer._step = note
+    trainer._update = note
     trainer.run()
     expected = steps[0]
     for value in steps[1:]:
@@ -186,3 +221,91 @@ def test_a_warm_start_begins_from_the_originals_weights(config, tmp_path):
     assert torch.equal(
         trainer.model.backbone.flow["middle8"].convs[2].pointwise.weight, original["block11.rep.7.pointwise.weight"]
     )
+
+
+def test_a_changed_configuration_is_told_with_what_it_means(config, capsys):
+    Trainer(config("a"), quiet=True).run()
+    resumed = Trainer(
+        config("a", "train.iterations=6", "train.learning_rate=0.005", "data.workers=1", "train.loss.dice=1"),
+        resume=True,
+        quiet=True,
+    )
+    told = capsys.readouterr().err
+    assert "seg: train.iterations was 4, is 6: the schedule is stretched to it from here on" in told
+    assert "seg: train.learning_rate was 0.01, is 0.005: from here on this is another run" in told
+    assert "seg: data.workers was 0, is 1: the weights do not depend on it" in told
+    assert "seg: train.loss was {}, is {'dice': 1.0}" in told
+    assert told.count("\n") == 4 + told.count("batch norm trains")
+    assert resumed.run().iteration == 6
+    lines = (resumed.folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["iteration"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
+
+
+def test_another_network_is_not_resumed(config):
+    Trainer(config("a"), quiet=True).run()
+    with pytest.raises(UserError, match=r"not a checkpoint of this configuration.*start anew with name=NAME"):
+        Trainer(config("a", "model.width=0.25"), resume=True, quiet=True)
+
+
+def test_changes_name_settings_in_sections():
+    before = {"a": 1, "b": {"c": [1], "d": None}, "train": {"loss": {}}}
+    assert changes(before, before) == []
+    after = {"a": 1, "b": {"c": [2], "d": {"e": 1}}, "train": {"loss": {}}}
+    assert [line.split(":")[0] for line in changes(before, after)] == ["b.c was [1], is [2]", "b.d was None, is {'e'"]
+
+
+def test_two_runs_in_one_folder_are_refused(config):
+    trainer, folder = Trainer(config("a"), quiet=True), config("a").folder
+    folder.mkdir(parents=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", f"import fcntl,os;f=open('{folder}/.lock','w');fcntl.lockf(f,2);f.write(str(os.getpid()));"
+         "f.flush();print('held',flush=True);input()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match=f"{folder}: process {holder.pid} trains here"):
+        trainer.run()
+    assert {path.name for path in folder.iterdir()} == {".lock"}
+    holder.communicate("")
+    assert trainer.run().iteration == 4
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be written \(Not a directory\); choose another with runs=FOLDER"):
+        Trainer(config("a", f"runs={tmp_path / 'file'}"), quiet=True).run()
+
+
+def test_a_full_disk_ends_the_run_and_loses_nothing(config, monkeypatch):
+    trainer = Trainer(config("a", "train.validate_every=2"), quiet=True)
+    write = EventLog.write
+
+    def full(self, iteration, **values):
+        if iteration == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, iteration, **values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EventLog, "write", full)
+        with pytest.raises(UserError, match=r"cannot be written \(No space left on device\).*go on with --resume"):
+            trainer.run()
+    resumed = Trainer(config("a", "train.validate_every=2"), resume=True, quiet=True)
+    assert (resumed.state.iteration, resumed.run().iteration) == (2, 4)
+
+
+def test_running_out_of_memory_says_what_to_lower(config, monkeypatch):
+    def greedy(*_):
+        raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+
+    monkeypatch.setattr(Loss, "forward", greedy)
+    with pytest.raises(
+        UserError, match=r"out of memory at iteration 0 .*train\.batch.*train\.accumulate=2.*checkpoint_activations"
+    ):
+        Trainer(config("a"), quiet=True).run()
+
+
+def test_a_run_that_torchrun_restarts_goes_on_of_itself(config, monkeypatch):
+    Trainer(config("a"), quiet=True).run()
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert Trainer(config("a"), quiet=True).state.iteration == 4
+    assert Trainer(config("b"), quiet=True).state.iteration == 0  # killed before its first checkpoint

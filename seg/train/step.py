@@ -1,0 +1,154 @@
+"""One update of the weights from the crops of one iteration: precision, accumulation, processes and guards."""
+
+import contextlib
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import distributed
+from ..classes import VOID
+from ..config import TrainConfig
+from ..data.loader import normalise
+from ..errors import UserError
+from ..progress import tell
+from .loss import Loss
+from .memory import checkpoint_activations
+from .optimiser import learning_rate, make_optimiser, set_learning_rate
+
+DROPOUT = 4
+"""Stream of random numbers, beside the loader's."""
+FEW = 12
+"""Images a batch norm should at least train on: the released code's advice."""
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def prepare_mode(model: nn.Module, config: TrainConfig) -> None:
+    """Training mode, with the batch norms that the configuration freezes in evaluation mode, and its momentum in all."""
+    model.train()
+    frozen = {"none": [], "backbone": model.backbone.modules(), "all": model.modules()}[config.frozen_batch_norm]
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = config.batch_norm_momentum
+    for module in frozen:
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
+def seed_part(seed: int, iteration: int, rank: int, part: int) -> None:
+    """Dropout is a function of these, so that a resumed run draws what an uninterrupted one does."""
+    sequence = np.random.SeedSequence([seed, DROPOUT, iteration, rank, part])
+    torch.manual_seed(int(sequence.generate_state(1)[0]))
+
+
+class NotFinite(Exception):
+    """Gradients that are no numbers; the weights are as they were."""
+
+
+class Step:
+    """`step(iteration, images, masks)` updates `step.model`. Images and masks are this process's part of the batch.
+
+    The gradient is that of the mean loss over the labelled pixels of the whole batch, on however many processes and in however
+    many parts: with batch norm frozen both change nothing but rounding. Where batch norm trains, each part is normalised
+    by itself, as it would be in a smaller batch (by all processes together on GPUs). The losses of segmentation-models-pytorch,
+    which are no sums over pixels, are averaged over parts and processes.
+    """
+
+    def __init__(self, model: nn.Module, loss: Loss, config: TrainConfig, device: torch.device):
+        self.config, self.device, self.loss = config, device, loss
+        trains = config.frozen_batch_norm != "all"
+        if config.frozen_backbone:
+            model.backbone.requires_grad_(False)
+        if distributed.world() > 1 and trains and device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        self.model = model
+        self.optimiser = make_optimiser(model, config)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+        if config.checkpoint_activations:
+            checkpoint_activations(model)
+        self.parallel = model
+        if distributed.world() > 1:
+            # A library's network may have parts that its forward pass leaves out.
+            ids = [device.index] if device.type == "cuda" else None
+            unused = not hasattr(model, "aspp")
+            self.parallel = nn.parallel.DistributedDataParallel(model, device_ids=ids, find_unused_parameters=unused)
+        if config.compile:
+            self.parallel = torch.compile(self.parallel)
+        if trains and distributed.is_main():
+            self._warn_of_few_images()
+
+    def _warn_of_few_images(self) -> None:
+        images = self.config.batch // self.config.accumulate
+        if self.device.type != "cuda":
+            images //= distributed.world()
+        if images < FEW:
+            alone = distributed.world() > 1 and self.device.type != "cuda"
+            tell(
+                f"seg: batch norm trains on {images} image{'s' * (images != 1)} at a time"
+                + (": each process normalises alone (PyTorch synchronises batch norm on GPUs only)" * alone)
+                + f"; its statistics are better from {FEW} on, or frozen: train.frozen_batch_norm"
+            )
+
+    def __call__(self, iteration: int, images: Tensor, masks: Tensor, stop: bool = False) -> bool:
+        """Update the weights. `stop`: this process was asked to end; the answer is whether any was.
+
+        `loss` (this process's share), `rate` and `skipped` then tell of the step. Raises NotFinite as the configuration has it.
+        """
+        config = self.config
+        prepare_mode(self.model, config)
+        self.rate = learning_rate(iteration, config)
+        set_learning_rate(self.optimiser, self.rate)
+        masks = masks.to(self.device, non_blocking=True)
+        images = images.to(self.device, non_blocking=True)
+        # One message for both: the labelled pixels of the whole batch, and whether a process was told to end.
+        labelled = distributed.total(torch.stack([(masks != VOID).sum(), torch.tensor(int(stop), device=self.device)]))
+        # Processes' gradients are averaged, so each counts its pixels as `world` times what they are.
+        pixels = labelled[0].clamp(min=1) / distributed.world()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.loss_value = torch.zeros((), device=self.device)
+        parts = list(zip(images.chunk(config.accumulate), masks.chunk(config.accumulate), strict=True))
+        for index, (x, y) in enumerate(parts):
+            seed_part(config.seed, iteration, distributed.rank(), index)
+            with self._without_exchange(index + 1 < len(parts)):
+                with torch.autocast(self.device.type, PRECISIONS[config.precision], enabled=config.precision != "float32"):
+                    logits = self.parallel(normalise(x, self.model.mean, self.model.std))
+                loss = self.loss(logits.float(), y, pixels, len(parts))
+                self.scaler.scale(loss).backward()
+            self.loss_value += loss.detach()
+        self._update()
+        return bool(stop) if distributed.world() == 1 else bool(labelled[1] > 0)
+
+    def _without_exchange(self, waiting: bool):
+        """Where more parts come, processes do not yet exchange gradients."""
+        if waiting and distributed.world() > 1:
+            return self.parallel.no_sync()
+        return contextlib.nullcontext()
+
+    def _update(self) -> None:
+        parameters = [p for group in self.optimiser.param_groups for p in group["params"] if p.grad is not None]
+        self.scaler.unscale_(self.optimiser)
+        norm = nn.utils.get_total_norm([p.grad for p in parameters])
+        self.skipped = not bool(torch.isfinite(norm))
+        # With float16 an overflow is how the scale of the loss is found: the scaler leaves the step out and lowers it.
+        overflow = self.scaler.is_enabled() and bool(torch.isfinite(self.loss_value))
+        if self.skipped and not overflow and self.config.non_finite == "stop":
+            raise NotFinite
+        if not self.skipped and self.config.clip is not None:
+            nn.utils.clip_grads_with_norm_(parameters, self.config.clip, norm)
+        if self.scaler.is_enabled() or not self.skipped:
+            self.scaler.step(self.optimiser)
+        self.scaler.update()
+
+    def mean_loss(self) -> float:
+        """Of the last step, over all processes. Each must ask."""
+        return float(distributed.total(self.loss_value.clone()) / distributed.world())
+
+
+def check_parts(config: TrainConfig) -> None:
+    """Raises UserError where the batch cannot be dealt out evenly."""
+    shares = distributed.world() * config.accumulate
+    if config.batch % shares:
+        raise UserError(
+            f"train.batch={config.batch}: cannot be dealt out evenly to {distributed.world()} processes with "
+            f"train.accumulate={config.accumulate}; make it a multiple of {shares}"
+        )

@@ -1,0 +1,145 @@
+"""Train, kill at random moments, resume, and compare with a run that was never killed: all must be equal to the bit.
+
+python -m tests.stress.kill_resume --kills 50
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors import safe_open
+
+from seg.cli import main
+from seg.train import checkpoint
+from tests.forks import finish, fork
+from tests.toy import toy_voc
+
+CONFIG = {
+    "model": {
+        "backbone": "xception41",
+        "width": 0.125,
+        "aspp": {"channels": 16},
+        "decoder": {"low_level_channels": 8, "convolutions": [[3, 16]]},
+    },
+    "data": {"train": "train", "crop": 33, "workers": 1, "balanced": True, "transforms": [{"ColorJitter": {"p": 1.0}}]},
+    "train": {
+        "batch": 4,
+        "accumulate": 2,
+        "learning_rate": 0.02,
+        "average": 0.9,
+        "clip": 5.0,
+        "validate_every": 4,
+        "log_every": 1,
+    },
+    "evaluate": {"canvas": None},
+}
+MOMENTS = ("replace", "fsync", "unlink")
+"""Calls within the writing of a file before which a process may be killed."""
+
+
+def start(folder: Path, name: str, moment: str | None = None, count: int = 0) -> int:
+    """A process, forked so that nothing is imported again, that trains `name` or goes on with it; its id.
+
+    moment: it kills itself at the `count`-th call of that function of `os`.
+    """
+    arguments = ["train", str(folder / "small.yaml"), f"runs={folder / 'runs'}", f"name={name}", "--quiet"]
+    if checkpoint.exists(folder / "runs" / name):
+        arguments.append("--resume")
+
+    def job() -> int:
+        os.setsid()
+        log = os.open(folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        if moment:
+            kill_at(moment, count)
+        return main(arguments)
+
+    return fork(job)
+
+
+def kill_at(moment: str, count: int) -> None:
+    function, left = getattr(os, moment), [count]
+
+    def deadly(*arguments, **options):
+        left[0] -= 1
+        if left[0] <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **options)
+
+    setattr(os, moment, deadly)
+
+
+def contents(folder: Path) -> dict:
+    """All that a run leaves: the checkpoint's tensors and state, the best weights, and its log without repetition."""
+    saved = checkpoint.read(folder / checkpoint.LAST)
+    with safe_open(folder / "best.safetensors", "pt") as file:
+        saved["best"] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    saved["log"] = (folder / "metrics.jsonl").read_text()
+    del saved["config"]["name"]
+    return saved
+
+
+def same(a, b) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def kill_and_compare(folder: Path, kills: int, seed: int, say=print) -> bool:
+    """Kill a run `kills` times and let it end; whether it equals one that was never killed."""
+    random.seed(seed)
+    toy_voc(folder / "voc")
+    config = {**CONFIG, "data": {**CONFIG["data"], "root": str(folder / "voc")}}
+    config["train"] = {**CONFIG["train"], "iterations": max(24, 4 * kills)}
+    (folder / "small.yaml").write_text(yaml.safe_dump(config))
+    began = time.monotonic()
+    assert finish(start(folder, "straight")) == 0, (folder / "straight.log").read_text()
+    length = time.monotonic() - began
+    died: dict[str, int] = {}
+    while sum(died.values()) < kills:
+        if random.random() < 0.5:
+            how = random.choice(MOMENTS)
+            pid = start(folder, "killed", how, random.randint(1, 12))
+        else:
+            number = random.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM))
+            how = number.name
+            pid = start(folder, "killed")
+            time.sleep(random.uniform(0, 0.3 + 1.5 * length / kills))
+            os.kill(pid, number)
+        if finish(pid) == 0:  # the kill came too late: again from the start
+            shutil.rmtree(folder / "runs" / "killed")
+            continue
+        died[how] = died.get(how, 0) + 1
+    assert finish(start(folder, "killed")) == 0, (folder / "killed.log").read_text()
+    say(f"killed {sum(died.values())} times: " + ", ".join(f"{count} at {how}" for how, count in sorted(died.items())))
+    straight, killed = (contents(folder / "runs" / name) for name in ("straight", "killed"))
+    differing = [key for key in straight if not same(straight[key], killed[key])]
+    say(f"of {', '.join(straight)}: " + (f"different: {', '.join(differing)}" if differing else "all equal to the bit"))
+    return not differing
+
+
+def run() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        return 0 if kill_and_compare(Path(folder), args.kills, args.seed) else 1
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    sys.exit(run())

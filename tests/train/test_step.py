@@ -1,0 +1,187 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from seg.classes import VOID
+from seg.config import from_dict
+from seg.models.factory import build_model
+from seg.train.loss import Loss
+from seg.train.step import NotFinite, Step, check_parts, prepare_mode
+from tests.toy import refused
+
+MODEL = {
+    "backbone": "xception41",
+    "width": 0.125,
+    "aspp": {"channels": 16, "dropout": 0.0},
+    "decoder": {"low_level_channels": 8, "convolutions": [[3, 16]]},
+}
+
+
+def make(double=True, model=None, **train):
+    torch.manual_seed(0)
+    settings = {"batch": 8, "learning_rate": 0.05, "iterations": 100, **train}
+    config = from_dict({"model": {**MODEL, **(model or {})}, "train": settings}, "test")
+    network = build_model(config.model, 5)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    network.double() if double else network.float()
+    return Step(network, Loss(config.train, np.ones((1, 5))), config.train, torch.device("cpu"))
+
+
+def batch(count=8, double=True):
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.uniform(0, 255, (count, 3, 49, 49)))
+    masks = torch.from_numpy(rng.integers(0, 5, (count, 49, 49)))
+    for index in range(count):  # each image with another number of labelled pixels
+        masks[index, : 5 * index] = VOID
+    return images.to(torch.float64 if double else torch.float32), masks
+
+
+def gradients(step):
+    return {name: p.grad.clone() for name, p in step.model.named_parameters()}
+
+
+@pytest.mark.parametrize("loss", [{"cross_entropy": 1.0}])
+def test_accumulated_parts_are_the_whole_batch_where_batch_norm_is_frozen(loss):
+    images, masks = batch()
+    whole, parts = (make(frozen_batch_norm="all", loss=loss, accumulate=count) for count in (1, 4))
+    for step in (whole, parts):
+        step(0, images, masks)
+    assert parts.mean_loss() == pytest.approx(whole.mean_loss(), rel=1e-5)
+    a, b = gradients(whole), gradients(parts)
+    for name in a:
+        assert (a[name] - b[name]).abs().max() <= 1e-5 * a[name].abs().max() + 1e-12, name
+    for p, q in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-8)
+
+
+def test_the_loss_is_the_mean_over_labelled_pixels_not_a_mean_of_means():
+    images, masks = batch()
+    step = make(frozen_batch_norm="all", accumulate=8)
+    logits = step.model.eval()(images * 2 / 255 - 1)
+    wanted = nn.functional.cross_entropy(logits, masks, ignore_index=VOID)
+    step(0, images, masks)
+    assert step.mean_loss() == pytest.approx(float(wanted.detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize("name, placement", [("xception41", "tf"), ("xception41", "paper"), ("xception", "paper")])
+def test_checkpointed_activations_give_the_same_gradients_and_statistics(name, placement):
+    images, masks = batch(4)
+    model = {"backbone": name, "placement": placement}
+    plain, lean = (make(model=model, batch=4, checkpoint_activations=on) for on in (False, True))
+    for step in (plain, lean):
+        step(0, images, masks)
+        step(1, images, masks)
+    a, b = gradients(plain), gradients(lean)
+    for key in a:
+        assert (a[key] - b[key]).abs().max() <= 1e-6 * a[key].abs().max() + 1e-12, key
+    for key, value in plain.model.state_dict().items():
+        if not key.endswith("num_batches_tracked"):
+            torch.testing.assert_close(lean.model.state_dict()[key], value, rtol=1e-6, atol=1e-9)
+
+
+def kept_bytes(step, images, masks):
+    """Bytes of the distinct tensors that autograd keeps for the backward pass."""
+    seen = {}
+
+    def pack(tensor):
+        seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    prepare_mode(step.model, step.config)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        step.model(images)
+    return sum(seen.values())
+
+
+def test_checkpointed_activations_keep_less():
+    images, masks = batch(4)
+    plain, lean = (kept_bytes(make(batch=4, checkpoint_activations=on), images, masks) for on in (False, True))
+    assert lean < 0.5 * plain
+
+
+def test_checkpointed_activations_are_for_our_own_networks():
+    with refused("train.checkpoint_activations", "leave it out with model.smp"):
+        make(model={"smp": "Unet", "backbone": "resnet18"}, checkpoint_activations=True)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision_trains_near_float32(precision):
+    images, masks = batch(double=False)
+    losses = {}
+    for how in ("float32", precision):
+        step = make(double=False, precision=how)
+        losses[how] = []
+        for iteration in range(6):
+            step(iteration, images, masks)
+            losses[how].append(step.mean_loss())
+    assert step.model.classifier.weight.dtype == torch.float32
+    assert losses[precision][0] == pytest.approx(losses["float32"][0], rel=0.02)
+    assert losses[precision][0] != losses["float32"][0]
+    assert losses[precision][-1] < losses[precision][0]
+    assert step.scaler.is_enabled() == (precision == "float16")
+
+
+def test_clipping_bounds_the_norm_of_the_whole_gradient():
+    images, masks = batch()
+    free, clipped = make(), make(clip=0.1)
+    for step in (free, clipped):
+        step(0, images, masks)
+    a, b = ([p.grad for p in step.model.parameters()] for step in (free, clipped))
+    assert nn.utils.get_total_norm(a) > 0.2
+    assert float(nn.utils.get_total_norm(b)) == pytest.approx(0.1, rel=1e-4)
+    assert torch.allclose(a[0] / a[0].norm(), b[0] / b[0].norm())
+
+
+def test_a_frozen_backbone_stays_as_it_is():
+    images, masks = batch()
+    step = make(frozen_backbone=True, frozen_batch_norm="backbone")
+    before = {name: value.clone() for name, value in step.model.state_dict().items()}
+    step(0, images, masks)
+    for name, value in step.model.state_dict().items():
+        if name.startswith("backbone."):
+            assert torch.equal(value, before[name]), name
+    assert not torch.equal(step.model.classifier.weight, before["classifier.weight"])
+
+
+def test_a_compiled_network_steps_alike():
+    images, masks = batch(2)
+    plain, compiled = make(batch=2), make(batch=2)
+    compiled.parallel = torch.compile(compiled.model, backend="eager")
+    for step in (plain, compiled):
+        step(0, images, masks)
+    assert compiled.mean_loss() == pytest.approx(plain.mean_loss(), rel=1e-6)
+
+
+@pytest.mark.parametrize("non_finite", ["stop", "skip"])
+def test_a_gradient_that_is_no_number_never_reaches_the_weights(non_finite):
+    images, masks = batch()
+    step = make(non_finite=non_finite, frozen_batch_norm="all")
+    step(0, images, masks)
+    before = {name: value.clone() for name, value in step.model.state_dict().items()}
+    images[3, 0, 7, 7] = float("nan")
+    if non_finite == "stop":
+        with pytest.raises(NotFinite):
+            step(1, images, masks)
+    else:
+        step(1, images, masks)
+    assert step.skipped
+    assert all(torch.equal(value, before[name]) for name, value in step.model.state_dict().items())
+
+
+def test_a_batch_that_cannot_be_dealt_out_is_refused():
+    config = from_dict({"train": {"batch": 6, "accumulate": 4}}, "test").train
+    with refused("train.batch=6", "train.accumulate=4", "a multiple of 4"):
+        check_parts(config)
+
+
+@pytest.mark.parametrize(
+    "train, told",
+    [({"batch": 8}, 8), ({"batch": 24, "accumulate": 4}, 6), ({"batch": 12}, None), ({"frozen_batch_norm": "all"}, None)],
+)
+def test_few_images_for_batch_norm_are_told(capsys, train, told):
+    make(**train)
+    message = capsys.readouterr().err
+    assert (f"batch norm trains on {told} images at a time" in message) if told else not message
