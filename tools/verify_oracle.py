@@ -468,8 +468,11 @@ def preprocessing(folder: Path, name: str, case: dict) -> list[Check]:
         labels.append(
             Check(f"mask at {scale}", relative(resize_mask(stored["label"], size), stored[f"scaled_label_{scale:.2f}"]), 0)
         )
-    side = max(stored["evalpad_image"].shape[:2])
-    padded = pad_to_canvas(stored["image"], side)
+    height, width = stored["evalpad_image"].shape[:2]
+    if height == width:
+        padded = pad_to_canvas(stored["image"], height)
+    else:
+        padded = pad_to_canvas(canvas({"crop_hw": (height, width)}, stored["image"]), None)
     row = normalise(padded, (0.5,) * 3, (0.5,) * 3)[0, :, 0].T
     return [
         Check(f"sizes ({len(sizes)})", sum(sizes), 0),

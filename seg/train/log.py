@@ -9,12 +9,20 @@ from ..evaluate.confusion import Scores
 from ..files import write_text
 
 
-def before(line: str, start: int) -> bool:
-    """Whether a line of metrics.jsonl tells of an iteration up to `start`; a line cut short by a kill tells of none."""
-    try:
-        return json.loads(line)["iteration"] <= start
-    except (ValueError, KeyError, TypeError):
-        return False
+def happened(lines, start: int, validated: bool) -> list[dict]:
+    """The events of metrics.jsonl that a run going on at iteration `start` will not repeat; a line cut short by a kill is none.
+
+    validated: whether that iteration's validation is over.
+    """
+    events = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+            if event["iteration"] < start or (event["iteration"] == start and (validated or "loss" in event)):
+                events.append(event)
+        except (ValueError, KeyError, TypeError):
+            continue
+    return events
 
 
 class NoLog:
@@ -22,24 +30,29 @@ class NoLog:
 
     def step(self, *_) -> None: ...
 
-    validation = image = step
+    validation = image = flush = step
 
 
 class EventLog:
     """`metrics.jsonl` (a line an event) and TensorBoard's `events/` in a run folder.
 
-    Resuming at iteration n drops the events from n on: they will happen again.
+    Resuming drops the events that will happen again.
     """
 
-    def __init__(self, folder: Path, start: int):
+    def __init__(self, folder: Path, start: int, validated: bool):
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = folder / "metrics.jsonl"
+        events = []
         if self.path.exists():
-            kept = [line for line in self.path.read_text().splitlines() if before(line, start)]
-            write_text(self.path, "".join(line + "\n" for line in kept))
+            events = happened(self.path.read_text().splitlines(), start, validated)
+            write_text(self.path, "".join(json.dumps(event) + "\n" for event in events))
         self.file = self.path.open("a", encoding="utf-8")
-        self.board = SummaryWriter(folder / "events", purge_step=start + 1)
+        # TensorBoard drops by step alone: what is left of a step whose validation comes again is told again.
+        self.board = SummaryWriter(folder / "events", purge_step=start + 1 if validated else start)
+        for event in events if not validated else ():
+            if event["iteration"] == start:
+                self._board_step(start, event["loss"], event["lr"])
 
     def write(self, iteration: int, **values) -> None:
         """One event: finite numbers by name."""
@@ -48,6 +61,9 @@ class EventLog:
 
     def step(self, iteration: int, loss: float, lr: float) -> None:
         self.write(iteration, loss=loss, lr=lr)
+        self._board_step(iteration, loss, lr)
+
+    def _board_step(self, iteration: int, loss: float, lr: float) -> None:
         self.board.add_scalar("train/loss", loss, iteration)
         self.board.add_scalar("train/learning_rate", lr, iteration)
 
@@ -62,6 +78,10 @@ class EventLog:
     def image(self, iteration: int, name: str, picture: np.ndarray) -> None:
         """A uint8 RGB picture [H, W, 3]."""
         self.board.add_image(f"val/{name}", picture, iteration, dataformats="HWC")
+
+    def flush(self) -> None:
+        """Before a checkpoint: what it counts as done is then told, should the process be killed."""
+        self.board.flush()
 
     def close(self) -> None:
         self.file.close()

@@ -34,7 +34,7 @@ from .log import EventLog, NoLog
 from .loss import Loss
 from .step import NotFinite, Step, check_parts
 
-MEASURED = 8
+MEASURED = 16
 """Crops on which a warm start measures statistics."""
 PICTURES = 4
 """Validation images drawn in TensorBoard."""
@@ -170,16 +170,20 @@ class Trainer:
             "config": as_dict(self.config),
             "versions": versions(),
         }
+        self.log.flush()
         checkpoint.save(self.folder, state)
 
     def run(self) -> Result:
         """Train to the last iteration, or until a signal asks to stop. Raises UserError where the run cannot go on."""
+        state = self.state
         with contextlib.ExitStack() as stack:
             self.log = NoLog()
             if distributed.is_main():
                 stack.enter_context(sole(self.folder))
                 write_text(self.folder / "config.yaml", yaml.safe_dump(as_dict(self.config), sort_keys=False))
-                self.log = stack.enter_context(contextlib.closing(EventLog(self.folder, self.state.iteration)))
+                self.log = stack.enter_context(
+                    contextlib.closing(EventLog(self.folder, state.iteration, state.validated == state.iteration))
+                )
             stop = stack.enter_context(Stop())
             try:
                 return self._run(stop)
@@ -278,7 +282,7 @@ def versions() -> str:
     return f"seg {__version__}, torch {torch.__version__}"
 
 
-NO_EFFECT = ("name", "runs", "data.root", "data.workers", "train.log_every", "train.validate_every", "evaluate.")
+NO_EFFECT = ("name", "runs", "data.workers", "train.log_every", "train.validate_every", "evaluate.")
 """Settings on which the weights do not depend."""
 
 
@@ -292,6 +296,8 @@ def changes(then: dict, now: dict, place: str = "") -> list[str]:
         elif before != after:
             if name.startswith(NO_EFFECT):
                 meaning = "the weights do not depend on it"
+            elif name == "data.root":
+                meaning = "taken to be the same data in another place"
             elif name == "train.iterations":
                 meaning = "the schedule is stretched to it from here on"
             elif name == "train.accumulate":

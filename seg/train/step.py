@@ -92,7 +92,8 @@ class Step:
     def __call__(self, iteration: int, images: Tensor, masks: Tensor, stop: bool = False) -> bool:
         """Update the weights. `stop`: this process was asked to end; the answer is whether any was.
 
-        `loss` (this process's share), `rate` and `skipped` then tell of the step. Raises NotFinite as the configuration has it.
+        `loss_value` (this process's share), `rate` and `skipped` then tell of the step. Raises NotFinite as the configuration
+        has it.
         """
         config = self.config
         prepare_mode(self.model, config)

@@ -14,7 +14,7 @@ MODULES["block12"] = "exit1"
 EXIT = {"3": "0", "4": "1"}  # conv3, bn3 and conv4, bn4 are the last module's two separable convolutions
 ALIGNED = {"conv_dw": "depthwise", "bn_dw": "depthwise_norm", "conv_pw": "pointwise", "bn_pw": "norm"}
 CLASSIFIER = re.compile(r"(?:head\.)?fc\.(weight|bias)")
-NETWORKS = {"legacy_xception": "xception", **{name: name for name in ("xception41", "xception65", "xception71")}}
+NETWORKS = ("legacy_xception", "xception41", "xception65", "xception71")
 
 
 def backbone_of(theirs) -> str | None:
@@ -22,7 +22,7 @@ def backbone_of(theirs) -> str | None:
     if "block1.rep.0.conv1.weight" in theirs:
         return "xception"
     blocks = {name.split(".")[1] for name in theirs if re.match(r"blocks\.\d+\.stack\.conv1\.conv_dw\.", name)}
-    lengths = {len(FAMILY[name][0]): name for name in ("xception41", "xception65", "xception71")}
+    lengths = {len(FAMILY[name][0]): name for name in NETWORKS[1:]}
     return lengths.get(len(blocks)) if "blocks.0.stack.conv1.bn_dw.weight" in theirs else None
 
 

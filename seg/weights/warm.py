@@ -5,8 +5,9 @@ What both have is copied. What the modified network has besides is set to pass i
 - a batch norm inserted after a depthwise convolution: its statistics measured on a few images, scale and shift such that
   it is the identity; where a ReLU follows, the shift lifts the values above it, and the next batch norm's mean takes that
   back;
-- the third separable convolution in place of a max-pool: 3x3 average as depthwise kernel, identity as pointwise, and a
-  batch norm that gives its output the mean and deviation that the max-pool's had; where there is no stride: identity;
+- the third separable convolution in place of a max-pool: 3x3 average as depthwise kernel, and as pointwise what brings the
+  module's output nearest to the original's on those images (least squares, drawn towards each channel from itself alone);
+  where there is no stride: identity;
 - a module more: its residual branch ends in a batch norm of scale zero.
 """
 
@@ -21,8 +22,10 @@ from ..models.xception import FAMILY, Xception, XceptionModule
 from .load import Report
 from .source import Weights
 
-DEVIATIONS = 3.0
+DEVIATIONS = 6.0
 """How far below their mean values still pass an inserted ReLU."""
+RIDGE = 0.1
+"""Of the least-squares fit, as a part of the inputs' mean square: so much that other images gain as these do."""
 
 
 def counterparts(name: str) -> dict[str, str | None]:
@@ -59,8 +62,8 @@ def warm_start(model: nn.Module, weights: Weights, images: Tensor) -> Report:
         )
     original = Xception("xception", output_stride=backbone.output_stride).to(images.device).eval()
     try:
-        backbone_of = {name: value for name, value in weights.tensors.items() if name.startswith("backbone.")}
-        original.load_state_dict({name.removeprefix("backbone."): value for name, value in backbone_of.items()})
+        names = [name for name in weights.tensors if name.startswith("backbone.")]
+        original.load_state_dict({name.removeprefix("backbone."): weights.tensors[name] for name in names})
     except RuntimeError as error:
         raise UserError(f"{weights.source}: not the whole original Xception ({reason(error)})") from error
     start = _WarmStart(backbone, original, Report(weights.source))
@@ -83,8 +86,8 @@ class _WarmStart:
         self.backbone, self.original, self.report = backbone, original, report
         self.inserted: dict[nn.BatchNorm2d, SeparableConv | None] = {}
         """Batch norms to become the identity; with the convolution whose copied batch norm can take back what it lifts."""
-        self.pools: dict[nn.BatchNorm2d, str] = {}
-        """Batch norms to get the statistics of a max-pool of the original, by its module's name."""
+        self.pools: dict[str, str] = {}
+        """Modules whose third convolution stands for the max-pool of a module of the original."""
 
     def copy(self, ours: str, theirs: str | None = None) -> None:
         source = self.original.get_submodule(theirs or ours).state_dict()
@@ -96,13 +99,15 @@ class _WarmStart:
         module, source = self.backbone.flow[name], self.original.flow[theirs]
         # The last module has no shortcut: its new convolution stands in the middle, where it passes on what is positive.
         new = None if len(module.convs) == len(source.convs) else 1 if module.shortcut is None else 2
+        # Where Xception-71 leaves the stride to the module that follows, there is nothing to pool yet.
+        pooling = source.pool and module.nominal_stride > 1
         old = iter(range(len(source.convs)))
         for index, conv in enumerate(module.convs):
             place = f"flow.{name}.convs.{index}"
             if index == new:
-                self.passing(conv, average=source.pool and module.nominal_stride > 1)
-                if source.pool:
-                    self.pools[conv.norm] = theirs
+                self.passing(conv, average=pooling)
+                if pooling:
+                    self.pools[name] = theirs
                 else:
                     self.inserted[conv.norm] = None
             else:
@@ -115,8 +120,8 @@ class _WarmStart:
         text = f"copied from {theirs}, batch norms after the depthwise convolutions measured"
         if new is None:
             return text
-        kind = "3x3 average" if source.pool and module.nominal_stride > 1 else "identity"
-        return f"{text}; separable convolution {new + 1} new: {kind}" + (", at the statistics of the max-pool" * source.pool)
+        kind = "3x3 average, then fitted to the original's output" if pooling else "identity"
+        return f"{text}; separable convolution {new + 1} new: {kind}"
 
     def one_more(self, name: str) -> str:
         """Make a module that the original does not have pass its input on."""
@@ -144,14 +149,19 @@ class _WarmStart:
 
     def measure(self, images: Tensor) -> None:
         """Run both networks over the images, and set each inserted batch norm when the images reach it."""
-        targets, hooks = {}, []
+        outputs, hooks = {}, []
         for name in self.pools.values():
-            hooks.append(self.original.flow[name].register_forward_hook(partial(_pooled, targets, name)))
+            module = self.original.flow[name]
+            hooks.append(module.register_forward_hook(lambda m, i, o, name=name: outputs.update({name: o[0]})))
         self.original(images)
         for norm, conv in self.inserted.items():
             hooks.append(norm.register_forward_pre_hook(partial(_identity, conv)))
-        for norm, name in self.pools.items():
-            hooks.append(norm.register_forward_pre_hook(partial(_matching, targets[name])))
+        for name, theirs in self.pools.items():
+            module = self.backbone.flow[name]
+            fit = _Fit(outputs[theirs])
+            hooks.append(module.register_forward_pre_hook(fit.see))
+            hooks.append(module.convs[-1].pointwise.register_forward_pre_hook(fit.fit))
+            hooks.append(module.convs[-1].norm.register_forward_pre_hook(fit.offset))
         training = self.backbone.training
         self.backbone.eval()(images)
         self.backbone.train(training)
@@ -163,17 +173,30 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
 
 
-def _pooled(targets: dict, name: str, module: XceptionModule, inputs, outputs) -> None:
-    targets[name] = _statistics(outputs[0] - module.shortcut(inputs[0]))
+class _Fit:
+    """Sets the pointwise convolution that stands for a max-pool so that the module's output is nearest to the original's."""
 
+    def __init__(self, wanted: Tensor):
+        self.wanted = wanted
 
-def _matching(target: tuple[Tensor, Tensor], norm: nn.BatchNorm2d, inputs) -> None:
-    """Normalise by the statistics of the input, and give the output those of `target`."""
-    norm.running_mean, norm.running_var = _statistics(inputs[0])
-    # Epsilon shrinks channels of little variance; what is next to none is not blown up to make up for it.
-    shrunk = (norm.running_var / (norm.running_var + norm.eps)).sqrt().clamp(min=0.1)
-    norm.weight.copy_(target[1].sqrt() / shrunk)
-    norm.bias.copy_(target[0])
+    def see(self, module: XceptionModule, inputs) -> None:
+        self.branch = self.wanted - module.shortcut(inputs[0])
+
+    def fit(self, pointwise: nn.Conv2d, inputs) -> None:
+        x, y = (t.movedim(1, 3).flatten(0, 2).double() for t in (inputs[0], self.branch))
+        mx, my = x.mean(0), y.mean(0)
+        x, y = x - mx, y - my
+        # Each channel from itself alone, and from there as far as the images can tell: few images do not fill a matrix.
+        gain = (x * y).sum(0) / (x * x).sum(0).clamp(min=1e-12)
+        gram = x.T @ x
+        gram += RIDGE * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
+        weight = torch.diag(gain) + torch.linalg.solve(gram, x.T @ (y - x * gain)).T
+        pointwise.weight.copy_(weight[:, :, None, None])
+        self.bias = (my - weight @ mx).float()
+
+    def offset(self, norm, inputs) -> None:
+        _identity(None, norm, inputs)
+        norm.bias.add_(self.bias)
 
 
 def _identity(conv: SeparableConv | None, norm: nn.BatchNorm2d, inputs) -> None:

@@ -1,26 +1,61 @@
 import json
 
-from seg.train.log import EventLog
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from seg.classes import VOC
+from seg.evaluate.confusion import Scores
+from seg.train.log import EventLog, happened
+
+SCORES = Scores(VOC, np.eye(21, dtype=np.int64), 1)
 
 
 def events(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+def curve(folder, name):
+    """Steps of a curve as TensorBoard shows it."""
+    board = EventAccumulator(str(folder / "events"))
+    board.Reload()
+    return [event.step for event in board.Scalars(name)]
+
+
 def test_events_are_lines_of_json(tmp_path):
-    log = EventLog(tmp_path, 0)
+    log = EventLog(tmp_path, 0, True)
     log.step(10, 1.5, 0.007)
     log.close()
     assert events(tmp_path) == [{"iteration": 10, "loss": 1.5, "lr": 0.007}]
-    assert list((tmp_path / "events").iterdir())
+    assert curve(tmp_path, "train/loss") == [10]
 
 
-def test_resuming_drops_the_events_that_will_happen_again(tmp_path):
-    log = EventLog(tmp_path, 0)
+@pytest.mark.parametrize("start, validated", [(0, True), (10, False), (20, False), (20, True), (30, False)])
+def test_a_resumed_log_repeats_and_loses_no_step(tmp_path, start, validated):
+    log = EventLog(tmp_path, 0, True)
     for iteration in (10, 20, 30):
         log.step(iteration, 1.0, 0.1)
+        if iteration == 20:
+            log.validation(20, SCORES)
+    log.file.write('{"iteration": 31, "lo')  # killed
     log.close()
-    log = EventLog(tmp_path, 20)
-    log.step(30, 2.0, 0.1)
+    log = EventLog(tmp_path, start, validated)
+    if start == 20 and not validated:
+        log.validation(20, SCORES)
+    for iteration in range(start + 10, 50, 10):
+        log.step(iteration, 2.0, 0.1)
+        if iteration == 20:
+            log.validation(20, SCORES)
     log.close()
-    assert [(e["iteration"], e["loss"]) for e in events(tmp_path)] == [(10, 1.0), (20, 1.0), (30, 2.0)]
+    told = events(tmp_path)
+    assert [(e["iteration"], e["loss"]) for e in told if "loss" in e] == [
+        (i, 1.0 if i <= start else 2.0) for i in (10, 20, 30, 40)
+    ]
+    assert [e["iteration"] for e in told if "miou" in e] == [20]
+    assert curve(tmp_path, "train/loss") == [10, 20, 30, 40]
+    assert curve(tmp_path, "val/mIoU") == [20]
+
+
+def test_lines_that_are_no_events_are_left_out():
+    lines = ['{"iteration": 1, "loss": 2}', "", "[1]", '{"loss": 1}', '{"iteration": 2, "lo']
+    assert happened(lines, 5, True) == [{"iteration": 1, "loss": 2}]

@@ -94,23 +94,28 @@ def test_new_modules_add_nothing(original):
 
 
 @torch.no_grad()
-def test_pools_keep_their_mean_and_deviation(original):
-    images = noise(4)
-    wanted = {}
-    for name in ("entry1", "entry2", "entry3", "exit1"):
-        module = original.flow[name]
-        hook = lambda m, i, o, name=name: wanted.update({name: (o[0] - m.shortcut(i[0])).flatten(2)})  # noqa: E731
-        module.register_forward_hook(hook)
-    original(images)
+def test_what_stands_for_a_pool_is_fitted_to_the_originals_output_on_other_images_too(original):
+    images, others = noise(8, 161), noise(4, 161)
+    wanted, got, plain = {}, {}, {}
+    names = ("entry1", "entry2", "entry3", "exit1")
+
+    def record(net, into):
+        hooks = [net.flow[n].register_forward_hook(lambda m, i, o, n=n: into.update({n: o[0]})) for n in names]
+        net(others)
+        for hook in hooks:
+            hook.remove()
+
+    record(original, wanted)
     model = aligned("xception41")
     warm_start(model, weights(original), images)
-    got = {}
-    for name in wanted:
-        model.backbone.flow[name].convs[2].register_forward_hook(lambda m, i, o, name=name: got.update({name: o.flatten(2)}))
-    model.backbone.eval()(images)
-    for name, value in wanted.items():
-        torch.testing.assert_close(got[name].mean((0, 2)), value.mean((0, 2)), rtol=1e-3, atol=1e-3)
-        torch.testing.assert_close(got[name].std((0, 2)), value.std((0, 2)), rtol=0.02, atol=0.02)
+    record(model.backbone.eval(), got)
+    for name in names:  # each channel from itself alone
+        pointwise = model.backbone.flow[name].convs[2].pointwise.weight
+        pointwise.mul_(torch.eye(len(pointwise))[:, :, None, None])
+    record(model.backbone, plain)
+    for name in ("entry1", "entry2"):  # the deeper maps of small images have fewer pixels than channels
+        assert correlation(got[name], wanted[name]) > correlation(plain[name], wanted[name]) + 0.01, name
+    assert correlation(got["entry1"], wanted["entry1"]) > 0.9
 
 
 def test_the_report_names_every_layer_and_what_was_copied(original):
