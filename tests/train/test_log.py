@@ -1,4 +1,5 @@
 import json
+import time
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def test_events_are_lines_of_json(tmp_path):
 
 
 @pytest.mark.parametrize("start, validated", [(0, True), (10, False), (20, False), (20, True), (30, False)])
-def test_a_resumed_log_repeats_and_loses_no_step(tmp_path, start, validated):
+def test_a_resumed_log_repeats_and_loses_no_step(tmp_path, monkeypatch, start, validated):
     log = EventLog(tmp_path, 0, True)
     for iteration in (10, 20, 30):
         log.step(iteration, 1.0, 0.1)
@@ -39,6 +40,9 @@ def test_a_resumed_log_repeats_and_loses_no_step(tmp_path, start, validated):
             log.validation(20, SCORES)
     log.file.write('{"iteration": 31, "lo')  # killed
     log.close()
+    # TensorBoard reads a folder's files by the second at which they were begun.
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 60)
     log = EventLog(tmp_path, start, validated)
     if start == 20 and not validated:
         log.validation(20, SCORES)
