@@ -113,7 +113,7 @@ def batches(samples: TrainingSamples, batch: int, start: int, stop: int, workers
         except StopIteration:
             return
         except RuntimeError as error:
-            raise died(samples, error) from error
+            raise died(samples, error) from None
         if isinstance(item, UserError):
             raise item
         yield item

@@ -175,31 +175,28 @@ class Trainer:
 
     def run(self) -> Result:
         """Train to the last iteration, or until a signal asks to stop. Raises UserError where the run cannot go on."""
-        state = self.state
-        with contextlib.ExitStack() as stack:
-            self.log = NoLog()
-            if distributed.is_main():
-                stack.enter_context(sole(self.folder))
-                write_text(self.folder / "config.yaml", yaml.safe_dump(as_dict(self.config), sort_keys=False))
-                self.log = stack.enter_context(
-                    contextlib.closing(EventLog(self.folder, state.iteration, state.validated == state.iteration))
-                )
-            stop = stack.enter_context(Stop())
-            try:
-                return self._run(stop)
-            except torch.OutOfMemoryError as error:
-                raise UserError(
-                    f"out of memory at iteration {self.state.iteration} ({reason(error)}): lower train.batch or data.crop, or "
-                    "set train.accumulate=2, train.precision=bfloat16 or train.checkpoint_activations=true"
-                ) from error
-            except RuntimeError as error:
-                # The death of a loader process is told by a signal, in the middle of whatever is done.
-                raise died(self.samples, error) from error
-            except OSError as error:
-                raise UserError(
-                    f"{self.folder}: cannot be written ({error.strerror or reason(error)}); what was saved before is whole: "
-                    "make room, and go on with --resume"
-                ) from error
+        try:
+            with contextlib.ExitStack() as stack:
+                self.log = NoLog()
+                if distributed.is_main():
+                    stack.enter_context(sole(self.folder))
+                    write_text(self.folder / "config.yaml", yaml.safe_dump(as_dict(self.config), sort_keys=False))
+                    done, validated = self.state.iteration, self.state.validated
+                    self.log = stack.enter_context(contextlib.closing(EventLog(self.folder, done, validated == done)))
+                return self._run(stack.enter_context(Stop()))
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"out of memory at iteration {self.state.iteration} ({reason(error)}): lower train.batch or data.crop, or set "
+                "train.accumulate=2, train.precision=bfloat16 or train.checkpoint_activations=true"
+            ) from error
+        except RuntimeError as error:
+            # The death of a loader process is told by a signal, in the middle of whatever is done.
+            raise died(self.samples, error) from None
+        except OSError as error:
+            raise UserError(
+                f"{self.folder}: cannot be written ({error.strerror or reason(error)}); what was saved before is whole: "
+                "make room, and go on with --resume"
+            ) from error
 
     def _run(self, stop: Stop) -> Result:
         config, state = self.config.train, self.state
@@ -326,6 +323,8 @@ def sole(folder):
             raise UserError(
                 f"{folder}: process {file.read().strip() or 'of another machine'} trains here; wait for it, or name=NAME"
             ) from None
+        except OSError:
+            pass  # a file system without locks
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
