@@ -61,6 +61,17 @@ def toy_voc(root, train: int = 6, val: int = 3, size=(48, 64)) -> Path:
     return root
 
 
+def same(a, b) -> bool:
+    """Equal to the bit: tensors, and mappings and lists of such and of plain values."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
 def written(mask: np.ndarray) -> np.ndarray:
     """The grey image uint8 [h, w, 3] in which `Reader` reads this mask of classes 0..24."""
     assert mask.max() <= 24, "a class that Reader cannot read"

@@ -12,8 +12,8 @@ DIAGONAL = 0.02
 """Width of Boundary IoU's band, as a part of the image's diagonal."""
 
 
-def trimap(truth: np.ndarray, width: float) -> np.ndarray:
-    """bool [h, w]: labelled pixels at most `width` pixels (Euclidean) from a void one.
+def trimaps(truth: np.ndarray, widths) -> list[np.ndarray]:
+    """For each width bool [h, w]: labelled pixels at most so many pixels (Euclidean) from a void one.
 
     Void is what VOC draws along the borders of objects: dilating it gives the band of arXiv 1802.02611, section 4.4.
     """
@@ -21,10 +21,10 @@ def trimap(truth: np.ndarray, width: float) -> np.ndarray:
 
     labelled = truth != VOID
     if labelled.all():
-        return np.zeros(truth.shape, bool)
-    # In float32: the distance of sqrt(k) is rounded, but never as far as to sqrt(k + 1).
+        return [np.zeros(truth.shape, bool) for _ in widths]
     distance = cv2.distanceTransform(labelled.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return labelled & (distance <= width + 1e-3)
+    # In float32: the distance of sqrt(k) is rounded, but never as far as to sqrt(k + 1).
+    return [labelled & (distance <= width + 1e-3) for width in widths]
 
 
 def inner_boundary(mask: np.ndarray, width: int) -> np.ndarray:
@@ -52,8 +52,7 @@ class Boundary:
     def add(self, truth: np.ndarray, prediction: np.ndarray) -> None:
         """truth: uint8 [h, w], class index or 255. prediction: the same shape, class index."""
         self.images += 1
-        for width, matrix in self.matrices.items():
-            band = trimap(truth, width)
+        for band, matrix in zip(trimaps(truth, self.matrices), self.matrices.values(), strict=True):
             matrix += confusion_matrix(truth[band], prediction[band], len(self.labels))
         labelled = truth != VOID
         width = max(1, round(DIAGONAL * float(np.hypot(*truth.shape))))

@@ -55,10 +55,10 @@ def warm_start(model: nn.Module, weights: Weights, images: Tensor) -> Report:
         raise UserError(
             f"{weights.source}: a warm start begins from the original Xception; leave model.weights_use out for these"
         )
-    if not (isinstance(backbone, Xception) and backbone.aligned and backbone.placement == "tf" and backbone.channels == 2048):
+    if not (isinstance(backbone, Xception) and backbone.aligned and backbone.placement == "tf" and _as_published(backbone)):
         raise UserError(
-            "model.weights_use=warm_start: for the aligned Xceptions of model.width=1 with model.placement=tf, "
-            "whose ReLUs stand where the original has its own"
+            "model.weights_use=warm_start: for the aligned Xceptions as published (model.width=1, with residuals, without "
+            "segments) with model.placement=tf, whose ReLUs stand where the original has its own"
         )
     original = Xception("xception", output_stride=backbone.output_stride).to(images.device).eval()
     try:
@@ -79,6 +79,12 @@ def warm_start(model: nn.Module, weights: Weights, images: Tensor) -> Report:
         name for name in model.state_dict() if name not in copied and not name.endswith("num_batches_tracked")
     ]
     return start.report
+
+
+def _as_published(backbone: Xception) -> bool:
+    with torch.device("meta"):
+        published = Xception(backbone.name, placement=backbone.placement).state_dict()
+    return {n: v.shape for n, v in backbone.state_dict().items()} == {n: v.shape for n, v in published.items()}
 
 
 class _WarmStart:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from seg.classes import VOC, VOID, LabelSet
-from seg.evaluate.boundary import Boundary, inner_boundary, trimap
+from seg.evaluate.boundary import Boundary, inner_boundary, trimaps
 from tests.toy import toy_sample
 
 THREE = LabelSet(("ground", "a", "b"), ((0, 0, 0), (9, 9, 9), (200, 0, 0)))
@@ -43,7 +43,7 @@ def naive_boundary(mask, width):
 @pytest.mark.parametrize("width", [1, 2, 5])
 def test_bands_are_those_of_a_search_pixel_by_pixel(seed, width):
     truth, _ = random_masks(seed)
-    np.testing.assert_array_equal(trimap(truth, width), naive_trimap(truth, width))
+    np.testing.assert_array_equal(trimaps(truth, [width])[0], naive_trimap(truth, width))
     for index in range(3):
         np.testing.assert_array_equal(inner_boundary(truth == index, width), naive_boundary(truth == index, width))
 
@@ -107,8 +107,8 @@ def test_errors_at_the_border_cost_more_than_inside():
     truth = toy_sample(1)[1]
     inside, border = truth.copy(), truth.copy()
     inside[truth == VOID] = border[truth == VOID] = 0
-    far = np.argwhere(~trimap(truth, 5) & (truth == 0))[:40]
-    near = np.argwhere(trimap(truth, 1) & (truth == 0))[:40]
+    far = np.argwhere(~trimaps(truth, [5])[0] & (truth == 0))[:40]
+    near = np.argwhere(trimaps(truth, [1])[0] & (truth == 0))[:40]
     inside[tuple(far.T)] = border[tuple(near.T)] = 8
     scores = []
     for prediction in (inside, border):

@@ -12,8 +12,8 @@ from pathlib import Path
 import yaml
 
 from seg.train import checkpoint
-from tests.stress.kill_resume import CONFIG, same
-from tests.toy import toy_voc
+from tests.stress.kill_resume import CONFIG
+from tests.toy import same, toy_voc
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """

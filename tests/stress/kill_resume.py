@@ -20,7 +20,7 @@ from safetensors import safe_open
 from seg.cli import main
 from seg.train import checkpoint
 from tests.forks import finish, fork
-from tests.toy import toy_voc
+from tests.toy import same, toy_voc
 
 CONFIG = {
     "model": {
@@ -86,16 +86,6 @@ def contents(folder: Path) -> dict:
     saved["log"] = (folder / "metrics.jsonl").read_text()
     del saved["config"]["name"]
     return saved
-
-
-def same(a, b) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
 
 
 def kill_and_compare(folder: Path, kills: int, seed: int, say=print) -> bool:

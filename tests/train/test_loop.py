@@ -19,7 +19,7 @@ from seg.train.loop import Trainer, changes
 from seg.train.loss import Loss
 from seg.train.step import prepare_mode
 from seg.weights.load import open_model
-from tests.toy import toy_voc
+from tests.toy import same, toy_voc
 
 SMALL = {
     "model": {
@@ -47,16 +47,6 @@ def config(tmp_path):
 
 def weights(trainer):
     return checkpoint.read(trainer.last)
-
-
-def same(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
 
 
 def test_a_run_folder_holds_what_the_design_says(config):

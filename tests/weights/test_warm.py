@@ -130,7 +130,8 @@ def test_the_report_names_every_layer_and_what_was_copied(original):
 
 
 def test_what_cannot_be_warm_started_is_refused(original):
-    for model in (aligned("xception41", placement="paper"), aligned("xception41", width=0.5), aligned("xception")):
+    options = ({"placement": "paper"}, {"width": 0.5}, {"residual": False}, {"segments": 8})
+    for model in (*(aligned("xception41", **option) for option in options), aligned("xception")):
         with refused("weights_use=warm_start", "placement=tf"):
             warm_start(model, weights(original), noise(1))
     others = Weights("other.safetensors", {}, {"backbone": "xception65"})
