@@ -299,3 +299,24 @@ def test_a_run_that_torchrun_restarts_goes_on_of_itself(config, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert Trainer(config("a"), quiet=True).state.iteration == 4
     assert Trainer(config("b"), quiet=True).state.iteration == 0  # killed before its first checkpoint
+
+
+def test_a_validation_cut_off_from_its_checkpoint_is_told_once(config, monkeypatch):
+    save, count = Trainer._save, [0]
+
+    def cut_off(self):
+        count[0] += 1
+        if count[0] == 2:  # the first is before the validation, the second after it
+            raise KeyboardInterrupt
+        save(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_save", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            Trainer(config("a", "train.validate_every=2"), quiet=True).run()
+    resumed = Trainer(config("a", "train.validate_every=2"), resume=True, quiet=True)
+    assert (resumed.state.iteration, resumed.state.validated) == (2, 0)
+    resumed.run()
+    events = [json.loads(line) for line in (resumed.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [e["iteration"] for e in events if "loss" in e] == [1, 2, 3, 4]
+    assert [e["iteration"] for e in events if "miou" in e] == [2, 4]
