@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from ..classes import VOID, LabelSet
-from ..errors import UserError, nearest, reason
+from ..classes import LabelSet
+from ..errors import UserError, nearest
 from ..files import read_lines
+from .read import IMAGE_SUFFIXES, read_image, read_mask
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LISTS = "ImageSets/Segmentation"
 
 
@@ -86,60 +85,3 @@ def _folder(path: Path) -> Path:
     if not path.is_dir():
         raise UserError(f"{path}: no such folder; VOC layout keeps the images there")
     return path
-
-
-def _decode(path: Path) -> Image.Image:
-    try:
-        with open(path, "rb") as file:
-            image = Image.open(file)
-            image.load()
-            return image
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable image ({reason(error)}); damaged or cut short: copy it again") from error
-
-
-def read_image(path) -> np.ndarray:
-    """uint8 [H, W, 3], RGB, upright by its EXIF orientation. Raises UserError for a file that is damaged or cut short."""
-    image = ImageOps.exif_transpose(_decode(Path(path)))
-    if image.mode.startswith("I"):  # 16 bits a channel, which convert() would clip
-        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
-    if "transparency" in image.info:  # what lies beneath transparent pixels is taken as it is
-        image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))
-
-
-def read_mask(path, labels: LabelSet) -> np.ndarray:
-    """uint8 [H, W]: class index or 255, from a palette PNG, an index PNG or an RGB PNG in the label set's colours.
-
-    Raises UserError for a label or colour that the set does not have, naming the first pixel (row, column).
-    """
-    path = Path(path)
-    image = _decode(path)
-    if image.mode in ("P", "L", "1", "I", "I;16"):
-        mask = np.array(image)
-        wrong = (mask >= len(labels)) & (mask != VOID)
-        if wrong.any():
-            row, column = np.unravel_index(wrong.argmax(), wrong.shape)
-            raise UserError(
-                f"{path}: label {mask[row, column]} at ({row}, {column}); this label set has {len(labels)} classes and "
-                f"{VOID} for void. Is it a mask of another label set? See seg data check --help"
-            )
-        return mask.astype(np.uint8)
-    colours = np.array(image.convert("RGB")).astype(np.uint32)
-    codes = colours[..., 0] << 16 | colours[..., 1] << 8 | colours[..., 2]
-    table = {r << 16 | g << 8 | b: index for index, (r, g, b) in enumerate(labels.colours)}
-    r, g, b = labels.void_colour
-    table[r << 16 | g << 8 | b] = VOID
-    mask = np.empty(codes.shape, np.uint8)
-    for code in np.unique(codes):
-        where = codes == code
-        if int(code) not in table:
-            row, column = np.unravel_index(where.argmax(), where.shape)
-            raise UserError(
-                f"{path}: colour {tuple(colours[row, column].tolist())} at ({row}, {column}) is no class of this label set. "
-                "Was the mask resized or saved as JPEG? See seg data check --help"
-            )
-        mask[where] = table[int(code)]
-    return mask

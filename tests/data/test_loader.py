@@ -10,7 +10,8 @@ from seg.classes import VOC
 from seg.config import DataConfig
 from seg.data import voc
 from seg.data.loader import Order, TrainingSamples, batches, collate, normalise, part_of
-from seg.data.voc import open_split, read_image
+from seg.data.read import read_image
+from seg.data.voc import open_split
 from tests.toy import refused, toy_sample, toy_voc
 
 HALF = (0.5, 0.5, 0.5)

@@ -13,7 +13,7 @@ import yaml
 
 from seg.classes import VOC
 from seg.config import from_dict
-from seg.data.voc import read_mask
+from seg.data.read import read_mask
 from seg.models.factory import build_model
 from seg.train import checkpoint
 from seg.weights.own import write

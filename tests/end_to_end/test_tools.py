@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from seg.data.voc import read_image
+from seg.data.read import read_image
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
