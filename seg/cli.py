@@ -53,6 +53,8 @@ def evaluate(args) -> int:
     from .files import write_json
     from .tables import boundary_table, table
 
+    if args.compare:
+        return _compare(args)
     saved = args.predictions or args.truth
     if saved and (args.weights or not (args.predictions and args.truth)):
         raise UserError("seg evaluate: give WEIGHTS, or --predictions DIR with --truth DIR")
@@ -68,6 +70,24 @@ def evaluate(args) -> int:
         numbers["boundary"] = boundary.as_dict()
     if args.json:
         write_json(args.json, numbers)
+    return 0
+
+
+def _compare(args) -> int:
+    from .evaluate.compare import compare, read_scores
+    from .files import write_json
+    from .tables import comparison_table
+
+    if args.weights or args.predictions or args.truth:
+        raise UserError("seg evaluate --compare: takes two JSON files of evaluations, and no weights or masks")
+    first, second = map(read_scores, args.compare)
+    try:
+        comparison = compare(first, second)
+    except ValueError as error:
+        raise UserError(f"{args.compare[0]} and {args.compare[1]}: {error}; compare two evaluations of one split") from error
+    print(comparison_table(comparison, *args.compare))
+    if args.json:
+        write_json(args.json, comparison.as_dict())
     return 0
 
 
@@ -275,6 +295,9 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--predictions", metavar="DIR", help="score these saved masks instead of a model")
     add.add_argument("--truth", metavar="DIR", help="their ground truth, of the same file names")
     add.add_argument("--labels", default="voc", help="label set of saved masks: voc or a YAML file")
+    add.add_argument(
+        "--compare", nargs=2, metavar="JSON", help="the difference of two evaluations, class by class, from their --json files"
+    )
     add.add_argument("--json", metavar="FILE", help="write all numbers here")
 
     add = verb(

@@ -228,12 +228,15 @@ class EvaluateConfig:
     """Average the softmax with that of the mirrored image."""
     canvas: int | None = 513
     """Pad each image at the bottom and right to this square before the network, as the released code; null: native size."""
+    tile: int = 1537
+    """An image of more pixels than a square of this side is cut into overlapping tiles of it, whose scores are blended."""
 
     def __post_init__(self):
         one_of("evaluate.output_stride", self.output_stride, (None, 8, 16, 32))
         fits = bool(self.scales) and all(0.1 <= scale <= 8 for scale in self.scales)
         check(fits, "evaluate.scales", self.scales, "numbers from 0.1 to 8")
         check(self.canvas is None or self.canvas >= 33, "evaluate.canvas", self.canvas, "null or at least 33")
+        check(self.tile >= 257 and self.tile % 16 == 1, "evaluate.tile", self.tile, "16 k + 1, at least 257")
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -55,8 +56,22 @@ def write_text(path, text: str) -> None:
 
 
 def write_json(path, value) -> None:
-    """Write `value` as indented JSON to `path`, whole or not at all."""
-    write_text(path, json.dumps(value, indent=1) + "\n")
+    """Write `value` as indented JSON to `path`, whole or not at all; a list of plain values stands on one line."""
+    text = json.dumps(value, indent=1)
+    # A bracket before a line break is never part of a string: JSON escapes those.
+    text = re.sub(r"\[\n[^][{}]*\]", lambda found: re.sub(r"\n *", " ", found[0]).replace("[ ", "[").replace(" ]", "]"), text)
+    write_text(path, text + "\n")
+
+
+def read_json(path, what: str) -> dict:
+    """The object in a JSON file. Raises UserError naming the file and `what` it should be."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: {what} cannot be read ({reason(error)})") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: {what} must be a JSON object, not {type(value).__name__}")
+    return value
 
 
 def read_lines(path) -> list[str]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from .classes import VOID, LabelSet
 from .evaluate.boundary import Boundary
+from .evaluate.compare import CONFIDENCE, Comparison
 from .evaluate.confusion import Scores
 
 
@@ -42,6 +43,22 @@ def table(scores: Scores) -> str:
         f"     {_percent(scores.miou_all)} % over the {union} classes present or predicted",
         f"pixel accuracy {_percent(scores.pixel_accuracy)} %, mean accuracy {_percent(scores.mean_accuracy)} %, "
         f"frequency-weighted IoU {_percent(scores.frequency_weighted_iou)} %",
+    ]
+    return "\n".join([_render(grid), *lines])
+
+
+def comparison_table(comparison: Comparison, first: str, second: str) -> str:
+    """IoU of each class in both evaluations and its change, in percent; then the mIoU's, with its interval."""
+    grid = _table("class", "A: IoU %", "B: IoU %", "B - A")
+    one, other = comparison.first, comparison.second
+    for name, a, b in zip(one.labels.names, one.iou, other.iou, strict=True):
+        grid.add_row(name, _percent(a), _percent(b), "-" if np.isnan(b - a) else f"{100 * (b - a):+.2f}")
+    low, high = comparison.interval
+    lines = [
+        f"A {first}: mIoU {_percent(one.miou)} %",
+        f"B {second}: mIoU {_percent(other.miou)} %",
+        f"B - A: {100 * comparison.difference:+.2f} points, {CONFIDENCE:.0%} interval {100 * low:+.2f} to {100 * high:+.2f} "
+        f"(paired bootstrap over {one.images} images)",
     ]
     return "\n".join([_render(grid), *lines])
 

@@ -145,6 +145,20 @@ def test_the_job_from_training_to_masks(place, capsys):
     assert "classes: background, aeroplane" in out
 
 
+def test_two_evaluations_are_compared(place, capsys):
+    assert run(capsys, "train", "small.yaml", "data.root=voc", "--quiet")[0] == 0
+    for name, flags in (("a.json", []), ("b.json", ["--flip"])):
+        assert run(capsys, "evaluate", "runs/small/best.safetensors", *flags, "--json", name, "--quiet")[0] == 0
+    code, out, _ = run(capsys, "evaluate", "--compare", "a.json", "b.json", "--json", "c.json")
+    found = json.loads((place / "c.json").read_text())
+    scores = [json.loads((place / name).read_text()) for name in ("a.json", "b.json")]
+    assert code == 0 and found["miou"] == [one["miou"] for one in scores]
+    assert f"B - A: {100 * (scores[1]['miou'] - scores[0]['miou']):+.2f} points" in out
+    (place / "b.json").write_text(json.dumps(scores[1] | {"per_image": []}))
+    assert "b.json: not an evaluation" in the_line(capsys, "evaluate", "--compare", "a.json", "b.json")
+    assert "takes two JSON files" in the_line(capsys, "evaluate", "x.safetensors", "--compare", "a.json", "a.json")
+
+
 def truth_of_val(place):
     folder = place / "truth"
     folder.mkdir()

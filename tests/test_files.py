@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from seg.errors import UserError
-from seg.files import read_lines, read_yaml, whole, write_json, write_text
+from seg.files import read_json, read_lines, read_yaml, whole, write_json, write_text
 
 
 def names(folder):
@@ -118,6 +118,26 @@ def test_json_is_read_back(tmp_path):
     value = {"miou": None, "names": ["Straße"], "matrix": [[1, 2], [3, 4]]}
     write_json(tmp_path / "a.json", value)
     assert json.loads((tmp_path / "a.json").read_text()) == value
+
+
+def test_json_has_innermost_lists_on_one_line(tmp_path):
+    value = {"matrix": [[1, 2], [3, 4]], "names": ["a[", "]\n[ b", "{"], "none": [], "rows": [{"a": [1.5, None]}]}
+    write_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text) == value
+    assert "\n  [1, 2],\n  [3, 4]\n" in text and '"a": [1.5, null]' in text
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"[" * 200000, b"3"])
+def test_a_file_that_is_no_json_object_is_a_users_mistake(tmp_path, content):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    for wrong in (path, tmp_path, tmp_path / "none.json"):
+        with pytest.raises(UserError, match="a thing") as error:
+            read_json(wrong, "a thing")
+        assert str(error.value).startswith(f"{wrong}: ") and "\n" not in str(error.value)
+    path.write_text('{"a": 1}')
+    assert read_json(path, "a thing") == {"a": 1}
 
 
 def test_yaml_mapping_is_read(tmp_path):

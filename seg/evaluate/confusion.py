@@ -22,6 +22,27 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) ->
     return np.bincount(truth * classes + prediction, minlength=classes**2).reshape(classes, classes)
 
 
+@dataclass(frozen=True)
+class ImageScore:
+    """The confusion matrix of one image: (truth, prediction, pixels) of its entries that are not zero."""
+
+    name: str
+    entries: tuple[tuple[int, int, int], ...]
+
+    @classmethod
+    def of(cls, name: str, matrix: np.ndarray) -> "ImageScore":
+        rows, columns = matrix.nonzero()
+        entries = zip(rows.tolist(), columns.tolist(), matrix[rows, columns].tolist(), strict=True)
+        return cls(name, tuple(entries))
+
+    def matrix(self, classes: int) -> np.ndarray:
+        """int64 [classes, classes], rows truth, columns prediction."""
+        matrix = np.zeros((classes, classes), np.int64)
+        for truth, prediction, pixels in self.entries:
+            matrix[truth, prediction] = pixels
+        return matrix
+
+
 @dataclass
 class Scores:
     """What one confusion matrix over a whole data set says. Means are of fractions in 0..1."""
@@ -29,6 +50,17 @@ class Scores:
     labels: LabelSet
     matrix: np.ndarray
     images: int
+    each: tuple[ImageScore, ...] = ()
+    """Of the images one by one, where known; together they give the matrix."""
+
+    @classmethod
+    def over(cls, labels: LabelSet, each) -> "Scores":
+        """The sum over images."""
+        matrix = np.zeros((len(labels), len(labels)), np.int64)
+        for image in each:
+            for truth, prediction, pixels in image.entries:
+                matrix[truth, prediction] += pixels
+        return cls(labels, matrix, len(each), tuple(each))
 
     @property
     def present(self) -> np.ndarray:
@@ -79,7 +111,7 @@ class Scores:
         return float(values.mean()) if values.size else 0.0
 
     def as_dict(self) -> dict:
-        """For JSON: IoU and accuracy are null where undefined."""
+        """For JSON: IoU and accuracy are null where undefined; `per_image` has the entries of each image's own matrix."""
         return {
             "images": self.images,
             "classes": list(self.labels.names),
@@ -93,4 +125,5 @@ class Scores:
             "pixel_accuracy": self.pixel_accuracy,
             "mean_accuracy": self.mean_accuracy,
             "frequency_weighted_iou": self.frequency_weighted_iou,
+            "per_image": [{"name": image.name, "pixels": [list(entry) for entry in image.entries]} for image in self.each],
         }

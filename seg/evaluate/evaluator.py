@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 from torch import nn
 
 from .. import distributed
@@ -10,8 +9,9 @@ from ..classes import LabelSet
 from ..config import EvaluateConfig
 from ..data.voc import Split, read_mask
 from ..errors import UserError
+from ..parallel import Behind, ahead
 from .boundary import Boundary
-from .confusion import Scores, confusion_matrix
+from .confusion import ImageScore, Scores, confusion_matrix
 from .policy import output_stride, predict_mask
 
 
@@ -23,20 +23,24 @@ def evaluate_model(
     `on_image(index, image, truth, prediction)` sees each, in order. Several processes deal the images out among
     them, each once; each returns the scores of all, and sees its own.
     """
-    classes = len(split.labels)
-    matrix = np.zeros((classes, classes), np.int64)
-    with output_stride(model, policy.output_stride):
-        for index in range(distributed.rank(), len(split), distributed.world()):
-            image, truth = split.sample(index)
-            prediction = predict_mask(model, image, policy)
-            matrix += confusion_matrix(truth, prediction, classes)
-            if boundary:
-                boundary.add(truth, prediction)
-            if on_image:
-                on_image(index, image, truth, prediction)
+    classes, each = len(split.labels), {}
+
+    def score(index, image, truth, prediction) -> None:
+        each[index] = ImageScore.of(split.ids[index], confusion_matrix(truth, prediction, classes))
+        if boundary:
+            boundary.add(truth, prediction)
+        if on_image:
+            on_image(index, image, truth, prediction)
+
+    # The next images are decoded and the last ones scored while the network works.
+    mine = range(distributed.rank(), len(split), distributed.world())
+    with output_stride(model, policy.output_stride), Behind() as behind:
+        for index, (image, truth) in zip(mine, ahead(split.sample, mine), strict=True):
+            behind(score, index, image, truth, predict_mask(model, image, policy))
     if boundary:
         boundary.gather()
-    return Scores(split.labels, distributed.total_array(matrix), len(split))
+    scored = {index: one for part in distributed.every(each) for index, one in part.items()}
+    return Scores.over(split.labels, [scored[index] for index in range(len(split))])
 
 
 def evaluate_masks(predictions, truth, labels: LabelSet, on_image=None, boundary: Boundary | None = None) -> Scores:
@@ -51,9 +55,12 @@ def evaluate_masks(predictions, truth, labels: LabelSet, on_image=None, boundary
     paths = sorted(path for path in truth.iterdir() if path.suffix.lower() == ".png")
     if not paths:
         raise UserError(f"{truth}: holds no PNG masks")
-    matrix = np.zeros((len(labels), len(labels)), np.int64)
-    for index, path in enumerate(paths):
-        expected, got = read_mask(path, labels), read_mask(predictions / path.name, labels)
+
+    def read(path: Path):
+        return read_mask(path, labels), read_mask(predictions / path.name, labels)
+
+    each = []
+    for index, (path, (expected, got)) in enumerate(zip(paths, ahead(read, paths), strict=True)):
         if expected.shape != got.shape:
             raise UserError(
                 f"{predictions / path.name}: {got.shape[1]}x{got.shape[0]} pixels, its truth is "
@@ -63,9 +70,9 @@ def evaluate_masks(predictions, truth, labels: LabelSet, on_image=None, boundary
             raise UserError(
                 f"{predictions / path.name}: predicts void (255) where the truth has a class; predict a class there"
             )
-        matrix += confusion_matrix(expected, got, len(labels))
+        each.append(ImageScore.of(path.stem, confusion_matrix(expected, got, len(labels))))
         if boundary:
             boundary.add(expected, got)
         if on_image:
             on_image(index)
-    return Scores(labels, matrix, len(paths))
+    return Scores.over(labels, each)

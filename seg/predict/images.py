@@ -13,6 +13,7 @@ from ..data.voc import IMAGE_SUFFIXES, read_image
 from ..errors import UserError
 from ..evaluate.policy import output_stride, predict_mask
 from ..files import read_lines
+from ..parallel import Behind, ahead
 from . import draw
 
 MODES = ("overlay", "palette", "side-by-side", "index")
@@ -73,14 +74,20 @@ def predict_images(
             raise UserError(f"{target}: would be written for {targets[target]} and for {image}; predict them into two folders")
     written, problems = [], []
     mine = list(targets.items())[distributed.rank() :: distributed.world()]
-    with output_stride(model, policy.output_stride):
-        for done, (target, image) in enumerate(mine, 1):
-            try:
-                pixels = read_image(image)
-            except UserError as error:
-                problems.append(str(error))
+
+    def read(item) -> np.ndarray | UserError:
+        try:
+            return read_image(item[1])
+        except UserError as error:
+            return error
+
+    # The next images are read and the last pictures written while the network works.
+    with output_stride(model, policy.output_stride), Behind() as behind:
+        for done, ((target, _), pixels) in enumerate(zip(mine, ahead(read, mine), strict=True), 1):
+            if isinstance(pixels, UserError):
+                problems.append(str(pixels))
             else:
-                save(target, pixels, predict_mask(model, pixels, policy), labels, mode)
+                behind(save, target, pixels, predict_mask(model, pixels, policy), labels, mode)
                 written.append(target)
             if on_image:
                 on_image(done, len(mine))

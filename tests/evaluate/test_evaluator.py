@@ -183,3 +183,33 @@ def test_folders_without_masks_are_refused(saved, tmp_path):
     for folders in ((tmp_path / "none", truth), (predictions, tmp_path / "none")):
         with refused(tmp_path / "none", "no such folder"):
             evaluate_masks(*folders, VOC)
+
+
+# Streaming.
+
+
+def test_the_scores_of_each_image_are_kept_by_name(split, saved):
+    scores = evaluate_model(Reader(), split, EvaluateConfig(canvas=None))
+    assert [image.name for image in scores.each] == ["0", "1", "2", "3"]
+    for number, (size, image) in enumerate(zip(SIZES, scores.each, strict=True)):
+        np.testing.assert_array_equal(image.matrix(21), confusion_matrix(*masks(size, number, 0.3), 21))
+    truth, predictions = saved
+    assert [image.name for image in evaluate_masks(predictions, truth, VOC).each] == ["0", "1", "2", "3"]
+
+
+def test_memory_does_not_grow_with_the_number_of_masks(tmp_path):
+    """Ten masks, under the names of twenty and of two hundred: what is alive at the peak is the same but for the scores."""
+    import tracemalloc
+
+    sizes = {}
+    for count in (20, 200):
+        truth = tmp_path / f"truth{count}"
+        truth.mkdir()
+        for number in range(count):
+            save_palette(truth / f"{number:03d}.png", masks((120, 160), number % 10)[0])
+        tracemalloc.start()
+        evaluate_masks(truth, truth, VOC)
+        sizes[count] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    scores_of_one_image = 21 * 300
+    assert sizes[200] < sizes[20] + 200 * scores_of_one_image, sizes

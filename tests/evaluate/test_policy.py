@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,20 @@ from torch import nn
 from seg.config import EvaluateConfig, ModelConfig
 from seg.data.augment import PAD
 from seg.errors import UserError
-from seg.evaluate.policy import canvas_size, infer, output_stride, pad_to_canvas, predict_mask, scaled
+from seg.evaluate.policy import (
+    OVERLAP,
+    ROWS,
+    blend_tiles,
+    canvas_size,
+    infer,
+    output_stride,
+    pad_to_canvas,
+    predict_mask,
+    predict_masks,
+    resize_rows,
+    scaled,
+    tile_starts,
+)
 from seg.models.factory import build_model
 
 SCALES = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
@@ -179,6 +193,106 @@ def test_the_image_is_not_changed(model):
     before = image.copy()
     predict_mask(model, image, EvaluateConfig(scales=[0.5, 1.0], flip=True, canvas=65))
     np.testing.assert_array_equal(image, before)
+
+
+@pytest.mark.parametrize("policy", [EvaluateConfig(canvas=97), EvaluateConfig(canvas=97, scales=[0.5, 1.0], flip=True)])
+def test_masks_of_a_batch_are_those_of_its_images(model, policy):
+    images = [picture(41, 57), picture(97, 80, 1), picture(33, 97, 2)]
+    together = predict_masks(model, images, policy)
+    for image, mask in zip(images, together, strict=True):
+        np.testing.assert_array_equal(mask, predict_mask(model, image, policy))
+
+
+@pytest.mark.parametrize("size, new", [((9, 13), (33, 49)), ((9, 13), (30, 41)), ((40, 31), (17, 19)), ((1, 5), (7, 5))])
+def test_rows_of_a_resize_are_those_of_the_whole(size, new):
+    x = torch.randn(2, 5, *size, generator=torch.Generator().manual_seed(0))
+    whole = bilinear(x, new)
+    for top, bottom in ((0, new[0]), (0, 1), (3, 7), (new[0] - 1, new[0])):
+        torch.testing.assert_close(resize_rows(x, new, top, bottom), whole[:, :, top:bottom], rtol=1e-4, atol=1e-5)
+
+
+def test_full_size_scores_are_never_in_memory(model, monkeypatch):
+    import seg.evaluate.policy as policy
+
+    seen, original = [], policy.resize_rows
+    monkeypatch.setattr(policy, "resize_rows", lambda *given: seen.append(original(*given)) or seen[-1])
+    predict_mask(model, picture(300, 200), EvaluateConfig(canvas=None))
+    assert sum(rows.shape[2] for rows in seen) == 300
+    assert max(rows.shape[2] for rows in seen) == ROWS
+
+
+# Tiles.
+
+
+class Planes(nn.Module):
+    """The score of each class is an affine function of the red and green of a pixel, at stride 4."""
+
+    mean = std = (0.5, 0.5, 0.5)
+    logits_stride = 4
+    output_stride = 16
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.slopes = nn.Parameter(torch.randn(6, 2, generator=generator))
+        self.sizes = []
+
+    def logits(self, images):
+        self.sizes.append(tuple(images.shape[-2:]))
+        red_green = images[:, :2, ::4, ::4]
+        return torch.einsum("kc,nchw->nkhw", self.slopes, red_green)
+
+
+def gradient(height, width):
+    """Red rises to the right and green downwards, without rounding from one pixel of stride 4 to the next."""
+    rows, columns = np.mgrid[:height, :width] // 4
+    return np.stack([columns % 256, rows % 256, 0 * rows], 2).astype(np.uint8)
+
+
+def test_tiles_cover_a_side_at_multiples_of_16_and_overlap():
+    for tile in (257, 513, 1537):
+        for side in range(tile, 6000, 16):
+            starts = tile_starts(side, tile)
+            assert starts[0] == 0 and starts[-1] + tile == side and all(start % 16 == 0 for start in starts)
+            assert all(a + tile - b >= OVERLAP for a, b in itertools.pairwise(starts))
+    assert tile_starts(200, 257) == [0]
+
+
+@pytest.mark.parametrize("size", [(257 * 2, 300), (600, 257), (1000, 700), (40, 1700)])
+def test_tiles_give_the_whole_images_answer_where_the_network_sees_a_pixel_alone(size):
+    whole, tiled = Planes(), Planes()
+    image = gradient(*size)
+    wanted = infer(whole, image, EvaluateConfig(canvas=33))
+    grid, covered = blend_tiles(tiled, image, EvaluateConfig(canvas=None, tile=257))
+    assert all(side % 16 == 1 for side in covered) and all(max(seen) <= 257 for seen in tiled.sizes) and len(tiled.sizes) > 1
+    got = bilinear(grid, covered)[0, :, : size[0], : size[1]]
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+    mask = predict_mask(tiled, image, EvaluateConfig(canvas=None, tile=257))
+    if size[0] * size[1] > 257**2:
+        assert mask.shape == size and (mask == wanted.argmax(0).numpy())[clear(wanted)].all()
+
+
+def test_tiles_of_a_network_agree_with_the_whole_image(model):
+    """Away from the borders of tiles a pixel sees what it would see in the whole; image pooling differs a little."""
+    image = picture(400, 500)
+    for policy in (EvaluateConfig(canvas=33, tile=257), EvaluateConfig(canvas=33, tile=257, scales=[0.5, 1.0], flip=True)):
+        whole = infer(model, image, policy).argmax(0).numpy()
+        tiled = predict_mask(model, image, policy)
+        assert (whole == tiled).mean() > 0.9
+
+
+def test_an_image_as_large_as_a_tile_is_not_cut(model):
+    image = picture(257, 257)
+    policy = EvaluateConfig(canvas=33, tile=257)
+    np.testing.assert_array_equal(predict_mask(model, image, policy), infer(model, image, policy).argmax(0).numpy())
+
+
+def test_a_blended_grid_is_continuous_across_tiles(model):
+    """No seam: neighbours on the grid differ no more where tiles meet than elsewhere."""
+    image = np.full((300, 900, 3), 90, np.uint8) + np.linspace(0, 60, 900).astype(np.uint8)[None, :, None]
+    grid, _ = blend_tiles(model, image, EvaluateConfig(tile=257))
+    steps = (grid[..., 1:] - grid[..., :-1]).abs().amax((0, 1, 2))[8:-8]
+    assert steps.max() < 20 * steps.median()
 
 
 # The output stride for a while.

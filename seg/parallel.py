@@ -1,0 +1,43 @@
+"""Work done ahead of a loop that needs it, or behind it, in threads: for what releases the interpreter's lock, as decoding."""
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+THREADS = 2
+
+
+def ahead(function, items):
+    """Yield `function(item)` of each item, in order; a few are begun before they are asked for, never all."""
+    pool, waiting = ThreadPoolExecutor(THREADS), deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * THREADS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class Behind:
+    """`with Behind() as behind: behind(function, ...)`: calls in a thread of their own, in order, a few behind at most.
+
+    What one raises is raised by a later call, or at the end of the block.
+    """
+
+    def __enter__(self):
+        self.pool, self.waiting = ThreadPoolExecutor(1), deque()
+        return self
+
+    def __call__(self, function, *arguments) -> None:
+        if len(self.waiting) >= 2 * THREADS:
+            self.waiting.popleft().result()
+        self.waiting.append(self.pool.submit(function, *arguments))
+
+    def __exit__(self, kind, *_):
+        try:
+            while self.waiting and kind is None:
+                self.waiting.popleft().result()
+        finally:
+            self.pool.shutdown(cancel_futures=True)
