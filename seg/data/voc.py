@@ -3,7 +3,7 @@
 ROOT/JPEGImages/ID.jpg   ROOT/SegmentationClassAug/ID.png (or SegmentationClass)   ROOT/ImageSets/Segmentation/SPLIT.txt
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ class Split:
     ids: tuple[str, ...]
     images: tuple[Path, ...]
     masks: tuple[Path, ...]
+    """Empty where opened by `open_images`."""
     labels: LabelSet
 
     def __len__(self) -> int:
@@ -49,8 +50,8 @@ class Split:
         return image, mask
 
 
-def open_split(root, name: str, labels: LabelSet, masks: str | None = None) -> Split:
-    """The split `name` under `root`. Every image and mask file is there, or UserError says which is not."""
+def open_images(root, name: str, labels: LabelSet) -> Split:
+    """The split `name` under `root` without its masks, of which a test split has none; UserError where an image is missing."""
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root}: no such data folder; set data.root to a folder in VOC layout, or see data/README.md")
@@ -63,25 +64,31 @@ def open_split(root, name: str, labels: LabelSet, masks: str | None = None) -> S
     ids = tuple(read_lines(path))
     if not ids:
         raise UserError(f"{path}: the split is empty; it must list an image id a line")
+    return Split(root, name, ids, _files(root / "JPEGImages", IMAGE_SUFFIXES, "image", ids, path), (), labels)
+
+
+def open_split(root, name: str, labels: LabelSet, masks: str | None = None) -> Split:
+    """The split `name` under `root`. Every image and mask file is there, or UserError says which is not."""
+    split = open_images(root, name, labels)
+    root = split.root
     folder = root / (masks or next((m for m in ("SegmentationClassAug", "SegmentationClass") if (root / m).is_dir()), ""))
     if not folder.is_dir() or folder == root:
         raise UserError(
             f"{root}: no folder {masks or 'SegmentationClassAug or SegmentationClass'} with the masks; set data.masks"
         )
-    # Two listings, not a question a file: a split has ten thousand of them, perhaps on a network disk.
-    images = {p.stem: p for p in sorted(_folder(root / "JPEGImages").iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES}
-    pngs = {p.stem: p for p in folder.iterdir() if p.suffix.lower() == ".png"}
-    for what, place, suffix, found in (("image", root / "JPEGImages", ".jpg", images), ("mask", folder, ".png", pngs)):
-        absent = [item for item in ids if item not in found]
-        if absent:
-            more = f" and {len(absent) - 1} more of {len(ids)}" if len(absent) > 1 else ""
-            raise UserError(
-                f"{place / absent[0]}{suffix}: no {what} for this id of {path}{more}; add it, or take it off the list"
-            )
-    return Split(root, name, ids, tuple(images[i] for i in ids), tuple(pngs[i] for i in ids), labels)
+    return replace(split, masks=_files(folder, (".png",), "mask", split.ids, root / LISTS / f"{name}.txt"))
 
 
-def _folder(path: Path) -> Path:
-    if not path.is_dir():
-        raise UserError(f"{path}: no such folder; VOC layout keeps the images there")
-    return path
+def _files(folder: Path, suffixes: tuple[str, ...], what: str, ids: tuple[str, ...], path: Path) -> tuple[Path, ...]:
+    """The file of each id that the list at `path` holds."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; VOC layout keeps the images there")
+    # One listing, not a question a file: a split has ten thousand of them, perhaps on a network disk.
+    found = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in suffixes}
+    absent = [item for item in ids if item not in found]
+    if absent:
+        more = f" and {len(absent) - 1} more of {len(ids)}" if len(absent) > 1 else ""
+        raise UserError(
+            f"{folder / absent[0]}{suffixes[0]}: no {what} for this id of {path}{more}; add it, or take it off the list"
+        )
+    return tuple(found[item] for item in ids)

@@ -1,9 +1,11 @@
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from seg.classes import VOC
-from seg.data.voc import open_split
+from seg.data.voc import open_images, open_split
 from tests.toy import refused, save_palette, toy_sample
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -100,6 +102,16 @@ def test_a_missing_image_is_refused_with_the_number_of_others(root):
     image_of(root, "toy_004").unlink()
     with refused(image_of(root).with_suffix(""), "and 1 more of 6"):
         open_split(root, "train", VOC)
+
+
+def test_a_test_split_needs_no_masks_but_every_image(root):
+    shutil.rmtree(root / "SegmentationClass")
+    list_of(root).rename(list_of(root, "test"))
+    split = open_images(root, "test", VOC)
+    assert len(split) == 6 and split.images[1] == image_of(root) and split.masks == ()
+    image_of(root).unlink()
+    with refused(image_of(root), "no image", list_of(root, "test")):
+        open_images(root, "test", VOC)
 
 
 def test_missing_folders_are_refused(root):
