@@ -157,6 +157,37 @@ def predict(args) -> int:
     return 2 if wrong else 0
 
 
+def submit(args) -> int:
+    from .classes import VOC
+    from .data.voc import open_images
+    from .distributed import device, is_main
+    from .predict.submission import check_archive, submit
+    from .weights.load import open_model
+
+    making, checking = args.weights and args.out, args.check and args.data
+    if bool(making) == bool(checking) or (args.check and (args.weights or args.out)):
+        raise UserError("seg submit: give WEIGHTS with --out DIR, or --check ARCHIVE with --data ROOT")
+    if checking:
+        split = open_images(args.data, args.split, VOC)
+        check_archive(args.check, split, args.competition)
+        print(f"{args.check}: {len(split)} masks, as the server wants them")
+        return 0
+    model, about = open_model(args.weights, policy_overrides(args))
+    model.to(device())
+    split = open_images(args.data or about.config.data.root, args.split, about.labels)
+    with Progress("submit", 0, quiet=args.quiet or not is_main()) as progress:
+
+        def on_image(done, total):
+            progress.total = total
+            progress(done)
+
+        path, kept = submit(model, split, about.config.evaluate, args.weights, args.out, args.competition, on_image)
+    if is_main():
+        print(f"{path}: {len(split)} masks{f', {kept} of them from before' if kept else ''}, as the server wants them")
+        print(f"  upload it for {args.competition}:  http://host.robots.ox.ac.uk:8080")
+    return 0
+
+
 def info(args) -> int:
     from .files import write_json
     from .tables import model_table
@@ -312,6 +343,30 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--out", metavar="DIR", required=True, help="folder of the PNGs")
     add.add_argument("--mode", choices=("overlay", "palette", "side-by-side", "index"), default="overlay")
     policy(add)
+
+    add = verb(
+        verbs,
+        "submit",
+        submit,
+        "Make the archive of masks that the PASCAL VOC2012 evaluation server takes, and check it; or check one that is there.",
+        "seg submit runs/voc_mini/best.safetensors --data data/VOC2012_test --split test --out submission",
+    )
+    add.add_argument("weights", metavar="WEIGHTS", nargs="?", help="best.safetensors of a run, of VOC's classes")
+    add.add_argument("--data", metavar="ROOT", help="folder in VOC layout, which needs no masks; default: as trained")
+    add.add_argument("--split", default="test", help="list in ImageSets/Segmentation (default test)")
+    add.add_argument(
+        "--out",
+        metavar="DIR",
+        help="folder of results.tar.gz and the masks; those there of the same weights, settings and image are kept",
+    )
+    add.add_argument(
+        "--competition",
+        choices=("comp5", "comp6"),
+        default="comp6",
+        help="comp5: trained on VOC2012's own data alone; comp6 (default): on any",
+    )
+    policy(add)
+    add.add_argument("--check", metavar="ARCHIVE", help="check this archive instead of making one")
 
     add = verb(
         verbs,

@@ -140,6 +140,13 @@ def test_the_job_from_training_to_masks(place, capsys):
     assert code == 0
     assert len(list((place / "masks").iterdir())) == len(list((place / "voc" / "JPEGImages").iterdir()))
 
+    code, out, _ = run(capsys, "submit", weights, "--split", "val", "--out", "submission", "--flip", "--quiet")
+    assert code == 0
+    assert "submission/results.tar.gz: 3 masks, as the server wants them" in out
+    check = ["submit", "--check", "submission/results.tar.gz", "--data", "voc", "--split"]
+    assert run(capsys, *check, "val", "--quiet")[:2] == (0, out.splitlines()[0] + "\n")
+    assert "comp6_val_cls/toy_006.png: not in results" in the_line(capsys, *check, "train")
+
     code, out, _ = run(capsys, "info", weights)
     assert code == 0
     assert "classes: background, aeroplane" in out
@@ -198,6 +205,12 @@ def test_data_verbs(place, capsys):
         (["evaluate", "none.safetensors"], "no such weights file"),
         (["evaluate", "--predictions", "none", "--truth", "voc"], "no such folder"),
         (["predict", "none.safetensors", "voc", "--out", "x"], "no such weights file"),
+        (["submit", "none.safetensors"], "--out DIR, or --check ARCHIVE with --data ROOT"),
+        (["submit", "none.safetensors", "--out", "x"], "no such weights file"),
+        (["submit", "none.safetensors", "--out", "x", "--check", "none.tar.gz"], "--out DIR, or --check ARCHIVE"),
+        (["submit", "--check", "none.tar.gz"], "--out DIR, or --check ARCHIVE with --data ROOT"),
+        (["submit", "--check", "none.tar.gz", "--data", "voc", "--split", "val"], "none.tar.gz: no such archive"),
+        (["submit", "--check", "none.tar.gz", "--data", "voc"], "test.txt: no such split"),
         (["train", "none.yaml"], "none.yaml"),
         (["train", "small.yaml", "data.root=voc", "--resume"], "no checkpoint to resume from"),
         (["info", "small.yaml", "model.backbone=xception66"], "did you mean 'xception65'?"),

@@ -93,14 +93,18 @@ def test_two_processes_score_and_predict_every_image_once(place):
         place,
         *((world, [*evaluate, "--json", f"{world}.json", "--save-masks", f"saved{world}"]) for world in (1, 2, 3)),
         (2, ["predict", "model.safetensors", "voc/JPEGImages", "--out", "masks", "--mode", "index", "--quiet"]),
+        (2, ["submit", "model.safetensors", "--split", "val", "--out", "submission", "--quiet"]),
     )
     one, *others = (json.loads((place / f"{world}.json").read_text()) for world in (1, 2, 3))
     assert one["images"] == 5
     assert all(other == one for other in others)
-    assert done.stdout.splitlines()[-1] == "11 index images in masks"
+    assert "11 index images in masks\n" in done.stdout
+    assert done.stdout.count("submission/results.tar.gz: 5 masks") == 1
     assert len(list((place / "masks").iterdir())) == 11
     for path in (place / "saved1").iterdir():
         np.testing.assert_array_equal(read_mask(path, VOC), read_mask(place / "saved2" / path.name, VOC))
+        submitted = place / "submission" / "results" / "VOC2012" / "Segmentation" / "comp6_val_cls" / path.name
+        np.testing.assert_array_equal(read_mask(path, VOC), read_mask(submitted, VOC))
 
 
 # Rank 1 comes to grief at iteration 5.
