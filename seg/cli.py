@@ -227,6 +227,16 @@ def convert(args) -> int:
     return 0
 
 
+def data_download(args) -> int:
+    from .data.download import download, find
+
+    source = find(args.name)
+    out = args.out or source.place
+    new = download(source, out, args.from_archive, args.mirror, quiet=args.quiet)
+    print(f"{source.name} is in {out}" if new else f"{source.name} is in {out} already; nothing was downloaded")
+    return 0
+
+
 def data_scenes(args) -> int:
     from .data.scenes import write_scenes
 
@@ -396,8 +406,24 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--out", metavar="FILE", required=True, help="the .safetensors to write")
     add.add_argument("--labels", help="label set of the classes: voc or a YAML file; default: VOC's 21")
 
-    data = verbs.add_parser("data", help="Make and check data sets.", description="Make and check data sets.")
+    data = verbs.add_parser("data", help="Get, make and check data sets.", description="Get, make and check data sets.")
     kinds = data.add_subparsers(dest="kind", required=True, metavar="KIND")
+    text = (
+        "Download a published data set, verify its checksum and unpack it. A download that broke off goes on where it was; "
+        "after an address that fails comes the next; what is there already is left alone."
+    )
+    add = verb(kinds, "download", data_download, text, "seg data download voc2012 --out data/VOC2012")
+    add.add_argument("name", metavar="NAME", help="voc2012 (train and val), sbd, or voc2012-test (by --from-archive alone)")
+    add.add_argument("--out", metavar="DIR", help="its folder; default: data/VOC2012, data/sbd, data/VOC2012-test")
+    add.add_argument("--from-archive", metavar="FILE", help="unpack this copy of the published archive; no network is needed")
+    add.add_argument(
+        "--mirror",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="address of the archive or of the folder that holds it, instead of the published ones; may be repeated. "
+        "Also the environment variable SEG_MIRRORS, with spaces or commas between",
+    )
     add = verb(
         kinds,
         "scenes",
