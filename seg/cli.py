@@ -413,7 +413,9 @@ def parser() -> argparse.ArgumentParser:
         "after an address that fails comes the next; what is there already is left alone."
     )
     add = verb(kinds, "download", data_download, text, "seg data download voc2012 --out data/VOC2012")
-    add.add_argument("name", metavar="NAME", help="voc2012 (train and val), sbd, or voc2012-test (by --from-archive alone)")
+    add.add_argument(
+        "name", metavar="NAME", help="voc2012 (train and val), sbd, or voc2012-test (by --from-archive or --mirror alone)"
+    )
     add.add_argument("--out", metavar="DIR", help="its folder; default: data/VOC2012, data/sbd, data/VOC2012-test")
     add.add_argument("--from-archive", metavar="FILE", help="unpack this copy of the published archive; no network is needed")
     add.add_argument(

@@ -233,9 +233,10 @@ class _Part:
         """The ETag or date that the bytes had at `url`; None where they are of another address or it gave none."""
         try:
             about = json.loads(self.about.read_text(encoding="utf-8"))
-            return about["validator"] if about["url"] == url else None
+            known = about["validator"] if about["url"] == url else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
+        return known if isinstance(known, str) else None
 
 
 @contextlib.contextmanager

@@ -225,12 +225,12 @@ def test_a_bad_server_is_gone_on_with_or_left_for_the_next(server, tmp_path, nam
 
 
 def test_a_silent_server_is_left_after_a_while(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "TIMEOUT", 0.2)
+    monkeypatch.setattr(room, "TIMEOUT", 0.7)
     server.plan = [{"stop": 1000, "stall": 30}, {"stop": 0, "stall": 30}]
     began = time.monotonic()
     assert download(toy(f"{server.url}/toy.tar"), tmp_path / "toy", quiet=True)
     assert [request["range"] for request in server.requests] == [None, "bytes=1000-", "bytes=1000-"]
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
     check(tmp_path / "toy")
 
 
@@ -243,7 +243,7 @@ def test_a_part_longer_than_the_server_s_file_starts_anew(server, tmp_path):
 
 
 @pytest.mark.parametrize("part", [OTHER, ARCHIVE + b"x", b"x" * 1000])
-@pytest.mark.parametrize("about", ["", "[]", "{", '{"url": 7}', '{"url": "URL", "validator": "\\"2\\""}'])
+@pytest.mark.parametrize("about", ["", "[]", '{"url": "URL", "validator": [7]}', '{"url": "URL", "validator": "\\"2\\""}'])
 def test_what_lies_in_the_part_s_place_is_not_trusted(server, tmp_path, part, about):
     (tmp_path / "toy.tar.part").write_bytes(part)
     (tmp_path / "toy.tar.part.json").write_text(about.replace("URL", f"{server.url}/toy.tar"))
@@ -389,7 +389,7 @@ def test_two_at_once_do_not_mix(server, tmp_path):
     check(tmp_path / "toy")
 
 
-def wait_for(done, seconds=20):
+def wait_for(done, seconds=60):
     end = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < end, "waited in vain"
@@ -414,7 +414,7 @@ def test_a_killed_command_started_again_fetches_only_the_rest(server, tmp_path):
         with subprocess.Popen(command, stderr=subprocess.DEVNULL, **here) as process:
             wait_for(lambda came=came: size(part) == came)
             process.send_signal(signal.SIGKILL)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, **here)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, **here)
     assert (done.returncode, done.stdout) == (0, "toy is in data/toy\n"), done.stderr
     check(tmp_path / "data" / "toy")
     assert [request["range"] for request in server.requests] == [None, "bytes=50000-", "bytes=110000-"]
