@@ -248,29 +248,30 @@ def data_scenes(args) -> int:
 
 def data_check(args) -> int:
     from .classes import load
-    from .data.check import scan
-    from .data.voc import LISTS, open_split
+    from .data.check import check
     from .files import write_json
-    from .tables import class_table
+    from .tables import class_table, size_table
 
     labels = load(args.labels)
-    names = [args.split] if args.split else sorted(path.stem for path in (Path(args.root) / LISTS).glob("*.txt"))
-    if not names:
-        open_split(args.root, "train", labels, args.masks)  # says what is missing
-    problems, found = 0, {}
-    for name in names:
-        split = open_split(args.root, name, labels, args.masks)
-        with Progress(f"check {name}", len(split), quiet=args.quiet) as progress:
-            result = scan(split, progress)
-        for problem in result.problems:
-            print(problem)
-        problems += len(result.problems)
-        found[name] = {"images": len(split), "problems": result.problems, "pixels": result.counts.sum(0).tolist()}
-        print(f"{name}: {len(split)} images, {len(result.problems)} with problems")
-        print(class_table(result.counts, labels))
+    with Progress("check", 0, quiet=args.quiet) as progress:
+
+        def on_sample(done, total):
+            progress.total = total
+            progress(done)
+
+        report = check(args.root, labels, args.split, args.masks, args.masks_only, args.convert, on_sample)
+    for problem in report.problems:
+        print(problem)
+    for note in report.notes:
+        print(f"note: {note}")
+    for name, rows in report.splits.items():
+        what, damaged = "masks" if args.masks_only else "images", (~report.scan.sound[rows]).sum()
+        print(f"{name}: {len(rows):,} {what}, {damaged:,} with problems")
+        print(class_table(report.scan.counts[rows], labels))
+        print(size_table(report.scan.sizes[rows]))
     if args.json:
-        write_json(args.json, found)
-    return 2 if problems else 0
+        write_json(args.json, report.as_dict())
+    return 1 if report.problems else 0
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -440,14 +441,18 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--seed", type=int, default=0)
     text = (
         "Read every image and mask of a data set in VOC layout (JPEGImages, SegmentationClassAug or SegmentationClass, "
-        "ImageSets/Segmentation); list what is wrong and count the pixels of each class. Masks are palette PNGs, index PNGs, "
-        "or RGB PNGs in the label set's colours; 255 is void."
+        "ImageSets/Segmentation); list what is wrong with lists, images and masks, and count classes and sizes. Masks are "
+        "palette PNGs, index PNGs, or RGB PNGs in the label set's colours; 255 is void. Exit code 1 where anything is wrong."
     )
     add = verb(kinds, "check", data_check, text, "seg data check data/VOC2012 --split val")
     add.add_argument("root", metavar="ROOT")
-    add.add_argument("--split", help="one list; default: all")
+    add.add_argument("--split", help="one list; default: all, each file read once")
     add.add_argument("--labels", default="voc", help="voc, or a YAML file of names and colours")
     add.add_argument("--masks", metavar="FOLDER", help="folder of the masks under ROOT")
+    add.add_argument("--masks-only", action="store_true", help="ask for no images; where there are no lists, read every mask")
+    add.add_argument(
+        "--convert", action="store_true", help="rewrite the masks that are RGB in the label set's colours as palette PNGs"
+    )
     add.add_argument("--json", metavar="FILE", help="write the findings here")
     return main
 

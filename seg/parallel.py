@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 THREADS = 2
 
 
-def ahead(function, items):
+def ahead(function, items, threads: int = THREADS):
     """Yield `function(item)` of each item, in order; a few are begun before they are asked for, never all."""
-    pool, waiting = ThreadPoolExecutor(THREADS), deque()
+    pool, waiting = ThreadPoolExecutor(threads), deque()
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * THREADS:
+            if len(waiting) > 2 * threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -82,6 +82,29 @@ def class_table(counts: np.ndarray, labels: LabelSet) -> str:
     return _render(grid)
 
 
+SIDES = (128, 256, 384, 513, 768, 1024, 2048, 4096)
+"""Up to how many pixels each row of a size table goes."""
+
+
+def size_table(sizes: np.ndarray) -> str:
+    """Images by their longer and by their shorter side, then the extremes, of widths and heights [images, 2]; 0 is unknown."""
+    sizes = sizes[sizes.all(1)]
+    if not len(sizes):
+        return ""
+    grid = _table("side in pixels", "images by longer side", "by shorter side")
+    rows = np.stack([np.searchsorted(SIDES, side) for side in (sizes.max(1), sizes.min(1))])
+    for row in range(rows.min(), rows.max() + 1):
+        low, high = SIDES[row - 1] + 1 if row else 1, SIDES[row] if row < len(SIDES) else ""
+        grid.add_row(f"{low}-{high}" if high else f"{low} and more", *(f"{count:,}" for count in (rows == row).sum(1)))
+    kinds, counts = np.unique(sizes, axis=0, return_counts=True)
+    ranked = kinds[np.argsort(kinds.prod(1), kind="stable")]
+    most = counts.argmax()
+    least, largest, usual = ("x".join(map(str, size)) for size in (ranked[0], ranked[-1], kinds[most]))
+    share = f"{counts[most]:,} of {len(sizes):,}"
+    line = f"smallest {least}, largest {largest}, most often {usual} ({share}), width x height"
+    return f"{_render(grid)}\n{line}"
+
+
 def model_table(rows, height: int, width: int) -> str:
     """Rows of seg.models.count.summary for an input of height x width."""
     grid = _table(f"{height}x{width}", "output", "parameters", "multiply-adds")

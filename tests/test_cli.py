@@ -191,9 +191,13 @@ def test_data_verbs(place, capsys):
     assert "train: 2 images, 0 with problems" in out
     truncate(first(place / "voc" / "JPEGImages"), 300)
     code, out, _ = run(capsys, "data", "check", "voc", "--json", "check.json", "--quiet")
-    assert code == 2
-    found = json.loads((place / "check.json").read_text())
-    assert sum(len(part["problems"]) for part in found.values()) == out.count("not a readable image") > 0
+    assert code == 1
+    [problem] = json.loads((place / "check.json").read_text())["problems"]
+    assert problem["file"] == str(first(place / "voc" / "JPEGImages").relative_to(place))
+    assert f"{problem['file']}: {problem['problem']}\n" in out and "train: 6 images, 1 with problems" in out
+    code, out, _ = run(capsys, "data", "check", "voc", "--masks-only", "--split", "val", "--quiet")
+    assert code == 0
+    assert out.startswith("val: 3 masks, 0 with problems")
     assert "no such data folder" in the_line(capsys, "data", "check", "nowhere")
 
 

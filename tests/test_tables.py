@@ -5,7 +5,7 @@ from seg.classes import VOC, LabelSet
 from seg.evaluate.boundary import Boundary
 from seg.evaluate.confusion import Scores
 from seg.models.count import summary
-from seg.tables import boundary_table, class_table, model_table, table
+from seg.tables import boundary_table, class_table, model_table, size_table, table
 
 LABELS = LabelSet(("ground", "road", "water", "nowhere"), tuple((i, 0, 0) for i in range(4)))
 
@@ -43,6 +43,18 @@ def test_class_counts_are_images_and_share_of_the_pixels():
     assert cells(text, "water") == ["0", "0.00"]
     assert cells(text, "(void)") == ["1", "4.00"]
     assert "nan" not in class_table(counts[:0], LABELS)
+
+
+def test_sizes_are_counted_by_both_sides_and_the_extremes_are_named():
+    sizes = np.array([[500, 375], [375, 500], [500, 375], [513, 514], [0, 0], [5000, 100]])
+    text = size_table(sizes)
+    assert cells(text, "385-513") == ["3", "1"]
+    assert cells(text, "514-768") == ["1", "0"]
+    assert cells(text, "257-384") == ["0", "3"]
+    assert cells(text, "1-128") == ["0", "1"]
+    assert cells(text, "4097") == ["and", "more", "1", "0"]
+    assert "smallest 375x500, largest 5000x100, most often 500x375 (2 of 5)" in text
+    assert size_table(sizes[4:5]) == ""
 
 
 def test_a_network_is_shown_with_its_sizes_parameters_and_multiply_adds():

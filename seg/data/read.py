@@ -31,8 +31,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".g
 PIXELS = 200_000_000
 """The largest image that is read, in pixels: 1.4 GB while it is. A file of a few bytes can claim any size."""
 
-IMAGES = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
-MASKS = ("PNG", "BMP", "TIFF", "GIF")
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
+MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")
 WIDE = ("I", "I;16", "I;16L", "I;16B")
 """Pillow's modes of more than 8 bits a channel; RGB of 16 bits comes as 8."""
 INDEX = ("1", "L", "LA", "P", "PA", *WIDE)
@@ -58,7 +58,7 @@ with contextlib.suppress(AttributeError, OSError):  # where Pillow has no libtif
     ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 
 
-def decode(path, formats=IMAGES) -> Image.Image:
+def decode(path, formats=IMAGE_FORMATS) -> Image.Image:
     """The picture in a file of one of the `formats`, upright, in the mode it is stored in. Raises UserError where refused."""
     path = Path(path)
     try:
@@ -135,7 +135,7 @@ def read_mask(path, labels: LabelSet) -> np.ndarray:
     Raises UserError for a file that is not accepted, and for a label or colour that the set does not have, naming the first
     pixel (row, column) and what the mask seems to be.
     """
-    return to_labels(decode(path, MASKS), labels, path)
+    return to_labels(decode(path, MASK_FORMATS), labels, path)
 
 
 def to_labels(image: Image.Image, labels: LabelSet, path) -> np.ndarray:

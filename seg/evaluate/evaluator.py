@@ -7,7 +7,8 @@ from torch import nn
 from .. import distributed
 from ..classes import LabelSet
 from ..config import EvaluateConfig
-from ..data.voc import Split, read_mask
+from ..data.read import read_mask
+from ..data.voc import Split
 from ..errors import UserError
 from ..parallel import Behind, ahead
 from .boundary import Boundary

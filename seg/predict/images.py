@@ -9,7 +9,7 @@ from torch import nn
 from .. import distributed
 from ..classes import LabelSet
 from ..config import EvaluateConfig
-from ..data.voc import IMAGE_SUFFIXES, read_image
+from ..data.read import IMAGE_SUFFIXES, read_image
 from ..errors import UserError
 from ..evaluate.policy import output_stride, predict_mask
 from ..files import read_lines

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from seg.classes import VOC
-from seg.data.voc import open_images, open_split
+from seg.data.voc import open_images, open_split, save_mask
 from tests.toy import refused, save_palette, toy_sample
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -131,3 +131,38 @@ def test_a_mask_of_another_size_is_refused(root):
     split.sample(0)
     with refused(mask_of(root), image_of(root), "48x64", "64x48"):
         split.sample(1)
+
+
+@pytest.mark.parametrize("line", ["toy_001.jpg", "JPEGImages/toy_001.jpg", "toy_001 1", "/a/toy_001.jpg /b/toy_001.png"])
+def test_a_line_that_is_no_id_is_refused_with_the_id_it_means(root, line):
+    list_of(root).write_text(f"toy_000\n{line}\n")
+    with refused(list_of(root), f"'{line}' should be 'toy_001'"):
+        open_split(root, "train", VOC)
+
+
+def test_an_id_may_hold_dots_and_blanks(root):
+    for name in ("my photo 1", "toy_001.jpg"):
+        save(image_of(root, name), RGB)
+        save(mask_of(root, name), RGB[..., 0] % 21)
+    list_of(root).write_text("my photo 1\ntoy_001.jpg\n")
+    assert open_split(root, "train", VOC).ids == ("my photo 1", "toy_001.jpg")
+
+
+def test_an_id_listed_twice_is_refused(root):
+    list_of(root).write_text("toy_000\ntoy_001\ntoy_000\n")
+    with refused(list_of(root), "lists toy_000 more than once"):
+        open_split(root, "train", VOC)
+
+
+def test_a_list_as_other_programs_write_it_is_read(root):
+    list_of(root).write_bytes(b"\xef\xbb\xbftoy_000\r\n\r\n toy_001 \r\n")
+    assert open_split(root, "train", VOC).ids == ("toy_000", "toy_001")
+
+
+def test_a_palette_mask_is_saved_with_its_values_and_the_colours(tmp_path):
+    mask = np.array([[0, 1, 20], [255, 21, 254]], np.uint8)
+    save_mask(tmp_path / "mask.png", mask, VOC)
+    with Image.open(tmp_path / "mask.png") as image:
+        assert image.mode == "P"
+        np.testing.assert_array_equal(np.asarray(image), mask)
+        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), VOC.palette[mask])
