@@ -41,7 +41,8 @@ def scaled(side: int, scale: float) -> int:
 
 def pad_to_canvas(image: np.ndarray, canvas: int | None, device=None) -> Tensor:
     """uint8 [h, w, 3] -> float32 [1, 3, H, W] in 0..255: padded with 127.5 at the bottom and right, to the canvas and to 33."""
-    x = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float()
+    # A copy: the caller's array may be read-only, or a view that runs backwards.
+    x = torch.from_numpy(image.copy()).to(device).permute(2, 0, 1)[None].float()
     rows, columns = (size - side for size, side in zip(padded_size(image, canvas), image.shape, strict=False))
     return F.pad(x, (0, columns, 0, rows), value=PAD)
 

@@ -188,6 +188,14 @@ def test_predictions_of_one_image_do_not_depend_on_those_before(model):
         assert torch.equal(one, other)
 
 
+def test_an_image_may_be_read_only_and_a_view_that_runs_backwards(model, recwarn):
+    image, policy = picture(41, 57), EvaluateConfig(canvas=65)
+    turned = image[::-1, ::-1]
+    turned.flags.writeable = False
+    np.testing.assert_array_equal(predict_mask(model, turned, policy), predict_mask(model, turned.copy(), policy))
+    assert not recwarn.list
+
+
 def test_the_image_is_not_changed(model):
     image = picture(41, 57)
     before = image.copy()
