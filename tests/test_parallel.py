@@ -32,6 +32,11 @@ def test_work_ahead_goes_on_while_the_loop_waits():
     assert second.wait(5)
 
 
+def test_as_many_work_at_once_as_there_are_threads():
+    all_here = threading.Barrier(THREADS + 3, timeout=5)
+    assert len(list(ahead(lambda _: all_here.wait(), range(THREADS + 3), THREADS + 3))) == THREADS + 3
+
+
 def test_an_error_is_raised_in_its_turn():
     def inverse(number):
         return 1 / number

@@ -116,7 +116,6 @@ def check(
     pngs = files_of(folder, (".png",))
     images = {} if masks_only else files_of(root / IMAGES, IMAGE_SUFFIXES)
     wanted = [("mask", folder, pngs)] if masks_only else [("image", root / IMAGES, images), ("mask", folder, pngs)]
-
     if not pngs:
         raise UserError(f"{folder}: holds no PNG masks")
 

@@ -93,6 +93,7 @@ def _each(what: str, folder: Path, found: dict[str, Path], ids: tuple[str, ...],
 
 
 def data_folder(root) -> Path:
+    """`root`, which is there, or UserError says so."""
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root}: no such data folder; set data.root to a folder in VOC layout, or see data/README.md")
@@ -140,7 +141,7 @@ def read_ids(path: Path, files: dict[str, Path]) -> tuple[tuple[str, ...], list[
     if repeated:
         more = f" and {len(repeated) - 1} more ids" if len(repeated) > 1 else ""
         wrong.append(f"lists {repeated[0]}{more} more than once, and each would count so often; list an id once")
-    meant = {line: line if line in files else _meant(line, files) for line in lines}
+    meant = {line: _meant(line, files) for line in lines}
     odd = [line for line, item in meant.items() if line != item]
     if odd:
         more = f" and {len(odd) - 1} more lines" if len(odd) > 1 else ""
@@ -149,6 +150,7 @@ def read_ids(path: Path, files: dict[str, Path]) -> tuple[tuple[str, ...], list[
 
 
 def _meant(line: str, files: dict[str, Path]) -> str:
+    """The id that a line of a list means; where no file has it, the line."""
     for part in (line, line.split()[0]):
         name = re.split(r"[/\\]", part)[-1]
         stem, suffix = os.path.splitext(name)
