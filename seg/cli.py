@@ -261,6 +261,31 @@ def data_prepare(args) -> int:
     return 0
 
 
+def data_init(args) -> int:
+    from shlex import quote
+
+    from .data.init import init
+
+    with Progress("init", 0, unit="masks", quiet=args.quiet) as progress:
+
+        def on_mask(done, total):
+            progress.total = total
+            progress(done)
+
+        made = init(args.folder, args.images, args.masks, args.out, on_mask)
+    for note in made.notes:
+        print(note)
+    labels = made.out / "labels.yaml"
+    counts = ", ".join(f"{name} {count:,}" for name, count in made.splits.items())
+    print(f"{len(made.labels)} classes, to be named in {labels}: {', '.join(made.labels.names)}")
+    print(f"images of each split in {made.out}: {counts}")
+    split = "train" if "train" in made.splits else next(iter(made.splits))
+    print(f"  look:   seg data check {quote(str(made.out))} --labels {quote(str(labels))}")
+    settings = (f"data.root={made.out}", f"data.labels={labels}", f"data.train={split}")
+    print(f"  train:  seg train configs/voc_mini.yaml {' '.join(map(quote, settings))}")
+    return 0
+
+
 def data_check(args) -> int:
     from .classes import load
     from .data.check import check
@@ -464,6 +489,18 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument(
         "--sbd", metavar="DIR", default="data/sbd", help="SBD's folder with cls/, train.txt and val.txt (default data/sbd)"
     )
+    text = (
+        "Make your own images and masks ready for training: find the classes, list the splits. FOLDER holds images/ and masks/ "
+        "(or other usual names), with or without a folder a split; or train/, train_labels/, val/, val_labels/, as CamVid has "
+        "them; or is in VOC layout. Writes links, lists and labels.yaml into FOLDER/voc (in VOC layout labels.yaml alone, into "
+        "FOLDER); what is there stays as it is. Names of classes are read from class_dict.csv, label_colors.txt, labelmap.txt "
+        "or codes.txt in FOLDER."
+    )
+    add = verb(kinds, "init", data_init, text, "seg data init data/mine --images photos --masks drawn")
+    add.add_argument("folder", metavar="FOLDER")
+    add.add_argument("--images", metavar="DIR", help="folder of the images under FOLDER; default: found by its name")
+    add.add_argument("--masks", metavar="DIR", help="folder of the masks under FOLDER; default: found by its name")
+    add.add_argument("--out", metavar="DIR", help="what is made; default FOLDER/voc")
     text = (
         "Read every image and mask of a data set in VOC layout (JPEGImages, SegmentationClassAug or SegmentationClass, "
         "ImageSets/Segmentation); list what is wrong with lists, images and masks, and count classes and sizes. Masks are "

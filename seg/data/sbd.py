@@ -18,8 +18,9 @@ from PIL import Image
 
 from ..classes import VOC
 from ..errors import UserError, reason
-from ..files import read_lines, whole, write_text
-from .voc import LISTS, read_mask
+from ..files import read_lines, write_text
+from .read import read_mask
+from .voc import LISTS, save_mask
 
 AUGMENTED = "SegmentationClassAug"
 OFFICIAL = {"VOC train": 1464, "VOC val": 1449, "SBD train": 8498, "SBD val": 2857}
@@ -188,9 +189,9 @@ def _require(ids: list[str], folder: Path, suffix: str) -> None:
 
 def _same_size(image: Path, source: Path, mask: np.ndarray) -> None:
     try:
-        with Image.open(image) as header:
+        with Image.open(image, formats=("JPEG",)) as header:
             width, height = header.size
-    except (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises whatever its parsers run into
         raise UserError(f"{image}: not a readable image ({reason(error)}); damaged or cut short: copy it again") from error
     if mask.shape != (height, width):
         raise UserError(
@@ -208,8 +209,5 @@ def _put(path: Path, mask: np.ndarray) -> str:
                 return "kept"
         except UserError:
             pass
-    image = Image.fromarray(mask)
-    image.putpalette(VOC.palette.tobytes())
-    with whole(path) as temporary:
-        image.save(temporary)
+    save_mask(path, mask, VOC)
     return "replaced" if there else "written"

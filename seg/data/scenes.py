@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..files import whole, write_text
 from . import shapes
 from .shapes import colour, fade, mix, noise
+from .voc import save_mask
 
 SCENES = LabelSet(
     ("background", "ball", "box", "star", "ring", "leaf", "fish"),
@@ -171,10 +172,7 @@ def write_scenes(root, *, train: int = 300, val: int = 60, size: int = 192, seed
         image, mask = scene(seed, number, size)
         with whole(root / "JPEGImages" / f"{name}.jpg") as path:
             Image.fromarray(image).save(path, quality=92, subsampling=0)
-        indexed = Image.fromarray(mask).convert("L")
-        indexed.putpalette(SCENES.palette.tobytes())
-        with whole(root / "SegmentationClass" / f"{name}.png") as path:
-            indexed.save(path)
+        save_mask(root / "SegmentationClass" / f"{name}.png", mask, SCENES)
         if progress is not None:
             progress(number + 1)
     write_text(root / "labels.yaml", yaml.safe_dump(SCENES.as_dict(), sort_keys=False, default_flow_style=None))
