@@ -1,5 +1,6 @@
 import json
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import yaml
 from PIL import Image
 
 from seg.cli import main
+from seg.data.sbd import prepare_trainaug
 from seg.train.loop import Trainer
 from tests.toy import toy_voc
 
@@ -201,6 +203,34 @@ def test_data_verbs(place, capsys):
     assert "no such data folder" in the_line(capsys, "data", "check", "nowhere")
 
 
+def test_own_data_is_trained_on_by_the_commands_that_init_names(place, capsys):
+    (place / "voc" / "JPEGImages").rename(place / "voc" / "images")
+    (place / "voc" / "SegmentationClass").rename(place / "voc" / "masks")
+    (place / "voc").rename(place / "my data")
+    code, out, err = run(capsys, "data", "init", "my data")
+    assert code == 0
+    assert "init 9/9" in err
+    look, learn = (shlex.split(line.split(":", 1)[1]) for line in out.splitlines()[-2:])
+    assert (look.pop(0), learn.pop(0)) == ("seg", "seg")
+    assert run(capsys, *look, "--quiet")[0] == 0
+    learn[learn.index("configs/voc_mini.yaml")] = "small.yaml"
+    assert run(capsys, *learn, "--quiet")[0] == 0
+    assert "is there already" in the_line(capsys, "data", "init", "my data")
+
+
+def test_trainaug_is_prepared(place, capsys, monkeypatch):
+    monkeypatch.setitem(prepare_trainaug.__kwdefaults__, "expected", 6)
+    (place / "sbd" / "cls").mkdir(parents=True)
+    for part in ("train", "val"):
+        (place / "sbd" / f"{part}.txt").write_text("toy_000\n")
+    code, out, err = run(capsys, "data", "prepare", "trainaug", "--voc", "voc", "--sbd", "sbd")
+    assert code == 0
+    assert "prepare 9/9" in err
+    assert "6 ids in voc/ImageSets/Segmentation/trainaug.txt" in out and "9 written" in out
+    assert "9 there already" in run(capsys, "data", "prepare", "trainaug", "--voc", "voc", "--sbd", "sbd", "--quiet")[1]
+    assert run(capsys, "data", "check", "voc", "--split", "trainaug", "--quiet")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -216,6 +246,8 @@ def test_data_verbs(place, capsys):
         (["submit", "--check", "none.tar.gz", "--data", "voc", "--split", "val"], "none.tar.gz: no such archive"),
         (["submit", "--check", "none.tar.gz", "--data", "voc"], "test.txt: no such split"),
         (["train", "none.yaml"], "none.yaml"),
+        (["data", "prepare", "trainaug", "--voc", "voc"], "data/sbd/train.txt: no such list"),
+        (["data", "init", "none"], "none: no such folder"),
         (["train", "small.yaml", "data.root=voc", "--resume"], "no checkpoint to resume from"),
         (["info", "small.yaml", "model.backbone=xception66"], "did you mean 'xception65'?"),
     ],

@@ -86,9 +86,11 @@ def init(folder, images: str | None = None, masks: str | None = None, out=None, 
     samples, splits, notes = _samples(folder, first, second)
     seen = _scan([mask for _, mask in samples.values()], progress)
     list_path = next((folder / name for name in NAMES if (folder / name).is_file()), None)
-    labels, table, more = _classes(seen, _read_names(list_path) if list_path else [], str(list_path or folder))
+    entries = _read_names(list_path) if list_path else []
+    labels, table, more = _classes(seen, entries, str(list_path or folder))
     notes += more
-    notes += [f"names of the classes: {list_path}"] if list_path else []
+    if any(name in labels.names for name, _ in entries):
+        notes.append(f"names of classes from {list_path}")
     changed = {s.path for s in seen if not _reads_as(s, labels, table)}
     if voc and changed:
         target = folder / "voc"
@@ -140,8 +142,12 @@ def _samples(folder: Path, images, masks):
     splits = {split: sorted(part) for split, part in pairs.items()}
     if None in splits:
         there = {path.stem: read_lines(path) for path in sorted((folder / LISTS).glob("*.txt"))}
-        listed = {name: ids for name, ids in there.items() if ids and samples.keys() >= {*ids}}
-        if listed:
+        if there:
+            listed = {name: ids for name, ids in there.items() if ids and samples.keys() >= {*ids}}
+            if not listed:
+                raise UserError(
+                    f"{folder / LISTS}: no list there has an image and a mask for each of its ids; add what is missing"
+                )
             return samples, listed, notes
         splits = {"train": splits[None]}
     if "val" not in splits:
@@ -218,7 +224,10 @@ def _scan(paths: list[Path], progress) -> list[_Seen]:
 def _look(path: Path) -> _Seen:
     image = _open(path)
     if image.mode in INDEX:
-        indices = np.unique(np.array(image)).astype(int).tolist()
+        if image.mode in ("L", "P"):  # ten times as fast as numpy
+            indices = sorted(index for _, index in image.getcolors())
+        else:
+            indices = np.unique(np.array(image)).astype(int).tolist()
         if indices[-1] > VOID:
             raise UserError(
                 f"{path}: label {indices[-1]}; class indices end at 254 and {VOID} is void. Are these instances? Export classes"
@@ -226,13 +235,13 @@ def _look(path: Path) -> _Seen:
         palette = image.mode == "P" and np.array(image.getpalette("RGB")).reshape(-1, 3).tolist()
         colours = tuple(tuple(palette[i]) if i < len(palette) else (0, 0, 0) for i in indices) if palette else None
         return _Seen(path, tuple(indices), colours)
-    codes = np.unique(_codes(image))
-    if len(codes) > VOID:
+    counted = image.convert("RGB").getcolors(VOID)
+    if counted is None:
         raise UserError(
-            f"{path}: {len(codes)} colours; a mask has a colour a class, {VOID} at most. Was it resized, or saved as JPEG? "
-            "Export it anew as PNG"
+            f"{path}: more than {VOID} colours; a mask has a colour a class. Was it resized, or saved as JPEG? Export it anew "
+            "as PNG"
         )
-    return _Seen(path, None, tuple((int(c) >> 16, int(c) >> 8 & 255, int(c) & 255) for c in codes))
+    return _Seen(path, None, tuple(colour for _, colour in counted))
 
 
 def _open(path: Path) -> Image.Image:

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import subprocess
 import sys
@@ -96,7 +97,8 @@ def test_a_fifth_is_val_by_names_alone(tmp_path):
     first = init(make(tmp_path / "a", numbers=range(20)))
     again = init(make(tmp_path / "b", numbers=range(20)), out=tmp_path / "elsewhere" / "set")
     assert first.splits == again.splits == {"train": 16, "val": 4}
-    assert samples(first, "val").keys() == samples(again, "val").keys()
+    smallest = sorted(range(20), key=lambda n: hashlib.sha256(f"toy_{n:03d}".encode()).digest())[:4]
+    assert samples(first, "val").keys() == samples(again, "val").keys() == {*smallest}
     assert not samples(first, "val").keys() & samples(first).keys()
     assert again.out == tmp_path / "elsewhere" / "set" and not (tmp_path / "b" / "voc").exists()
     assert init(make(tmp_path / "c", numbers=range(2))).splits == {"train": 1, "val": 1}
@@ -129,20 +131,27 @@ LISTS = {
 }
 
 
-@pytest.mark.parametrize("kind", LISTS)
-@pytest.mark.parametrize("form", ["colours", "own palettes"])
-def test_names_are_read_from_the_usual_lists_and_void_is_no_class(tmp_path, kind, form):
-    def quantised(mask):
-        # Each file's palette in an order of its own, as tools that count colours leave it.
-        values, places = np.unique(mask, return_inverse=True)
-        order = np.random.default_rng(len(values)).permutation(len(values))
-        image = Image.fromarray(order[places].reshape(mask.shape).astype(np.uint8))
-        palette = np.zeros((256, 3), np.uint8)
-        palette[order] = [COLOURS[v] for v in values]
-        image.putpalette(palette.tobytes())
-        return image
+def paletted(mask, order=None):
+    """A palette mask in COLOURS, the labels numbered by `order`; without it differently from file to file."""
+    labels = np.unique(mask)
+    order = np.random.default_rng(mask).permutation(labels).tolist() if order is None else order
+    values = np.array([order.index(label) for label in labels])
+    palette = np.zeros((256, 3), np.uint8)
+    palette[values] = [COLOURS[label] for label in labels]
+    image = Image.fromarray(values[np.searchsorted(labels, mask)].astype(np.uint8))
+    image.putpalette(palette.tobytes())
+    return image
 
-    make(tmp_path, painted if form == "colours" else quantised)
+
+@pytest.mark.parametrize("kind", LISTS)
+@pytest.mark.parametrize("form", ["colours", "own palettes", "one palette in another order"])
+def test_names_are_read_from_the_usual_lists_and_void_is_no_class(tmp_path, kind, form):
+    forms = {
+        "colours": painted,
+        "own palettes": paletted,
+        "one palette in another order": lambda mask: paletted(mask, [0, 8, 1, 12, 15, 255]),
+    }
+    make(tmp_path, forms[form])
     head, line = LISTS[kind]
     names(tmp_path, head + "".join(line.format(name, *COLOURS[label]) for name, label in NAMED.items()), kind.split()[0])
     made = init(tmp_path)
@@ -151,6 +160,25 @@ def test_names_are_read_from_the_usual_lists_and_void_is_no_class(tmp_path, kind
     expect(made, dense)
     linked = {path.is_symlink() for path in (made.out / "SegmentationClass").iterdir()}
     assert linked == {form == "colours"}
+
+
+def test_palettes_that_differ_are_read_by_their_colours(tmp_path):
+    made = init(make(tmp_path, paletted))
+    wanted = sorted(COLOURS.values())
+    assert list(made.labels.colours) == wanted
+    expect(made, lambda mask: np.array([wanted.index(COLOURS[v]) for v in mask.ravel()]).reshape(mask.shape))
+
+
+@pytest.mark.parametrize("palette", [bytes(v for v in range(256) for _ in "rgb"), bytes([7] * 768)], ids=["ramp", "one colour"])
+def test_a_palette_that_tells_nothing_gives_the_colours_of_voc(tmp_path, palette):
+    def dull(mask):
+        image = Image.fromarray(dense(mask))
+        image.putpalette(palette)
+        return image
+
+    made = init(make(tmp_path, dull))
+    assert made.labels.colours == tuple(voc_colour(i) for i in range(5))
+    expect(made, dense)
 
 
 def test_colours_without_a_name_are_classes_too_and_told(tmp_path):
@@ -266,6 +294,20 @@ def test_a_folder_in_voc_layout_without_lists_gets_them(tmp_path):
     assert len(open_split(root, "val", load(str(root / "labels.yaml")))) == 2
 
 
+def test_lists_of_what_is_not_there_are_refused(tmp_path):
+    root = toy_voc(tmp_path / "voc")
+    for path in (root / "ImageSets" / "Segmentation").iterdir():
+        path.write_text("toy_000\nnone\n")
+    with refused(root / "ImageSets" / "Segmentation", "no list there"):
+        init(root)
+
+
+def test_a_list_without_masks_is_left_out(tmp_path):
+    root = toy_voc(tmp_path / "voc")
+    (root / "ImageSets" / "Segmentation" / "test.txt").write_text("another\n")
+    assert init(root).splits == {"train": 6, "val": 3}
+
+
 def test_a_folder_in_voc_layout_whose_masks_would_be_misread_is_made_anew_with_its_lists(tmp_path):
     root = toy_voc(tmp_path / "voc")
     for path in (root / "SegmentationClass").iterdir():
@@ -288,7 +330,7 @@ def noisy(mask):
 @pytest.mark.parametrize(
     "options, parts",
     [
-        ({"form": noisy}, ["toy_000.png: ", "colours; a mask has a colour a class", "PNG"]),
+        ({"form": noisy}, ["toy_000.png: ", "more than 255 colours; a mask has a colour a class", "PNG"]),
         ({"masks": "masks/toy_{:03d}.jpg"}, ["toy_000.jpg: ", "PNG"]),
         ({"form": lambda mask: mask.astype(np.uint16) * 100}, ["toy_000.png: label 25500", "instances"]),
         ({"form": lambda mask: mask * 0}, ["one class alone"]),

@@ -135,6 +135,16 @@ def test_damage_anywhere_in_a_file_gives_a_mask_or_one_clear_line(tmp_path, comp
     assert outcomes == {True, "refused"}
 
 
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_file_cut_short_anywhere_is_refused(tmp_path, compressed):
+    path = save_mat(tmp_path / "a.mat", clean(1)[20:33, :17], compressed)
+    content = path.read_bytes()
+    for length in range(0, len(content), 97):
+        path.write_bytes(content[:length])
+        with refused(path, "damaged or cut short"):
+            read_sbd_mask(path)
+
+
 def test_trainaug_is_all_but_val_in_order_and_the_masks_are_vocs_own_first(sets):
     seen = []
     made = prepare(sets, progress=lambda done, total: seen.append((done, total)))
