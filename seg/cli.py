@@ -107,11 +107,10 @@ def _score_masks(args):
 def _score_model(args):
     from dataclasses import asdict
 
-    from .data.voc import open_split
+    from .data.voc import open_split, save_mask
     from .distributed import device, is_main
     from .evaluate.boundary import Boundary
     from .evaluate.evaluator import evaluate_model
-    from .predict.draw import save_mask
     from .weights.load import open_model
 
     model, about = open_model(args.weights, policy_overrides(args))

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +16,13 @@ from PIL import Image
 from ..classes import VOID, LabelSet, from_dict, voc_colour
 from ..errors import UserError, reason
 from ..files import read_lines, write_text
-from .read import IMAGE_SUFFIXES, INDEX, decode
-from .read import MASKS as FORMATS
+from ..parallel import ahead
+from . import voc
+from .read import IMAGE_SUFFIXES, INDEX, MASK_FORMATS, decode
 from .voc import LISTS, save_mask
 
-IMAGES = ("images", "image", "imgs", "img", "JPEGImages")
-MASKS = ("masks", "mask", "labels", "label", "annotations", "SegmentationClassAug", "SegmentationClass")
+IMAGES = ("images", "image", "imgs", "img", voc.IMAGES)
+MASKS = ("masks", "mask", "labels", "label", "annotations", *voc.MASKS)
 """Names of folders of images and of masks; of several that are there, the first."""
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 """What the folders of a split may be called."""
@@ -77,12 +77,12 @@ def init(folder, images: str | None = None, masks: str | None = None, out=None, 
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the folder of your images and masks")
-    voc = not (images or masks or out) and _is_voc(folder)
-    target = folder if voc else Path(out or folder / "voc")
-    found = folder / "labels.yaml" if voc else target
+    in_place = not (images or masks or out) and _is_voc(folder)
+    target = folder if in_place else Path(out or folder / "voc")
+    found = folder / "labels.yaml" if in_place else target
     if os.path.lexists(found):
-        raise UserError(f"{found}: is there already; delete it" + ("" if voc else ", or give another place by --out"))
-    first, second = (IMAGES[-1:], MASKS[-2:]) if voc else ((images,) if images else IMAGES, (masks,) if masks else MASKS)
+        raise UserError(f"{found}: is there already; delete it" + ("" if in_place else ", or give another place by --out"))
+    first, second = ((voc.IMAGES,), voc.MASKS) if in_place else ((images,) if images else IMAGES, (masks,) if masks else MASKS)
     samples, splits, notes = _samples(folder, first, second)
     seen = _scan([mask for _, mask in samples.values()], progress)
     list_path = next((folder / name for name in NAMES if (folder / name).is_file()), None)
@@ -92,7 +92,7 @@ def init(folder, images: str | None = None, masks: str | None = None, out=None, 
     if any(name in labels.names for name, _ in entries):
         notes.append(f"names of classes from {list_path}")
     changed = {s.path for s in seen if not _reads_as(s, labels, table)}
-    if voc and changed:
+    if in_place and changed:
         target = folder / "voc"
         if os.path.lexists(target):
             raise UserError(f"{target}: is there already; delete it, or give another place by --out")
@@ -108,7 +108,7 @@ def init(folder, images: str | None = None, masks: str | None = None, out=None, 
     else:
         with _new_folder(target) as place:
             for item, (image, mask) in samples.items():
-                _link(image, place, target, f"JPEGImages/{item}{image.suffix}")
+                _link(image, place, target, f"{voc.IMAGES}/{item}{image.suffix}")
                 if mask in changed:
                     save_mask(place / "SegmentationClass" / f"{item}.png", _translate(mask, table), labels)
                 else:
@@ -119,9 +119,7 @@ def init(folder, images: str | None = None, masks: str | None = None, out=None, 
 
 
 def _is_voc(folder: Path) -> bool:
-    return (folder / "JPEGImages").is_dir() and any(
-        (folder / n).is_dir() for n in ("SegmentationClassAug", "SegmentationClass")
-    )
+    return (folder / voc.IMAGES).is_dir() and any((folder / name).is_dir() for name in voc.MASKS)
 
 
 # Which files belong together, and to which split.
@@ -213,11 +211,10 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 def _scan(paths: list[Path], progress) -> list[_Seen]:
     seen = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for one in pool.map(_look, paths):
-            seen.append(one)
-            if progress:
-                progress(len(seen), len(paths))
+    for one in ahead(_look, paths, os.cpu_count()):
+        seen.append(one)
+        if progress:
+            progress(len(seen), len(paths))
     return seen
 
 
@@ -247,7 +244,7 @@ def _look(path: Path) -> _Seen:
 def _open(path: Path) -> Image.Image:
     if path.suffix.lower() in (".jpg", ".jpeg"):
         raise UserError(f"{path}: a mask as JPEG, whose compression changes labels; export the masks as PNG")
-    image = decode(path, FORMATS)
+    image = decode(path, MASK_FORMATS)
     return image.getchannel(0) if image.mode in ("LA", "PA") else image
 
 

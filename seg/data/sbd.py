@@ -8,7 +8,6 @@ SBD: Hariharan et al., "Semantic contours from inverse detectors", ICCV 2011.
 import os
 import struct
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,10 +18,11 @@ from PIL import Image
 from ..classes import VOC
 from ..errors import UserError, reason
 from ..files import read_lines, write_text
+from ..parallel import ahead
 from .read import read_mask
-from .voc import LISTS, save_mask
+from .voc import IMAGES, LISTS, MASKS, save_mask
 
-AUGMENTED = "SegmentationClassAug"
+AUGMENTED, OWN = MASKS
 OFFICIAL = {"VOC train": 1464, "VOC val": 1449, "SBD train": 8498, "SBD val": 2857}
 """Ids of the four lists that trainaug is made of."""
 
@@ -155,23 +155,22 @@ def prepare_trainaug(voc, sbd, *, expected: int = 10_582, progress=None) -> Prep
         )
     own = sorted(train | val)
     every = [*own, *sorted({*ids} - train)]
-    _require(own, voc / "SegmentationClass", ".png")
+    _require(own, voc / OWN, ".png")
     _require(every[len(own) :], sbd / "cls", ".mat")
-    _require(every, voc / "JPEGImages", ".jpg")
+    _require(every, voc / IMAGES, ".jpg")
 
     def make(item: str) -> str:
-        source = voc / "SegmentationClass" / f"{item}.png" if item in train or item in val else sbd / "cls" / f"{item}.mat"
+        source = voc / OWN / f"{item}.png" if item in train or item in val else sbd / "cls" / f"{item}.mat"
         mask = read_mask(source, VOC) if source.suffix == ".png" else read_sbd_mask(source)
-        _same_size(voc / "JPEGImages" / f"{item}.jpg", source, mask)
+        _same_size(voc / IMAGES / f"{item}.jpg", source, mask)
         return _put(voc / AUGMENTED / f"{item}.png", mask)
 
     counts = {"written": 0, "replaced": 0, "kept": 0}
-    # Decoding and waiting for the disk release the interpreter's lock.
-    with ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
-        for done, what in enumerate(pool.map(make, every), 1):
-            counts[what] += 1
-            if progress:
-                progress(done, len(every))
+    # More threads than cores, for some wait for the disk.
+    for done, what in enumerate(ahead(make, every, 2 * (os.cpu_count() or 1)), 1):
+        counts[what] += 1
+        if progress:
+            progress(done, len(every))
     path = voc / LISTS / "trainaug.txt"
     write_text(path, "".join(f"{item}\n" for item in ids))
     return Prepared(len(ids), **counts, path=path)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ..classes import LabelSet
 from ..errors import UserError, nearest
@@ -170,9 +171,16 @@ def missing(what: str, path: Path, more: str = "") -> str:
     return f"no {what} for this id of {path}{more}; add it, or take it off the list"
 
 
-def save_mask(path, mask: np.ndarray, labels: LabelSet) -> None:
-    """Write uint8 [H, W] as a palette PNG in the label set's colours; values unchanged."""
+def save_mask(path, mask: np.ndarray, labels: LabelSet | None, **texts: str) -> None:
+    """Write uint8 [H, W] as a palette PNG in the label set's colours, or with no label set as a grey PNG; values unchanged.
+
+    The PNG keeps the `texts` under their names.
+    """
     image = Image.fromarray(mask)
-    image.putpalette(labels.palette.tobytes())
+    if labels is not None:
+        image.putpalette(labels.palette.tobytes())
+    info = PngInfo()
+    for name, text in texts.items():
+        info.add_text(name, text)
     with whole(path) as temporary:
-        image.save(temporary)
+        image.save(temporary, pnginfo=info)

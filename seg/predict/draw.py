@@ -1,29 +1,13 @@
-"""Pictures of masks: palette PNGs, overlays, panels side by side, legends."""
+"""Pictures of masks: overlays, panels side by side, legends."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
 
 from ..classes import VOID, LabelSet
 from ..files import whole
 
 STRENGTH = 0.55
 """Share of the class colour in an overlay."""
-
-
-def save_mask(path, mask: np.ndarray, labels: LabelSet | None, **texts: str) -> None:
-    """Write uint8 [H, W] as a palette PNG in the label set's colours, or with no label set as a grey PNG; values unchanged.
-
-    The PNG keeps the `texts` under their names.
-    """
-    image = Image.fromarray(mask)
-    if labels is not None:
-        image.putpalette(labels.palette.tobytes())
-    info = PngInfo()
-    for name, text in texts.items():
-        info.add_text(name, text)
-    with whole(path) as temporary:
-        image.save(temporary, pnginfo=info)
 
 
 def colour(mask: np.ndarray, labels: LabelSet) -> np.ndarray:

@@ -10,6 +10,7 @@ from .. import distributed
 from ..classes import LabelSet
 from ..config import EvaluateConfig
 from ..data.read import IMAGE_SUFFIXES, read_image
+from ..data.voc import save_mask
 from ..errors import UserError
 from ..evaluate.policy import output_stride, predict_mask
 from ..files import read_lines
@@ -100,4 +101,4 @@ def save(path: Path, image: np.ndarray, mask: np.ndarray, labels: LabelSet, mode
     elif mode == "side-by-side":
         draw.save_picture(path, draw.comparison(image, mask, labels))
     else:
-        draw.save_mask(path, mask, labels if mode == "palette" else None)
+        save_mask(path, mask, labels if mode == "palette" else None)

@@ -23,12 +23,11 @@ from .. import __version__, distributed
 from ..classes import VOC
 from ..config import EvaluateConfig
 from ..data.read import decode
-from ..data.voc import LISTS, Split
+from ..data.voc import LISTS, Split, save_mask
 from ..errors import UserError, reason
 from ..evaluate.policy import output_stride, predict_mask
 from ..files import whole
 from ..parallel import ahead
-from .draw import save_mask
 
 
 def folder(competition: str, split: Split) -> str:

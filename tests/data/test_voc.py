@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seg.classes import VOC
+from seg.classes import VOC, LabelSet
 from seg.data.voc import open_images, open_split, save_mask
 from tests.toy import refused, save_palette, toy_sample
 
@@ -159,10 +159,20 @@ def test_a_list_as_other_programs_write_it_is_read(root):
     assert open_split(root, "train", VOC).ids == ("toy_000", "toy_001")
 
 
-def test_a_palette_mask_is_saved_with_its_values_and_the_colours(tmp_path):
+@pytest.mark.parametrize("labels", [VOC, LabelSet(("a", "b"), ((1, 2, 3), (4, 5, 6)), (7, 8, 9))], ids=["voc", "own"])
+def test_a_mask_is_saved_with_its_values_and_the_colours(tmp_path, labels):
     mask = np.array([[0, 1, 20], [255, 21, 254]], np.uint8)
-    save_mask(tmp_path / "mask.png", mask, VOC)
+    save_mask(tmp_path / "mask.png", mask, labels)
     with Image.open(tmp_path / "mask.png") as image:
         assert image.mode == "P"
         np.testing.assert_array_equal(np.asarray(image), mask)
-        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), VOC.palette[mask])
+        np.testing.assert_array_equal(np.array(image.getpalette()).reshape(-1, 3), labels.palette)
+        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), labels.palette[mask])
+
+
+def test_a_mask_of_no_label_set_is_saved_grey_and_texts_are_kept(tmp_path):
+    mask = np.array([[0, 1, 20], [255, 21, 254]], np.uint8)
+    save_mask(tmp_path / "mask.png", mask, None, source="a model")
+    with Image.open(tmp_path / "mask.png") as image:
+        assert image.mode == "L" and image.text == {"source": "a model"}
+        np.testing.assert_array_equal(np.asarray(image), mask)

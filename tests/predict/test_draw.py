@@ -34,30 +34,6 @@ def swatches(legend):
     return {tuple(colour) for colour in legend[filled].tolist()} - {(255, 255, 255)}
 
 
-def test_a_palette_mask_has_the_voc_palette_and_its_indices(tmp_path):
-    draw.save_mask(tmp_path / "mask.png", every_label(), VOC)
-    with Image.open(tmp_path / "mask.png") as image:
-        assert image.mode == "P"
-        np.testing.assert_array_equal(np.array(image.getpalette()).reshape(-1, 3), VOC.palette)
-        np.testing.assert_array_equal(np.array(image), every_label())
-        np.testing.assert_array_equal(np.array(image.convert("RGB")), VOC.palette[every_label()])
-
-
-def test_an_index_mask_is_grey_with_its_indices(tmp_path):
-    draw.save_mask(tmp_path / "mask.png", every_label(), None)
-    with Image.open(tmp_path / "mask.png") as image:
-        assert image.mode == "L"
-        np.testing.assert_array_equal(np.array(image), every_label())
-
-
-def test_a_mask_of_another_label_set_has_its_colours(tmp_path):
-    labels = LabelSet(("a", "b"), ((1, 2, 3), (4, 5, 6)), (7, 8, 9))
-    mask = np.array([[0, 1, 255]], np.uint8)
-    draw.save_mask(tmp_path / "mask.png", mask, labels)
-    with Image.open(tmp_path / "mask.png") as image:
-        assert np.array(image.convert("RGB")).tolist() == [[[1, 2, 3], [4, 5, 6], [7, 8, 9]]]
-
-
 def test_a_picture_is_written_as_it_is(tmp_path):
     draw.save_picture(tmp_path / "picture.png", IMAGE)
     np.testing.assert_array_equal(np.array(Image.open(tmp_path / "picture.png")), IMAGE)
