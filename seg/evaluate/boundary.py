@@ -34,9 +34,9 @@ def inner_boundary(mask: np.ndarray, width: int) -> np.ndarray:
     """
     import cv2
 
-    padded = np.pad(mask.astype(np.uint8), 1)
-    inside = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=width, borderType=cv2.BORDER_CONSTANT, borderValue=1)
-    return mask & (inside[1:-1, 1:-1] == 0)
+    window = np.ones((3, 3), np.uint8)
+    inside = cv2.erode(mask.astype(np.uint8), window, iterations=width, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return mask & (inside == 0)
 
 
 class Boundary:
@@ -53,14 +53,15 @@ class Boundary:
         """truth: uint8 [h, w], class index or 255. prediction: the same shape, class index."""
         self.images += 1
         for band, matrix in zip(trimaps(truth, self.matrices), self.matrices.values(), strict=True):
-            matrix += confusion_matrix(truth[band], prediction[band], len(self.labels))
+            matrix += confusion_matrix(np.where(band, truth, VOID), prediction, len(self.labels))
         labelled = truth != VOID
+        matrix = confusion_matrix(truth, prediction, len(self.labels))
         width = max(1, round(DIAGONAL * float(np.hypot(*truth.shape))))
-        for index in np.union1d(np.unique(truth[labelled]), np.unique(prediction[labelled])):
+        for index in (matrix.any(0) | matrix.any(1)).nonzero()[0]:
             # Void belongs to neither mask, so that a prediction right up to it has the truth's boundary.
             ours, theirs = (inner_boundary((mask == index) & labelled, width) for mask in (prediction, truth))
-            self.intersection[index] += (ours & theirs).sum()
-            self.union[index] += (ours | theirs).sum()
+            self.intersection[index] += np.count_nonzero(ours & theirs)
+            self.union[index] += np.count_nonzero(ours | theirs)
             self.present[index] |= theirs.any()
 
     def gather(self) -> None:

@@ -6,6 +6,11 @@ import numpy as np
 
 from ..classes import VOID, LabelSet
 
+SHORT = 32
+"""Runs of equal pixels that are shorter on average cost more than a histogram."""
+EXACT = 2**24
+"""Pixels that OpenCV's histogram counts exactly: it gives float32."""
+
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
     """int64 [classes, classes], rows truth, columns prediction; pixels whose truth is void do not count.
@@ -15,11 +20,36 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) ->
     """
     if truth.shape != prediction.shape:
         raise ValueError(f"truth is {truth.shape}, prediction {prediction.shape}")
+    truth, prediction, pixels = _pairs(truth.ravel(), prediction.ravel())
     scored = truth != VOID
-    truth, prediction = truth[scored].astype(np.int64), prediction[scored]
+    truth, prediction, pixels = truth[scored].astype(np.int64), prediction[scored], pixels[scored]
     if truth.size and (truth.max() >= classes or prediction.max() >= classes):
         raise ValueError(f"label {max(truth.max(), prediction.max())} of {classes} classes")
-    return np.bincount(truth * classes + prediction, minlength=classes**2).reshape(classes, classes)
+    # The sums are of float64, which is exact up to 2 ** 53 pixels.
+    counts = np.bincount(truth * classes + prediction, weights=pixels, minlength=classes**2)
+    return counts.astype(np.int64).reshape(classes, classes)
+
+
+def _pairs(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of labels of [pixels], and how many pixels have each; a pair may stand there more than once."""
+    changes = (truth[1:] != truth[:-1]) | (prediction[1:] != prediction[:-1])
+    if np.count_nonzero(changes) > truth.size // SHORT and truth.dtype == prediction.dtype == np.uint8:
+        return _pairs_of_noise(truth, prediction)
+    # Masks are flat: runs of equal pixels are a hundredth as many.
+    last = np.append(changes.nonzero()[0], truth.size - 1)[: truth.size]
+    return truth[last], prediction[last], np.diff(last, prepend=-1)
+
+
+def _pairs_of_noise(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    import cv2
+
+    width = int(prediction.max()) + 1
+    counts = np.zeros(256 * width, np.int64)
+    for start in range(0, truth.size, EXACT):
+        part = [labels[start : start + EXACT] for labels in (truth, prediction)]
+        counts += cv2.calcHist(part, [0, 1], None, [256, width], [0, 256, 0, width]).ravel().astype(np.int64)
+    found = counts.nonzero()[0]
+    return found // width, found % width, counts[found]
 
 
 @dataclass(frozen=True)

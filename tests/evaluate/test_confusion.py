@@ -48,6 +48,54 @@ def test_the_matrix_counts_pixel_by_pixel(seed, classes):
     assert matrix.tolist() == naive_matrix(truth, prediction, classes)
 
 
+@pytest.mark.parametrize("block", [1, 2, 4, 8, 16, 64])
+@pytest.mark.parametrize("classes", [2, 21, 255])
+def test_flat_masks_and_noise_count_alike(block, classes):
+    """Runs of equal pixels of every length, from an image of noise to one of areas."""
+    rng = np.random.default_rng(block)
+    truth, prediction = (
+        rng.integers(0, classes, (2, 256 // block, 320 // block), dtype=np.uint8).repeat(block, 1).repeat(block, 2)
+    )
+    truth[rng.random(truth.shape) < 0.1 / block**2] = 255
+    prediction[:, ::7] = 0
+    scored = truth != 255
+    wanted = np.zeros((classes, classes), np.int64)
+    np.add.at(wanted, (truth[scored], prediction[scored]), 1)
+    np.testing.assert_array_equal(confusion_matrix(truth, prediction, classes), wanted)
+    prediction[3, 5], truth[3, 5] = classes, 0
+    with pytest.raises(ValueError, match=f"label {classes} of {classes} classes"):
+        confusion_matrix(truth, prediction, classes)
+    truth[3, 5] = 255
+    assert confusion_matrix(truth, prediction, classes).sum() == (truth != 255).sum()
+
+
+@pytest.mark.parametrize("block", [1, 40])
+@pytest.mark.parametrize("kind", [np.uint8, np.int64])
+def test_how_the_labels_lie_in_memory_does_not_matter(block, kind):
+    truth, prediction = (mask.repeat(block, 0).repeat(block, 1) for mask in masks(shape=(6, 10)))
+    wanted = naive_matrix(truth, prediction, 5)
+    prediction = prediction.astype(kind)
+    wide = np.zeros((2, *truth.shape, 3), kind)
+    wide[0, ..., 1], wide[1, ..., 1] = truth, prediction
+    for a, b in ((truth, prediction), (truth.T, prediction.T), (truth[::-1], prediction[::-1]), wide[..., 1]):
+        assert confusion_matrix(a, b, 5).tolist() == wanted
+    assert confusion_matrix(np.asfortranarray(truth), prediction, 5).tolist() == wanted
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 7), (), (1, 1)])
+def test_no_pixel_or_one(shape):
+    ones = np.ones(shape, np.uint8)
+    assert confusion_matrix(ones, ones, 2).tolist() == [[0, 0], [0, ones.size]]
+
+
+@pytest.mark.parametrize("noise", [0, 2**20])
+def test_more_pixels_than_float32_can_count_are_counted_exactly(noise):
+    truth = np.zeros(2**24 + 2**20 + 5, np.uint8)
+    truth[truth.size - noise :: 2] = 1
+    odd = noise // 2
+    assert confusion_matrix(truth, truth, 2).tolist() == [[truth.size - odd, 0], [0, odd]]
+
+
 def test_rows_are_truth_and_columns_prediction():
     assert confusion_matrix(np.array([[0, 0, 0]], np.uint8), np.array([[1, 1, 0]], np.uint8), 2).tolist() == [[1, 2], [0, 0]]
 
