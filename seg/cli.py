@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from . import __version__
 from .errors import UserError
 from .progress import Progress, tell
 
@@ -18,9 +19,11 @@ LOST = ("onnection", "NCCL", "timed out", "Broken pipe", "DataLoader worker")
 def train(args) -> int:
     from .config import load
     from .distributed import is_main
+
+    config = load(args.config, args.overrides)  # whose mistakes do not wait for torch
     from .train.loop import Trainer
 
-    trainer = Trainer(load(args.config, args.overrides), resume=args.resume, quiet=args.quiet)
+    trainer = Trainer(config, resume=args.resume, quiet=args.quiet)
     result = trainer.run()
     if not is_main():
         return 130 if result.stopped else 0
@@ -51,7 +54,6 @@ def policy_overrides(args) -> list[str]:
 def evaluate(args) -> int:
     from .distributed import is_main
     from .files import write_json
-    from .tables import boundary_table, table
 
     if args.compare:
         return _compare(args)
@@ -63,6 +65,8 @@ def evaluate(args) -> int:
     scores, boundary, settings = _score_masks(args) if saved else _score_model(args)
     if not is_main():
         return 0
+    from .tables import boundary_table, table
+
     print(table(scores))
     numbers = {**scores.as_dict(), "settings": settings}
     if boundary:
@@ -94,7 +98,7 @@ def _compare(args) -> int:
 def _score_masks(args):
     from .classes import load
     from .evaluate.boundary import Boundary
-    from .evaluate.evaluator import evaluate_masks
+    from .evaluate.masks import evaluate_masks
 
     labels = load(args.labels)
     boundary = Boundary(labels) if args.boundary else None
@@ -157,15 +161,15 @@ def predict(args) -> int:
 
 
 def submit(args) -> int:
+    making, checking = args.weights and args.out, args.check and args.data
+    if bool(making) == bool(checking) or (args.check and (args.weights or args.out)):
+        raise UserError("seg submit: give WEIGHTS with --out DIR, or --check ARCHIVE with --data ROOT")
     from .classes import VOC
     from .data.voc import open_images
     from .distributed import device, is_main
     from .predict.submission import check_archive, submit
     from .weights.load import open_model
 
-    making, checking = args.weights and args.out, args.check and args.data
-    if bool(making) == bool(checking) or (args.check and (args.weights or args.out)):
-        raise UserError("seg submit: give WEIGHTS with --out DIR, or --check ARCHIVE with --data ROOT")
     if checking:
         split = open_images(args.data, args.split, VOC)
         check_archive(args.check, split, args.competition)
@@ -331,6 +335,7 @@ def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(
         prog="seg", description="DeepLab V3+ on the modified Xception: train, evaluate mIoU, look at masks."
     )
+    main.add_argument("--version", action="version", version=f"seg {__version__}")
     verbs = main.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     def verb(group, name: str, run, text: str, example: str) -> argparse.ArgumentParser:

@@ -1,13 +1,17 @@
 """Who am I among the processes that torchrun started; one process alone is a group of one."""
 
+from __future__ import annotations
+
 import contextlib
 import os
-
-import numpy as np
-import torch
-import torch.distributed as dist
+import sys
+from typing import TYPE_CHECKING
 
 from .errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
 
 
 def restarts() -> int:
@@ -15,12 +19,20 @@ def restarts() -> int:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
+def _joined():
+    """torch.distributed where this process is one of a group, else None. Who has not imported it is in none."""
+    dist = sys.modules.get("torch.distributed")
+    return dist if dist and dist.is_initialized() else None
+
+
 def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
+    dist = _joined()
+    return dist.get_rank() if dist else 0
 
 
 def world() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
+    dist = _joined()
+    return dist.get_world_size() if dist else 1
 
 
 def is_main() -> bool:
@@ -29,6 +41,8 @@ def is_main() -> bool:
 
 def device() -> torch.device:
     """This process's GPU, or the CPU where there is none."""
+    import torch
+
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -43,6 +57,9 @@ def group():
     if int(os.environ["WORLD_SIZE"]) == 1:
         yield None
         return
+    import torch
+    import torch.distributed as dist
+
     here = device()
     if here.type == "cuda":
         if here.index >= torch.cuda.device_count():
@@ -60,19 +77,24 @@ def group():
 
 def total(value: torch.Tensor) -> torch.Tensor:
     """The sum of `value` over the processes, on each."""
-    if dist.is_initialized():
+    if dist := _joined():
         dist.all_reduce(value)
     return value
 
 
 def total_array(value: np.ndarray) -> np.ndarray:
     """The same for an integer array."""
-    return total(torch.from_numpy(value).to(device())).cpu().numpy() if dist.is_initialized() else value
+    if not _joined():
+        return value
+    import torch
+
+    return total(torch.from_numpy(value).to(device())).cpu().numpy()
 
 
 def every(value) -> list:
     """What each process has, in order of rank, on all: plain values."""
-    if not dist.is_initialized():
+    dist = _joined()
+    if not dist:
         return [value]
     box = [None] * world()
     dist.all_gather_object(box, value)

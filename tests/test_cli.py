@@ -1,6 +1,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -254,6 +256,42 @@ def test_trainaug_is_prepared(place, capsys, monkeypatch):
 )
 def test_mistakes_of_each_verb(place, capsys, arguments, message):
     assert message in the_line(capsys, *arguments)
+
+
+HEAVY = ("torch", "numpy", "cv2", "PIL", "rich", "omegaconf", "albumentations", "tensorboard")
+IMPORTED = """
+import sys
+from seg.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    pass
+print(*sys.modules, file=open("imported", "w"))
+"""
+
+
+def imported_by(place, *arguments) -> set[str]:
+    """Which of the heavy libraries a command has imported in a process of its own."""
+    subprocess.run([sys.executable, "-c", IMPORTED, *map(str, arguments)], check=True, capture_output=True)
+    return {*HEAVY} & {*(place / "imported").read_text().split()}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["--help", "--version", "train --help", "train --rezume", "trian", "evaluate", "train none.yaml", "submit x"],
+)
+def test_help_and_mistakes_do_not_wait_for_libraries(place, arguments):
+    assert imported_by(place, *arguments.split()) == set()
+
+
+def test_what_needs_no_network_does_not_wait_for_torch(place):
+    truth = truth_of_val(place)
+    saved = ["evaluate", "--predictions", truth, "--truth", truth, "--boundary", "--json", "a.json"]
+    assert {"numpy", "PIL"} <= imported_by(place, *saved) <= {*HEAVY} - {"torch"}
+    assert "torch" not in imported_by(place, "evaluate", "--compare", "a.json", "a.json", "--json", "b.json")
+    assert "torch" not in imported_by(place, "data", "scenes", "scenes", "--train", "1", "--val", "1", "--size", "64")
+    assert "torch" not in imported_by(place, "data", "check", "voc", "--json", "c.json")
+    assert all((place / name).exists() for name in ("a.json", "b.json", "c.json", "scenes/labels.yaml"))
 
 
 def test_a_run_stopped_in_the_middle_says_how_to_go_on(place, capsys, monkeypatch):

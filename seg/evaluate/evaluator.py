@@ -1,15 +1,10 @@
-"""Scores of a model on a split, or of saved masks: one confusion matrix over all images, each at its own size."""
-
-from pathlib import Path
+"""Scores of a model on a split: one confusion matrix over all images, each at its own size."""
 
 from torch import nn
 
 from .. import distributed
-from ..classes import LabelSet
 from ..config import EvaluateConfig
-from ..data.read import read_mask
 from ..data.voc import Split
-from ..errors import UserError
 from ..parallel import Behind, ahead
 from .boundary import Boundary
 from .confusion import ImageScore, Scores, confusion_matrix
@@ -42,38 +37,3 @@ def evaluate_model(
         boundary.gather()
     scored = {index: one for part in distributed.every(each) for index, one in part.items()}
     return Scores.over(split.labels, [scored[index] for index in range(len(split))])
-
-
-def evaluate_masks(predictions, truth, labels: LabelSet, on_image=None, boundary: Boundary | None = None) -> Scores:
-    """Score saved masks: every PNG under `truth` against the one of the same name under `predictions`; see `evaluate_model`.
-
-    Raises UserError for a missing folder or mask, a size that differs, or a label out of range; extra predictions do not count.
-    """
-    predictions, truth = Path(predictions), Path(truth)
-    for folder in (predictions, truth):
-        if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder of masks")
-    paths = sorted(path for path in truth.iterdir() if path.suffix.lower() == ".png")
-    if not paths:
-        raise UserError(f"{truth}: holds no PNG masks")
-
-    def read(path: Path):
-        return read_mask(path, labels), read_mask(predictions / path.name, labels)
-
-    each = []
-    for index, (path, (expected, got)) in enumerate(zip(paths, ahead(read, paths), strict=True)):
-        if expected.shape != got.shape:
-            raise UserError(
-                f"{predictions / path.name}: {got.shape[1]}x{got.shape[0]} pixels, its truth is "
-                f"{expected.shape[1]}x{expected.shape[0]}; scores are taken at the size of the ground truth"
-            )
-        if ((got >= len(labels)) & (expected < len(labels))).any():
-            raise UserError(
-                f"{predictions / path.name}: predicts void (255) where the truth has a class; predict a class there"
-            )
-        each.append(ImageScore.of(path.stem, confusion_matrix(expected, got, len(labels))))
-        if boundary:
-            boundary.add(expected, got)
-        if on_image:
-            on_image(index)
-    return Scores.over(labels, each)
