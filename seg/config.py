@@ -168,6 +168,8 @@ class TrainConfig:
     """Weight of each loss: cross_entropy, dice, jaccard, lovasz, focal. Empty: cross_entropy alone."""
     class_weights: Any = None
     """Of the cross-entropy: null, a list, or balanced: (median frequency / frequency)^0.5 of the training masks, in 0.3..3."""
+    label_smoothing: float = 0.0
+    """Of the cross-entropy: the share of each target that is spread over all classes (arXiv 1512.00567, section 7)."""
     batch_norm_momentum: float = 0.0003
     """Share of the batch in the moving statistics: the released code's; raise it (0.03) for runs of few iterations."""
     average: float = 0.0
@@ -211,6 +213,7 @@ class TrainConfig:
                 raise UserError(f"train.loss.{name}: not a loss{nearest(name, LOSSES)}")
             check(weight >= 0, f"train.loss.{name}", weight, "0 or more")
         check(not self.loss or any(self.loss.values()), "train.loss", self.loss, "at least one loss with a weight above 0")
+        check(0 <= self.label_smoothing < 1, "train.label_smoothing", self.label_smoothing, "from 0 to below 1")
         weights = self.class_weights
         numbers = isinstance(weights, list) and all(isinstance(w, int | float) and w >= 0 for w in weights)
         check(weights in (None, "balanced") or numbers, "train.class_weights", weights, "null, balanced or a list of numbers")

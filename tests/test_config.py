@@ -179,6 +179,7 @@ def test_a_value_in_the_place_of_a_section_is_a_users_mistake(value, place):
         ("train.loss.dicee=1", "train.loss.dicee: not a loss; did you mean 'dice'?"),
         ("train.loss.dice=-1", "train.loss.dice=-1.0: must be 0 or more"),
         ("train.loss.cross_entropy=0", "must be at least one loss with a weight above 0"),
+        ("train.label_smoothing=1", "train.label_smoothing=1.0: must be from 0 to below 1"),
         ("train.class_weights=even", "train.class_weights=even: must be null, balanced or a list of numbers"),
         ("train.class_weights=[1,-1]", "train.class_weights=[1, -1]: must be null, balanced or a list of numbers"),
         ("evaluate.scales=[]", "evaluate.scales=[]: must be numbers from 0.1 to 8"),

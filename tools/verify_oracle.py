@@ -366,7 +366,7 @@ def training(folder: Path, name: str, case: dict) -> list[Check]:
     steps = 3 if frozen or wanted["batch"] > CHAOTIC else 1
     for step in range(steps + 1):
         prepare_mode(network, config)
-        entropy = loss(network(images), masks)
+        entropy = loss(network.logits(images), masks)
         value = float(entropy.detach())
         decay = sum(
             g["weight_decay"] / 2 * p.detach().double().pow(2).sum() for g in optimiser.param_groups for p in g["params"]

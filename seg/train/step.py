@@ -45,6 +45,17 @@ class NotFinite(Exception):
     """Gradients that are no numbers; the weights are as they were."""
 
 
+class Logits(nn.Module):
+    """`model.logits` as a forward pass: what DistributedDataParallel and torch.compile wrap."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.logits(images)
+
+
 class Step:
     """`step(iteration, images, masks)` updates `step.model`. Images and masks are this process's part of the batch.
 
@@ -66,12 +77,12 @@ class Step:
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         if config.checkpoint_activations:
             checkpoint_activations(model)
-        self.parallel = model
+        self.parallel = Logits(model)
         if distributed.world() > 1:
             # A library's network may have parts that its forward pass leaves out.
             ids = [device.index] if device.type == "cuda" else None
             unused = not hasattr(model, "aspp")
-            self.parallel = nn.parallel.DistributedDataParallel(model, device_ids=ids, find_unused_parameters=unused)
+            self.parallel = nn.parallel.DistributedDataParallel(self.parallel, device_ids=ids, find_unused_parameters=unused)
         if config.compile:
             self.parallel = torch.compile(self.parallel)
         if trains and distributed.is_main():
@@ -113,7 +124,7 @@ class Step:
             with self._without_exchange(index + 1 < len(parts)):
                 with torch.autocast(self.device.type, PRECISIONS[config.precision], enabled=config.precision != "float32"):
                     logits = self.parallel(normalise(x, self.model.mean, self.model.std))
-                loss = self.loss(logits.float(), y, pixels, len(parts))
+                loss = self.loss(logits, y, pixels, len(parts))
                 self.scaler.scale(loss).backward()
             self.loss_value += loss.detach()
         self._update()

@@ -62,8 +62,12 @@ def test_the_loss_is_the_mean_over_labelled_pixels_not_a_mean_of_means():
     step = make(frozen_batch_norm="all", accumulate=8)
     logits = step.model.eval()(images * 2 / 255 - 1)
     wanted = nn.functional.cross_entropy(logits, masks, ignore_index=VOID)
+    wanted.backward()
+    slopes = gradients(step)
     step(0, images, masks)
     assert step.mean_loss() == pytest.approx(float(wanted.detach()), rel=1e-5)
+    for name, gradient in gradients(step).items():
+        assert (gradient - slopes[name]).abs().max() <= 1e-5 * slopes[name].abs().max() + 1e-12, name
 
 
 @pytest.mark.parametrize("name, placement", [("xception41", "tf"), ("xception41", "paper"), ("xception", "paper")])
@@ -149,7 +153,7 @@ def test_a_frozen_backbone_stays_as_it_is():
 def test_a_compiled_network_steps_alike():
     images, masks = batch(2)
     plain, compiled = make(batch=2), make(batch=2)
-    compiled.parallel = torch.compile(compiled.model, backend="eager")
+    compiled.parallel = torch.compile(compiled.parallel, backend="eager")
     for step in (plain, compiled):
         step(0, images, masks)
     assert compiled.mean_loss() == pytest.approx(plain.mean_loss(), rel=1e-6)
