@@ -1,8 +1,25 @@
 """A user's mistake, told in one line."""
 
+LONGEST = 1000
+"""Characters of a message: it may quote what a damaged file holds."""
+
 
 class UserError(Exception):
-    """What is wrong, where, and how to mend it; the command prints it alone and exits with code 2."""
+    """What is wrong, where, and how to mend it; the command prints it alone and exits with code 2.
+
+    The message is made a clear line.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(clear(message))
+
+
+def clear(text: str) -> str:
+    r"""One line that any terminal can show: a line break in what it quotes as `\n`, an escape character as `\x1b`, and so on;
+    the middle of more than LONGEST characters is left out."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    half = LONGEST // 2 - 2
+    return line if len(line) <= LONGEST else f"{line[:half]}...{line[-half:]}"
 
 
 def nearest(word: str, words) -> str:

@@ -1,4 +1,4 @@
-from seg.errors import nearest
+from seg.errors import LONGEST, UserError, nearest
 
 
 def test_a_near_word_is_suggested():
@@ -7,3 +7,10 @@ def test_a_near_word_is_suggested():
 
 def test_all_words_are_listed_where_none_is_near():
     assert nearest("xyz", ["crop", 5]) == "; known here: crop, 5"
+
+
+def test_a_message_is_one_line_that_a_terminal_can_show():
+    assert str(UserError("Straße 1.png: as it is")) == "Straße 1.png: as it is"
+    assert str(UserError("a\nb \x1b[2J \0 \ud800")) == r"a\nb \x1b[2J \x00 \ud800"
+    long = str(UserError(f"a.yaml: {'x' * 10**6}; mend it"))
+    assert len(long) <= LONGEST and long.startswith("a.yaml: xxx") and long.endswith("xxx; mend it")

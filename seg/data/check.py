@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..classes import VOID, LabelSet
-from ..errors import UserError
+from ..errors import UserError, clear
 from ..parallel import ahead
 from .read import COLOUR, IMAGE_SUFFIXES, MASK_FORMATS, decode, read_image, to_labels
 from .voc import (
@@ -35,7 +35,7 @@ class Problem:
     problem: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.problem}"
+        return clear(f"{self.file}: {self.problem}")
 
 
 @dataclass
