@@ -299,6 +299,8 @@ def from_dict(value: dict, place: str, overrides=()) -> Config:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    if not isinstance(value, dict):
+        raise UserError(f"{place}: a configuration must be a mapping of settings, not {value!r}")
     _check_keys(value, Config, place)
     for item in overrides:
         if "=" not in item:
@@ -309,14 +311,16 @@ def from_dict(value: dict, place: str, overrides=()) -> Config:
         raise UserError(f"{' '.join(overrides)}: not KEY=VALUE with a YAML value: {reason(error)}") from error
     _check_keys(OmegaConf.to_container(extra), Config, "command line")
     merged = OmegaConf.structured(Config)
-    for source, settings in ((place, OmegaConf.create(value)), ("command line", extra)):
+    for source, settings in ((place, value), ("command line", extra)):
         try:
-            merged = OmegaConf.merge(merged, settings)
+            merged = OmegaConf.merge(merged, OmegaConf.create(settings))
         except OmegaConfBaseException as error:
             key = getattr(error, "full_key", None) or "a setting"
             raise UserError(f"{source}: {key}: {(getattr(error, 'msg', None) or str(error)).splitlines()[0]}") from error
     try:
         return OmegaConf.to_object(merged)
+    except UserError as error:
+        raise UserError(f"{place}{' and command line' if overrides else ''}: {error}") from error
     except OmegaConfBaseException as error:  # an interpolation, ${...}, that names nothing
         raise UserError(f"{place}: {getattr(error, 'full_key', None)}: {str(error).splitlines()[0]}") from error
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from .errors import UserError, reason
 
+DEEPEST = 50
+"""Lists and mappings within each other that a YAML file may have."""
+
 
 @contextlib.contextmanager
 def whole(path):
@@ -84,16 +87,30 @@ def read_lines(path) -> list[str]:
 
 
 def read_yaml(path, what: str) -> dict:
-    """The mapping in a YAML file. Raises UserError naming the file, the line and `what` it should be."""
+    """The mapping in a YAML file of plain values. Raises UserError naming the file, the line and `what` it should be."""
     import yaml
 
     path = Path(path)
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        _check_plain(text)
+        value = yaml.safe_load(text)
     except OSError as error:
         raise UserError(f"{path}: {what} cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except Exception as error:  # a date, a number or a tag that is none, or brackets too deep, come as any of a dozen
         raise UserError(f"{path}: not YAML: {reason(error)}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: {what} must be a mapping of keys to values, not {type(value).__name__}")
     return value
+
+
+def _check_plain(text: str) -> None:
+    """Aliases of aliases make a few lines a value without end, and brackets in brackets use up the stack: ValueError."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
+            what = f"the alias *{event.anchor} is not read; write the value out" if depth <= DEEPEST else "nested too deeply"
+            raise ValueError(f"line {event.start_mark.line + 1}: {what}")

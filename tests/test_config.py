@@ -1,3 +1,4 @@
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,9 @@ def test_an_unknown_setting_is_answered_with_the_nearest_name(value, wanted):
         ({"evaluate": {"scales": ["x"]}}, "evaluate.scales[0]"),
         ({"train": {"loss": {"dice": "x"}}}, "train.loss.dice"),
         ({"data": {"root": "${nowhere}"}}, "data.root"),
+        ({"data": {"root": "${"}}, "data.root"),
+        ({"data": {"labels": date(2001, 1, 1)}}, "data.labels"),
+        ({"data": {"crop": 32}}, "data.crop=32"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_a_users_mistake_that_names_file_and_setting(value, place):
@@ -232,6 +236,14 @@ def test_losses_named_in_a_file_replace_the_default():
     config = from_dict({"train": {"loss": {"dice": 1.0}}}, "test")
     assert config.train.loss == {"dice": 1.0}
     assert from_dict(as_dict(config), "test") == config
+
+
+def test_what_is_no_mapping_is_a_users_mistake():
+    assert message([1]) == "mini.yaml: a configuration must be a mapping of settings, not [1]"
+
+
+def test_where_the_command_line_may_have_set_it_too_it_is_named():
+    assert message({}, ["data.crop=32"]).startswith("mini.yaml and command line: data.crop=32: must be at least 33")
 
 
 def test_a_wrong_override_is_blamed_on_the_command_line():

@@ -153,6 +153,13 @@ def test_yaml_mapping_is_read(tmp_path):
         (b"- 1\n- 2\n", "a thing must be a mapping of keys to values, not list"),
         (b"", "a thing must be a mapping of keys to values, not NoneType"),
         (b"a: !!python/object/apply:os.getcwd []", "not YAML: .*could not determine a constructor"),
+        (b"a: 2001-99-99", "not YAML: month must be in 1..12"),
+        (b"a: !!int ''", "not YAML"),
+        (b"a: !!bool x", "not YAML"),
+        (b"a: !!timestamp x", "not YAML"),
+        (b"a: " + b"9" * 5000, "not YAML"),
+        (b"a: " + b"[" * 100_000, "not YAML: line 1: nested too deeply"),
+        (b"a: 1\nb: &b [*b]", r"not YAML: line 2: the alias \*b is not read; write the value out"),
     ],
 )
 def test_a_file_that_is_no_yaml_mapping_is_a_users_mistake(tmp_path, content, message):
@@ -161,6 +168,13 @@ def test_a_file_that_is_no_yaml_mapping_is_a_users_mistake(tmp_path, content, me
     with pytest.raises(UserError, match=message) as error:
         read_yaml(path, "a thing")
     assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+
+def test_aliases_of_aliases_take_no_time(tmp_path):
+    rows = ["a0: &a0 {x: y}"] + [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 30)]
+    (tmp_path / "a.yaml").write_text("\n".join(rows))
+    with pytest.raises(UserError, match=r"line 2: the alias \*a0 is not read"):
+        read_yaml(tmp_path / "a.yaml", "a thing")
 
 
 def test_a_missing_yaml_file_and_a_folder_are_users_mistakes(tmp_path):
