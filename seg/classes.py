@@ -67,6 +67,8 @@ def from_dict(value: dict, place: str) -> LabelSet:
 
     Colours may be left out: the VOC colour map's are taken. `place` names the source in errors.
     """
+    if not isinstance(value, dict):
+        raise UserError(f"{place}: a label set must be a mapping with 'classes', not {value!r}")
     unknown = set(value) - {"classes", "void_colour"}
     if unknown:
         raise UserError(f"{place}: unknown key '{min(unknown, key=str)}'; a label set has 'classes' and 'void_colour'")
@@ -78,6 +80,8 @@ def from_dict(value: dict, place: str) -> LabelSet:
         entry = entry if isinstance(entry, dict) else {"name": entry}
         if not isinstance(entry.get("name"), str) or set(entry) - {"name", "colour"}:
             raise UserError(f"{place}: class {index} must be a name or {{name: ..., colour: [r, g, b]}}, not {entry}")
+        if not entry["name"].isprintable():
+            raise UserError(f"{place}: class {index} has a name that cannot be shown, {entry['name']!r}; give it another")
         names.append(entry["name"])
         colours.append(_colour(entry.get("colour", list(voc_colour(index))), f"{place}: class {entry['name']}"))
     void_colour = _colour(value.get("void_colour", list(voc_colour(VOID))), f"{place}: void_colour")

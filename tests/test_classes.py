@@ -85,6 +85,8 @@ def test_as_many_classes_as_a_byte_holds_beside_void():
         ({"classes": {"a": 1, "b": 2}}, "'classes' must list 2 to 255 classes"),
         ({"classes": ["a", "b"], "colors": []}, "unknown key 'colors'; a label set has 'classes' and 'void_colour'"),
         ({"classes": ["a", "b"], "colors": [], 0: "a"}, "unknown key .*; a label set has 'classes' and 'void_colour'"),
+        (3, "a label set must be a mapping with 'classes', not 3"),
+        ({"classes": ["a", "b\x1b[2J"]}, "class 1 has a name that cannot be shown"),
         ({"classes": ["a", True]}, "class 1 must be a name"),
         ({"classes": ["a", {"colour": [1, 2, 3]}]}, "class 1 must be a name"),
         ({"classes": ["a", {"name": "b", "color": [1, 2, 3]}]}, "class 1 must be a name"),
