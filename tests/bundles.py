@@ -1,6 +1,7 @@
 """A writer of TensorFlow's checkpoint files, for tests: small tables, laid out as TensorFlow's own are."""
 
 import struct
+from pathlib import Path
 
 import google_crc32c
 import numpy as np
@@ -42,6 +43,14 @@ def block(entries) -> bytes:
 
 def write_bundle(prefix, tensors: dict[str, np.ndarray], shards: int = 1, per_block: int = 5) -> None:
     """Write PREFIX.index and PREFIX.data-*, the tensors dealt out to the shards in turn."""
+    entries, data = lay_out(tensors, shards)
+    for shard, content in enumerate(data):
+        Path(f"{prefix}.data-{shard:05d}-of-{shards:05d}").write_bytes(content)
+    write_index(f"{prefix}.index", entries, per_block)
+
+
+def lay_out(tensors: dict[str, np.ndarray], shards: int = 1) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
+    """The entries of the index, the header first, and the bytes of each shard."""
     data, sizes = [[] for _ in range(shards)], [0] * shards
     entries = [(b"", field(1, shards) + field(3, field(1, 1)))]
     for number, (name, value) in enumerate(sorted(tensors.items())):
@@ -52,9 +61,10 @@ def write_bundle(prefix, tensors: dict[str, np.ndarray], shards: int = 1, per_bl
         entries.append((name.encode(), entry))
         data[shard].append(raw)
         sizes[shard] += len(raw)
-    for shard, parts in enumerate(data):
-        with open(f"{prefix}.data-{shard:05d}-of-{shards:05d}", "wb") as file:
-            file.write(b"".join(parts))
+    return entries, [b"".join(parts) for parts in data]
+
+
+def write_index(path, entries: list[tuple[bytes, bytes]], per_block: int = 5) -> None:
     out, handles = b"", []
     for start in range(0, len(entries), per_block):
         part = entries[start : start + per_block]
@@ -66,5 +76,4 @@ def write_bundle(prefix, tensors: dict[str, np.ndarray], shards: int = 1, per_bl
         places.append(varint(len(out)) + varint(len(written) - 5))
         out += written
     footer = b"".join(places).ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57)
-    with open(f"{prefix}.index", "wb") as file:
-        file.write(out + footer)
+    Path(path).write_bytes(out + footer)

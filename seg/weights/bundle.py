@@ -95,9 +95,10 @@ def _read_tensor(entry: Entry, data: np.ndarray) -> np.ndarray | None:
         return None
     _check(data.tobytes(), entry.checksum)
     dtype = np.dtype(TYPES[entry.dtype])
-    if entry.size != dtype.itemsize * int(np.prod(entry.shape, dtype=np.int64)):
-        raise Damaged(f"{entry.size} bytes for shape {list(entry.shape)}")
-    return data.view(dtype).reshape(entry.shape).copy()
+    try:
+        return data.view(dtype).reshape(entry.shape).copy()
+    except ValueError as error:
+        raise Damaged(f"{entry.size} bytes for shape {list(entry.shape)}") from error
 
 
 def _check_covered(shards, entries: dict[str, Entry]) -> None:
@@ -143,22 +144,25 @@ def _read_index(data: bytes) -> tuple[Header, dict[str, Entry]]:
     if b"" not in values:
         raise Damaged("it has no header")
     header = Header()
-    for field, value in _fields(values.pop(b"")):
+    for field, value in _fields(values.pop(b""), bytes_in=(3,)):
         if field == 1:
             header.shards = value
         elif field == 2 and value != 0:
             raise Damaged("written on a big-endian machine, which is not read")
-    return header, {name.decode(): _entry(value) for name, value in values.items()}
+    try:
+        return header, {name.decode(): _entry(value) for name, value in values.items()}
+    except UnicodeDecodeError as error:
+        raise Damaged("a name in it is no text") from error
 
 
 def _entry(data: bytes) -> Entry:
     entry = Entry()
-    for field, value in _fields(data):
+    for field, value in _fields(data, bytes_in=(2, 7)):
         if field == 1:
             entry.dtype = value
         elif field == 2:
-            sides = [dict(_fields(dim)).get(1, 0) for number, dim in _fields(value) if number == 2]
-            entry.shape = tuple(sides)
+            dims = [dim for number, dim in _fields(value, bytes_in=(2,)) if number == 2]
+            entry.shape = tuple(dict(_fields(dim, bytes_in=(2,))).get(1, 0) for dim in dims)
         elif field == 3:
             entry.shard = value
         elif field == 4:
@@ -185,6 +189,8 @@ def _block(data: bytes, offset: int, size: int) -> bytes:
 
 def _entries(block: bytes):
     """(key, value) pairs of a block; a key shares its first bytes with the one before."""
+    if len(block) < 4:
+        raise Damaged("a block of it has no end")
     restarts = struct.unpack_from("<I", block, len(block) - 4)[0]
     end, at, key = len(block) - 4 - 4 * restarts, 0, b""
     while at < end:
@@ -193,6 +199,8 @@ def _entries(block: bytes):
         length, at = _varint(block, at)
         key = key[:shared] + block[at : at + fresh]
         at += fresh + length
+        if at > end:
+            raise Damaged("an entry is longer than its block")
         yield key, block[at - length : at]
 
 
@@ -209,8 +217,8 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     raise Damaged("a number has no end")
 
 
-def _fields(data: bytes):
-    """(number, value) of each field of a protocol-buffer message: int, or bytes where it has a length."""
+def _fields(data: bytes, bytes_in=()):
+    """(number, value) of each field of a protocol-buffer message: an int, but bytes in the fields of the numbers `bytes_in`."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
@@ -225,4 +233,6 @@ def _fields(data: bytes):
             value, at = int.from_bytes(data[at : at + length], "little"), at + length
         else:
             raise Damaged(f"a field of unknown kind {kind}")
+        if isinstance(value, bytes) != (tag >> 3 in bytes_in):
+            raise Damaged(f"field {tag >> 3} is of another kind")
         yield tag >> 3, value

@@ -92,6 +92,11 @@ def fit(model: nn.Module, weights: Weights, *, partial: bool = False) -> Report:
             f"'{(absent or ['all'])[0]}'; {_fitting(report)}{_remedy(model, weights)}; "
             "model.weights_use=partial takes less than a backbone"
         )
+    for name in report.matched:
+        if tensors[name].is_complex() or not tensors[name].to(state[name].dtype).isfinite().all():
+            raise UserError(
+                f"{weights.source}: tensor '{name}' holds what is no finite number; copy, download or train it again"
+            )
     with torch.no_grad():
         for name in report.matched:
             state[name].copy_(tensors[name])

@@ -10,7 +10,7 @@ from torch import nn
 from ..classes import LabelSet, from_dict
 from ..config import Config, as_dict
 from ..config import from_dict as config_from_dict
-from ..errors import UserError
+from ..errors import UserError, reason
 from ..files import whole
 
 FORMAT = "seg"
@@ -27,7 +27,7 @@ def open_safetensors(path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         with safe_open(path, "pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error}); copy or download it again") from error
+        raise UserError(f"{path}: not a whole safetensors file ({reason(error)}); copy or download it again") from error
 
 
 @dataclass
@@ -49,8 +49,10 @@ def read_metadata(metadata: dict[str, str], path) -> Metadata:
         )
     try:
         config, labels, score = (json.loads(metadata[key]) for key in ("config", "labels", "score"))
-    except (KeyError, ValueError) as error:
-        raise UserError(f"{path}: its metadata is damaged ({error})") from error
+        if not isinstance(score, dict):
+            raise ValueError(f"score is {score!r}")
+    except (KeyError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: its metadata is damaged ({reason(error)}); copy or download it again") from error
     return Metadata(config_from_dict(config, str(path)), from_dict(labels, str(path)), score)
 
 

@@ -79,7 +79,7 @@ def _smp(folder: Path) -> Weights:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         architecture, encoder = config.pop("_model_class"), config.pop("encoder_name")
         signature = inspect.signature(ARCHITECTURES[architecture].__init__).parameters
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise UserError(
             f"{folder}: not a folder that segmentation-models-pytorch saved: config.json: {reason(error)}"
         ) from error

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seg.weights.bundle import read_bundle
-from tests.bundles import write_bundle
+from tests.bundles import field, lay_out, write_bundle, write_index
 from tests.toy import refused
 
 # Written by TensorFlow 2.21 (tf.compat.v1.train.Saver): tensors of several types and shapes; contents.json holds their values.
@@ -74,6 +74,39 @@ def test_files_cut_short_are_refused(tmp_path, kept):
         with refused(path, "damaged"):
             read_bundle(tmp_path / "model")
         path.write_bytes(whole)
+
+
+# What no checksum tells: each writer of these believed in it. The last of several fields of a number holds.
+BELIEVED = {
+    "a name that is no text": lambda name, value: (b"\xff\xfe", value),
+    "a type as text": lambda name, value: (name, value + field(1, b"x")),
+    "a shape as a number": lambda name, value: (name, value + field(2, 7)),
+    "sides without end": lambda name, value: (name, value + field(2, field(2, field(1, 2**63)) * 2)),
+    "more sides than an array has": lambda name, value: (name, value + field(2, field(2, field(1, 1)) * 200)),
+    "a side as text": lambda name, value: (name, value + field(2, field(2, field(1, b"x")))),
+    "a place past the end": lambda name, value: (name, value + field(4, 2**64 - 1)),
+    "a size past the end": lambda name, value: (name, value + field(5, 2**64 - 1)),
+    "a shard that is not there": lambda name, value: (name, value + field(3, 2**40)),
+    "an entry cut short": lambda name, value: (name, value[:-2]),
+}
+
+
+@pytest.mark.parametrize("change", BELIEVED)
+def test_wrong_entries_under_right_checksums_are_refused(tmp_path, change):
+    write_bundle(tmp_path / "model", sample())
+    entries, _ = lay_out(sample())
+    entries[2] = BELIEVED[change](*entries[2])
+    write_index(tmp_path / "model.index", entries)
+    with refused(tmp_path, "damaged"):
+        read_bundle(tmp_path / "model")
+
+
+def test_a_side_may_have_a_name_and_a_header_a_version(tmp_path):
+    write_bundle(tmp_path / "model", {"a": np.ones(3, np.float32)})
+    (head, (name, value)), _ = lay_out({"a": np.ones(3, np.float32)})
+    named = field(2, field(2, field(1, 3) + field(2, b"channels")))
+    write_index(tmp_path / "model.index", [head, (name, value.replace(field(2, field(2, field(1, 3))), named))])
+    assert read_bundle(tmp_path / "model")["a"].shape == (3,)
 
 
 def test_missing_files_are_named(tmp_path):

@@ -95,9 +95,10 @@ def test_a_folder_with_options_that_are_not_ours_is_refused(library):
     (folder / "config.json").write_text(json.dumps(config | {"decoder_channels": 64}))
     with refused(folder, "decoder_channels=64", "256"):
         convert(folder, folder / "out.safetensors", PETS)
-    (folder / "config.json").write_text("{")
-    with refused(folder, "not a folder that segmentation-models-pytorch saved"):
-        convert(folder, folder / "out.safetensors", PETS)
+    for text in ("{", "[" * 100_000):
+        (folder / "config.json").write_text(text)
+        with refused(folder, "not a folder that segmentation-models-pytorch saved"):
+            convert(folder, folder / "out.safetensors", PETS)
 
 
 def test_an_unknown_source_is_one_line(tmp_path, capsys):

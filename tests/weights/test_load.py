@@ -11,6 +11,7 @@ from seg.errors import UserError
 from seg.models.factory import build_model
 from seg.weights.load import open_model, read_into
 from seg.weights.own import write
+from tests.toy import refused
 
 SMALL = {"model": {"backbone": "xception41", "width": 0.125, "aspp": {"channels": 16}}}
 PETS = LabelSet(("background", "cat", "dog"), ((0, 0, 0), (9, 9, 9), (200, 0, 0)))
@@ -89,6 +90,33 @@ def test_a_truncated_file_is_one_clear_line(saved, kept):
         read_into(model, path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_values_that_are_no_numbers_are_refused_and_nothing_is_copied(saved):
+    path, model = saved
+    name, before = "backbone.conv1.conv.weight", model.classifier.weight.clone()
+    with safe_open(path, "pt") as file:
+        tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    for value in (float("nan"), float("inf"), 1j):
+        wrong = tensors[name].to(torch.complex64) if value == 1j else tensors[name].clone()
+        wrong[0, 0, 0, 0] = value
+        save_file({**tensors, name: wrong, "classifier.weight": before + 1}, path, metadata)
+        with refused(path, name, "no finite number"):
+            read_into(model, path)
+    assert torch.equal(model.classifier.weight, before)
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [("config", "[1]"), ("config", "[" * 100_000), ("labels", "3"), ("labels", "{"), ("score", "null"), ("score", "")],
+)
+def test_metadata_that_is_not_ours_is_refused(saved, key, value):
+    path, _ = saved
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() | {key: value}
+    save_file({"a": torch.zeros(1)}, path, metadata)
+    with refused(path):
+        open_model(path)
 
 
 def test_files_of_others_are_refused(tmp_path):
