@@ -6,8 +6,6 @@ A file is what torch.save writes, then a mark and the SHA-256 of all before it.
 import hashlib
 import io
 import os
-import pickle
-import zipfile
 from pathlib import Path
 
 import torch
@@ -80,11 +78,45 @@ def newest(folder) -> dict:
 def read(path) -> dict:
     """What `save` wrote, on the CPU. Raises UserError for a file that is damaged, foreign or has code in it."""
     try:
-        return torch.load(io.BytesIO(verified(path)), map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(verified(path)), map_location="cpu", weights_only=True)
+        check_like(state, {"state": {"iteration": 0}}, "it")
+        if state["state"]["iteration"] < 0:
+            raise ValueError(f"iteration {state['state']['iteration']}")
     except Damaged as error:
         raise UserError(f"{path}: not a whole checkpoint of this project ({error})") from error
-    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # a foreign one, which torch's reader takes in its own way
         raise UserError(f"{path}: not a checkpoint that is safe to read ({reason(error)})") from error
+    return state
+
+
+def check_like(read, made, place: str) -> None:
+    """Raises ValueError, with the place, where what was read is not of the kind of what was made: a mapping has its keys, a
+    list or tensor its size, any other value its type."""
+    if isinstance(made, dict) and isinstance(read, dict) and made.keys() <= read.keys():
+        for key, value in made.items():
+            check_like(read[key], value, f"{place}.{key}")
+    elif isinstance(made, list) and isinstance(read, list) and len(made) == len(read):
+        for index, value in enumerate(made):
+            check_like(read[index], value, f"{place}[{index}]")
+    elif isinstance(made, torch.Tensor):
+        if not isinstance(read, torch.Tensor) or read.shape != made.shape:
+            raise ValueError(f"{place} is no tensor of shape {list(made.shape)}")
+    elif isinstance(made, dict | list) or not isinstance(read, (int, float) if isinstance(made, float) else type(made)):
+        raise ValueError(f"{place} is {read!r}")
+
+
+ALWAYS = ("params", "lr", "momentum", "dampening", "weight_decay", "multiplier")
+"""Settings of a group of parameters that every version of torch saves."""
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, saved: dict) -> None:
+    """Load what its `state_dict` gave. torch takes whatever it is given, and fails at the first step: here a state of other
+    parameters ends in a ValueError, or in what torch raises."""
+    for made, read in zip(optimiser.state_dict()["param_groups"], saved["param_groups"], strict=True):
+        check_like(read, {key: made[key] for key in ALWAYS}, "optimiser")
+    optimiser.load_state_dict(saved)
+    for parameter, values in optimiser.state.items():
+        check_like(values, {"momentum_buffer": parameter.detach()}, "optimiser")
 
 
 def verified(path) -> memoryview:

@@ -18,11 +18,20 @@ def happened(lines, start: int, validated: bool) -> list[dict]:
     for line in lines:
         try:
             event = json.loads(line)
-            if event["iteration"] < start or (event["iteration"] == start and (validated or "loss" in event)):
-                events.append(event)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, RecursionError):
             continue
+        if not is_event(event):
+            continue
+        if event["iteration"] < start or (event["iteration"] == start and (validated or "loss" in event)):
+            events.append(event)
     return events
+
+
+def is_event(value) -> bool:
+    """Whether it is what `EventLog` writes of a step or a validation."""
+    if not isinstance(value, dict) or not value.keys() >= {"iteration", *(("loss", "lr") if "loss" in value else ("miou",))}:
+        return False
+    return isinstance(value["iteration"], int) and all(isinstance(number, int | float) for number in value.values())
 
 
 class NoLog:
@@ -45,7 +54,7 @@ class EventLog:
         self.path = folder / "metrics.jsonl"
         events = []
         if self.path.exists():
-            events = happened(self.path.read_text().splitlines(), start, validated)
+            events = happened(self.path.read_text(encoding="utf-8", errors="replace").splitlines(), start, validated)
             write_text(self.path, "".join(json.dumps(event) + "\n" for event in events))
         self.file = self.path.open("a", encoding="utf-8")
         # TensorBoard drops by step alone: what is left of a step whose validation comes again is told again.

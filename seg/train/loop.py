@@ -18,7 +18,7 @@ from ..config import Config, as_dict
 from ..data.check import require_sound
 from ..data.loader import Order, TrainingSamples, batches, died, normalise, part_of
 from ..data.voc import Split, open_split
-from ..errors import UserError, reason
+from ..errors import UserError, clear, reason
 from ..evaluate.confusion import Scores
 from ..evaluate.evaluator import evaluate_model
 from ..files import write_text
@@ -142,8 +142,12 @@ class Trainer:
     def _restore(self, saved: dict) -> None:
         try:
             changed = changes(saved["config"], as_dict(self.config))
+            if saved["versions"] != versions():
+                changed.append(f"saved by {saved['versions']}, resumed by {versions()}: equal but for rounding")
+            checkpoint.check_like(saved["state"], vars(State()), "state")
             self.model.load_state_dict(saved["model"])
-            self.step.optimiser.load_state_dict(saved["optimiser"])
+            checkpoint.restore_optimiser(self.step.optimiser, saved["optimiser"])
+            checkpoint.check_like(saved["scaler"], self.step.scaler.state_dict(), "scaler")
             self.step.scaler.load_state_dict(saved["scaler"])
             if self.average is not None:
                 self.average.load_state_dict(saved["average"])
@@ -154,9 +158,7 @@ class Trainer:
             ) from error
         if distributed.is_main():
             for line in changed:
-                tell(f"seg: {line}")
-            if (then := saved["versions"]) != versions():
-                tell(f"seg: saved by {then}, resumed by {versions()}: equal but for rounding")
+                tell(f"seg: {clear(line)}")
 
     def _save(self) -> None:
         if not distributed.is_main():

@@ -8,7 +8,10 @@ import sys
 import pytest
 import torch
 
+from seg.config import ModelConfig, TrainConfig
+from seg.models.factory import build_model
 from seg.train import checkpoint
+from seg.train.optimiser import make_optimiser
 from tests.toy import refused
 
 
@@ -95,6 +98,15 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    "content", [7, {}, {"state": 7}, {"state": {}}, {"state": {"iteration": "x"}}, {"state": {"iteration": -1}}]
+)
+def test_a_content_that_is_no_training_state_is_refused_whatever_its_checksum(tmp_path, content):
+    checkpoint.save(tmp_path, content)
+    with refused(tmp_path / "last.ckpt", "not a checkpoint that is safe to read"):
+        checkpoint.newest(tmp_path)
+
+
 def test_a_missing_checkpoint_says_what_to_do(tmp_path):
     assert not checkpoint.exists(tmp_path)
     with refused("start without --resume"):
@@ -104,7 +116,10 @@ def test_a_missing_checkpoint_says_what_to_do(tmp_path):
 FULL = """
 import resource, sys, torch
 from seg.errors import UserError
+from seg.config import ModelConfig, TrainConfig
+from seg.models.factory import build_model
 from seg.train import checkpoint
+from seg.train.optimiser import make_optimiser
 torch.manual_seed(9)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
 try:
@@ -128,3 +143,43 @@ def test_what_cannot_be_read_back_does_not_replace_what_can(saved, monkeypatch):
     monkeypatch.undo()
     assert {path.name for path in saved.iterdir()} == {"last.ckpt", "previous.ckpt"}
     assert checkpoint.newest(saved)["state"]["iteration"] == 8
+
+
+def stepped(momentum=0.9):
+    """A network and an optimiser of it that has made a step."""
+    model = build_model(ModelConfig(backbone="xception41", width=0.01, decoder=None), 21)
+    optimiser = make_optimiser(model, TrainConfig(momentum=momentum))
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step()
+    return model, optimiser
+
+
+def test_a_state_is_restored_also_one_without_settings_that_came_later():
+    _, before = stepped()
+    saved = before.state_dict()
+    for group in saved["param_groups"]:
+        del group["fused"]
+    _, after = stepped()
+    checkpoint.restore_optimiser(after, saved)
+    for a, b in zip(before.state.values(), after.state.values(), strict=True):
+        assert torch.equal(a["momentum_buffer"], b["momentum_buffer"])
+
+
+WRONG = {
+    "a buffer of another size": lambda saved: saved["state"][0].update(momentum_buffer=torch.zeros(3)),
+    "no tensor": lambda saved: saved["state"][3].update(momentum_buffer="x"),
+    "no buffer": lambda saved: saved["state"][3].clear(),
+    "a setting as text": lambda saved: saved["param_groups"][1].update(momentum="x"),
+    "no multiplier": lambda saved: saved["param_groups"][0].pop("multiplier"),
+    "a group less": lambda saved: saved["param_groups"].pop(),
+}
+
+
+@pytest.mark.parametrize("change", WRONG)
+def test_a_state_of_other_parameters_is_refused(change):
+    _, optimiser = stepped()
+    saved = stepped()[1].state_dict()
+    WRONG[change](saved)
+    with pytest.raises(ValueError):
+        checkpoint.restore_optimiser(optimiser, saved)

@@ -61,5 +61,7 @@ def test_a_resumed_log_repeats_and_loses_no_step(tmp_path, monkeypatch, start, v
 
 
 def test_lines_that_are_no_events_are_left_out():
-    lines = ['{"iteration": 1, "loss": 2}', "", "[1]", '{"loss": 1}', '{"iteration": 2, "lo']
-    assert happened(lines, 5, True) == [{"iteration": 1, "loss": 2}]
+    good = '{"iteration": 1, "loss": 2, "lr": 0.1}'
+    others = ['{"iteration": 1, "loss": 2}', '{"iteration": 2, "miou": "high"}', "[" * 100_000, "\ufffd"]
+    lines = [good, "", "[1]", '{"loss": 1}', '{"iteration": 2, "lo', *others]
+    assert happened(lines, 5, True) == [{"iteration": 1, "loss": 2, "lr": 0.1}]
