@@ -1,6 +1,7 @@
 """Masks of images in files."""
 
 import glob
+import os
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def find_images(inputs) -> list[tuple[Path, Path]]:
 def listed(path: Path, line: str) -> Path:
     """The image that a line of the list at `path` names: a path from here or from the list, or the id of a VOC split."""
     for image in (Path(line), path.parent / line, path.parent / "../../JPEGImages" / f"{line}.jpg"):
-        if image.is_file():
+        if os.path.isfile(image):  # also where the line is no path at all
             return image
     raise UserError(f"{path}: lists {line}, which is neither an image file nor an id of a VOC data set")
 

@@ -29,6 +29,9 @@ from ..evaluate.policy import output_stride, predict_mask
 from ..files import whole
 from ..parallel import ahead
 
+LIMIT = 2**24
+"""Most bytes of a mask's file, and after the last: a few packed kilobytes can claim to be more than the memory holds."""
+
 
 def folder(competition: str, split: Split) -> str:
     """Where the server looks for the masks: `comp5` if trained on VOC2012's own data alone, `comp6` if on any."""
@@ -121,10 +124,12 @@ def check_archive(path, split: Split, competition: str = "comp6", name=None) -> 
         with gzip.open(path) as stream:
             with tarfile.open(fileobj=stream, mode="r|") as tar:
                 for member in tar:
+                    if not 0 <= member.size <= LIMIT:
+                        raise ValueError(f"{member.name} is said to have {member.size:,} bytes, which no mask has")
                     if member.isdir():
                         continue
                     parent, file = posixpath.split(posixpath.normpath(member.name))
-                    if not member.isreg():
+                    if not member.isreg() or member.issparse():
                         fault = "no regular file; pack the masks alone"
                     elif parent != place:
                         fault = f"not in {place}, where the server looks for this split and competition"
@@ -137,8 +142,8 @@ def check_archive(path, split: Split, competition: str = "comp6", name=None) -> 
                         fault = _fault(tar.extractfile(member).read(), images[file])
                     if fault:
                         faults.append(f"{member.name if member.name.isprintable() else repr(member.name)}: {fault}")
-            while stream.read(1 << 20):  # to its checksum, which stands at the end
-                pass
+            if len(stream.read(LIMIT)) == LIMIT:  # to its checksum, which stands at the end
+                raise ValueError("more after its last file")
     except (OSError, EOFError, ValueError, zlib.error, tarfile.TarError) as error:
         raise UserError(f"{name}: not a whole tar.gz archive ({reason(error)}); make it again with seg submit") from error
     faults += [

@@ -103,9 +103,10 @@ def test_a_file_that_is_no_image_by_its_name_is_refused(tmp_path):
 
 
 def test_a_list_that_names_no_image_is_refused(tmp_path):
-    (tmp_path / "list.txt").write_text("2007_000033\n")
-    with refused(tmp_path / "list.txt", "2007_000033"):
-        find_images([tmp_path / "list.txt"])
+    for line in ("2007_000033", "x" * 100_000, "a\0b"):
+        (tmp_path / "list.txt").write_text(f"{line}\n")
+        with refused(tmp_path / "list.txt", line[:1]):
+            find_images([tmp_path / "list.txt"])
 
 
 def test_a_list_that_is_no_text_is_refused(tmp_path):
