@@ -1,0 +1,25 @@
+"""The proof tests/stress/fuzz.py, in short: its first 100 cases."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def fuzz(*options) -> str:
+    command = [sys.executable, "-m", "tests.stress.fuzz", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("first", ["0", "50"])
+def test_corrupted_files_end_in_success_or_one_clear_line(first):
+    assert "50 cases in" in fuzz("--count", "50", "--seed", first)
+
+
+def test_its_commands_succeed_on_files_that_are_not_corrupted():
+    assert "commands succeed" in fuzz("--good")

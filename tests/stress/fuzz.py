@@ -1,0 +1,407 @@
+"""Corrupt every kind of file that the command reads, and demand success or one clear line.
+
+    python -m tests.stress.fuzz --count 1000
+    python -m tests.stress.fuzz --case 123         runs one of them, and leaves its folder and what it printed
+    python -m tests.stress.fuzz --good             runs every command that it uses on files that are not corrupted
+
+Each case ends with exit code 0, 1 or 2 within 10 seconds and 2 GiB; prints nothing to standard error but lines of its own; and
+leaves no file behind that is not whole. A case is a process of its own, so a crash is that case's alone.
+"""
+
+import argparse
+import faulthandler
+import hashlib
+import io
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tarfile
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from scipy.io import savemat
+
+from seg.classes import VOC
+from seg.classes import load as load_labels
+from seg.cli import main
+from seg.data import download, sbd
+from seg.models.xception import FAMILY
+from seg.train import checkpoint
+from seg.weights.load import open_model
+from seg.weights.timm import aligned_name
+from tests.forks import finish, fork
+from tests.stress import corrupt
+from tests.toy import toy_sample, toy_voc
+from tests.weights.test_tensorflow import checkpoint as released
+
+SECONDS, BYTES = 10, 2 << 30
+"""What a case may take: of the processor, so that a busy machine fails none; and of memory."""
+ASLEEP = 60
+"""Seconds after which a case waits for something that does not come."""
+LONGEST = 1100
+"""Characters of a clear line."""
+TIMERS = ((signal.ITIMER_PROF, signal.SIGPROF, SECONDS), (signal.ITIMER_REAL, signal.SIGALRM, ASLEEP))
+OWN, PLACES = ("files", "stdout", "stderr", "hang"), ("out", "runs", "voc", "augmented", "own")
+"""What is in a case's folder, and where in its files a command may write."""
+SHOWN = 12
+"""Lines of a failure that are printed; --case prints all."""
+CONFIG = {
+    "model": {"backbone": "xception41", "placement": "tf", "width": 0.01, "aspp": {"channels": 8}, "decoder": None},
+    "data": {"root": "voc", "labels": "labels.yaml", "train": "train", "val": "val", "crop": 33, "workers": 0},
+    "train": {"iterations": 1, "batch": 2, "validate_every": 1, "frozen_batch_norm": "all"},
+    "evaluate": {"canvas": None},
+}
+TRAIN = "train small.yaml runs=out name=new"
+CHECK = "data check voc --json out/check.json"
+SCORE = "evaluate best.safetensors --json out/scores.json --save-masks out/masks"
+MASKS = "evaluate --predictions saved --truth truth --labels labels.yaml --boundary --json out/scores.json"
+WEIGHTS = f"{TRAIN} model.weights="
+TRAINAUG = "data prepare trainaug --voc augmented --sbd sbd"
+UNPACK = "data download voc2012 --from-archive {} --out out/VOC2012"
+LIBRARY = "convert library --labels labels.yaml --out out/converted.safetensors"
+SMALL = (
+    "data.crop=33 data.workers=0 train.iterations=1 train.batch=2 train.accumulate=1 evaluate.canvas=null train.compile=false"
+)
+"""A mutated configuration may well ask for a week of training."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file: the one that is corrupted, how, and the commands that read it."""
+
+    file: str
+    spoil: Callable[[Path, random.Random], None]
+    commands: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    """One of which a refusal says; none: the file's own."""
+    setting: Callable[[Path], None] = lambda file: None
+    """What the command's process does first."""
+
+
+def published(archive: Path) -> None:
+    """Take the archive as what is published, whatever it holds: the checksum would refuse it before it is opened."""
+    content = archive.read_bytes()
+    size, md5 = len(content), hashlib.md5(content).hexdigest()
+    holds = {"JPEGImages": 2, "ImageSets/Segmentation/train.txt": 0}
+    download.SOURCES["voc2012"] = replace(download.SOURCES["voc2012"], size=size, md5=md5, unpacked=2**20, holds=holds)
+
+
+def expect(_) -> None:
+    """Take the toy lists as what is published."""
+    sbd.prepare_trainaug.__kwdefaults__["expected"] = 2
+
+
+PICTURE = "predict best.safetensors {} --out out"
+NAMED = (("ground", (0, 0, 0)), ("disc", (128, 0, 0)), ("box", (64, 0, 0)), ("diamond", (64, 0, 128)), ("bar", (192, 128, 128)))
+KINDS = {
+    "JPEG": Kind("voc/JPEGImages/toy_002.jpg", corrupt.jpeg, (PICTURE, f"{PICTURE} --mode side-by-side", SCORE, CHECK, TRAIN)),
+    "PNG": Kind("photo.png", corrupt.png, (PICTURE, f"{PICTURE} --mode index")),
+    "other image": Kind("photo.tif", corrupt.other_image, (PICTURE, f"{PICTURE} --mode palette")),
+    "mask": Kind(
+        "voc/SegmentationClass/toy_002.png", corrupt.mask, (CHECK, f"{CHECK} --masks-only", f"{CHECK} --convert", SCORE, TRAIN)
+    ),
+    "saved mask": Kind("saved/toy_003.png", corrupt.mask, (MASKS, "data check . --masks saved --masks-only")),
+    "split list": Kind("voc/ImageSets/Segmentation/val.txt", corrupt.list_file, (CHECK, SCORE, TRAIN)),
+    "image list": Kind("voc/ImageSets/images/list.txt", corrupt.list_file, (PICTURE,)),
+    "configuration": Kind(
+        "small.yaml", corrupt.yaml_file, ("info {} --json out/info.json", f"{TRAIN} {SMALL}"), ("small.yaml", "=", "label set")
+    ),
+    "label set": Kind(
+        "labels.yaml", corrupt.yaml_file, (f"{CHECK} --labels {{}}", MASKS, TRAIN, "info small.yaml"), ("label", "toy_")
+    ),
+    "weights": Kind(
+        "best.safetensors",
+        corrupt.safetensors,
+        ("info {}", "predict {} photo.png --out out", SCORE, "convert {} --out out/converted.safetensors", WEIGHTS + "{}"),
+    ),
+    "timm's weights": Kind(
+        "timm.safetensors", corrupt.safetensors, (WEIGHTS + "{}", f"{WEIGHTS}{{}} model.weights_use=partial")
+    ),
+    "TensorFlow checkpoint": Kind(
+        "model.ckpt-7.index", corrupt.bundle, (f"{WEIGHTS}tf:model.ckpt-7", f"{WEIGHTS}{{}} model.weights_use=partial")
+    ),
+    "library's settings": Kind("library/config.json", corrupt.json_file, (LIBRARY,), ("library", "model.")),
+    "library's weights": Kind(
+        "library/model.safetensors",
+        corrupt.safetensors,
+        (LIBRARY,),
+        ("library",),
+    ),
+    "training state": Kind(
+        "runs/good/last.ckpt", corrupt.checkpoint, ("train small.yaml name=good train.iterations=3 --resume",)
+    ),
+    "scores": Kind("scores.json", corrupt.json_file, ("evaluate --compare {} best.json --json out/comparison.json",)),
+    "archive": Kind("voc.tar", corrupt.tar, (UNPACK,), setting=published),
+    "packed archive": Kind("voc.tgz", corrupt.tar, (UNPACK,), setting=published),
+    "submission": Kind("submission/results.tar.gz", corrupt.tar, ("submit --check {} --data voc --split val",)),
+    "SBD mask": Kind("sbd/cls/toy_001.mat", corrupt.mat, (TRAINAUG,), setting=expect),
+    "SBD list": Kind("sbd/train.txt", corrupt.list_file, (TRAINAUG,), ("train.txt", "trainaug", "sbd/cls"), expect),
+    "own mask": Kind("own/masks/toy_001.png", corrupt.mask, ("data init own",), ("toy_001", "own")),
+    "own names": Kind("own/class_dict.csv", corrupt.list_file, ("data init own",)),
+    "event log": Kind(
+        "runs/good/metrics.jsonl", corrupt.json_lines, ("train small.yaml name=good train.iterations=3 --resume",)
+    ),
+}
+
+
+def write_good(place: Path) -> Path:
+    """One good file of every kind, which the commands read, under `place`."""
+    place.mkdir(parents=True)
+    toy_voc(place / "voc", train=2, val=2, size=(33, 40))
+    (place / "small.yaml").write_text(yaml.safe_dump(CONFIG))
+    (place / "labels.yaml").write_text(yaml.safe_dump(VOC.as_dict()))
+    with Image.open(place / "voc/JPEGImages/toy_000.jpg") as image:
+        image.save(place / "photo.png")
+        image.save(place / "photo.tif")
+    (place / "voc/ImageSets/images").mkdir()
+    (place / "voc/ImageSets/images/list.txt").write_text("photo.png\ntoy_002\n../../JPEGImages/toy_003.jpg\n")
+    for folder in ("saved", "truth"):
+        (place / folder).mkdir()
+        for name in ("toy_002.png", "toy_003.png"):
+            shutil.copy(place / "voc/SegmentationClass" / name, place / folder)
+    succeed(place, "train small.yaml name=good")
+    succeed(place, "train small.yaml name=good train.iterations=2 --resume")  # leaves the checkpoint before the last, too
+    shutil.copy(place / "runs/good/best.safetensors", place)
+    succeed(place, "evaluate best.safetensors --json scores.json")
+    shutil.copy(place / "scores.json", place / "best.json")
+    succeed(place, "submit best.safetensors --data voc --split val --out submission")
+    for name in ("voc.tar", "voc.tgz"):
+        archive(place / name)
+    augmented(place / "augmented", place / "sbd")
+    for folder, source in (("images", "JPEGImages"), ("masks", "SegmentationClass")):
+        shutil.copytree(place / "voc" / source, place / "own" / folder)
+    (place / "own/class_dict.csv").write_text("name,r,g,b\n" + "".join(f"{n},{r},{g},{b}\n" for n, (r, g, b) in NAMED))
+    model = open_model(place / "best.safetensors")[0]
+    released(place, model)
+    with torch.device("meta"):
+        theirs = timm.create_model("xception41").state_dict()
+    modules, state = [row.name for row in FAMILY["xception41"][0]], model.state_dict()
+    pairs = {name: aligned_name(name, modules) for name in theirs}
+    save_file({name: state[ours].clone() for name, ours in pairs.items() if ours in state}, place / "timm.safetensors")
+    library(place / "library")
+    return place
+
+
+def check_good() -> int:
+    """Every command succeeds on the good files: where it did not read them to their end, its cases would say nothing."""
+    seen = set()
+    with tempfile.TemporaryDirectory() as folder:
+        good, files = write_good(Path(folder) / "good" / "files"), Path(folder) / "files"
+        for kind in KINDS.values():
+            for line in {line.replace("{}", kind.file) for line in kind.commands} - seen:
+                shutil.copytree(good, files)
+                succeed(files, line, lambda kind=kind: kind.setting(files / kind.file))
+                shutil.rmtree(files)
+                seen.add(line)
+    print(f"{len(seen)} commands succeed on good files")
+    return 0
+
+
+def succeed(place: Path, line: str, setting=lambda: None) -> None:
+    pid = fork(lambda: setting() or command(place, f"{line} --quiet"))
+    assert finish(pid) == 0, f"seg {line}: {(place.parent / 'stderr').read_text()}"
+
+
+def archive(path: Path) -> None:
+    """A data set in VOC layout, as tar or gzip."""
+    with tarfile.open(path, f"w:{'gz' if path.suffix == '.tgz' else ''}") as tar:
+        for name in ("JPEGImages/0.jpg", "JPEGImages/1.jpg", "ImageSets/Segmentation/train.txt"):
+            member = tarfile.TarInfo(f"VOCdevkit/VOC2012/{name}")
+            member.size = 700
+            tar.addfile(member, io.BytesIO(bytes(700)))
+
+
+def augmented(voc: Path, boundaries: Path) -> None:
+    """VOC with train toy_000 and val toy_002, and SBD with train toy_001 and val toy_000."""
+    toy_voc(voc, train=2, val=1, size=(33, 40))
+    (voc / "ImageSets/Segmentation/train.txt").write_text("toy_000\n")
+    (boundaries / "cls").mkdir(parents=True)
+    for name, number in (("train", 1), ("val", 0)):
+        (boundaries / f"{name}.txt").write_text(f"toy_00{number}\n")
+        mask = toy_sample(number, (33, 40))[1] % 255
+        fields = {"Boundaries": [], "CategoriesPresent": np.unique(mask)[1:], "Segmentation": mask}
+        savemat(boundaries / f"cls/toy_00{number}.mat", {"GTcls": fields}, do_compression=True)
+
+
+def library(folder: Path) -> None:
+    """The smallest network that segmentation-models-pytorch saves."""
+    import segmentation_models_pytorch as smp
+
+    smp.Linknet("tu-test_resnet", encoder_weights=None, classes=21).save_pretrained(folder)
+
+
+def command(place: Path, line: str) -> int:
+    """Run a command in `place`, in this process, with what it prints in files beside it; a traceback is code 70."""
+    os.chdir(place)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(place.parent / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    try:
+        return main(line.split())
+    except SystemExit as error:
+        return error.code
+    except BaseException:
+        traceback.print_exc()
+        return 70
+
+
+def limited(place: Path, line: str) -> int:
+    """The same, within the limits: over the time the process dies of one of TIMERS, and memory is refused."""
+    file = open(place.parent / "hang", "w")  # noqa: SIM115
+    for timer, number, seconds in TIMERS:
+        faulthandler.register(number, file=file, chain=True)
+        signal.setitimer(timer, seconds)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + BYTES,) * 2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (BYTES,) * 2)
+    return command(place, line)
+
+
+@dataclass
+class Outcome:
+    """How a case ended."""
+
+    kind: str
+    line: str
+    code: int
+    wrong: str
+    """What is wrong with that; empty where nothing is."""
+
+
+def run_case(seed: int, good: Path, place: Path) -> Outcome:
+    """Corrupt a copy of the good files at `place`/files and run a command on it; the same for the same seed."""
+    rng = random.Random(seed)
+    name = list(KINDS)[seed % len(KINDS)]
+    kind, files = KINDS[name], place / "files"
+    place.mkdir()
+    shutil.copytree(good, files)
+    kind.spoil(files / kind.file, rng)
+    before = set(files.rglob("*"))
+    line = rng.choice(kind.commands).replace("{}", kind.file) + " --quiet"
+    pid = fork(lambda: kind.setting(files / kind.file) or limited(files, line))
+    _, status, used = os.wait4(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    wrong = verdict(place, code, used.ru_maxrss * 1024, kind.names or (Path(kind.file).stem,))
+    return Outcome(name, line, code, wrong or remains(files, before, code))
+
+
+def verdict(place: Path, code: int, peak: int, names: tuple[str, ...]) -> str:
+    """What is wrong with how a command ended and what it printed; a refusal holds one of `names`."""
+    said = (place / "stderr").read_text(errors="surrogateescape")
+    lines = said.splitlines()
+    for _, number, seconds in TIMERS:
+        if code == -number:
+            return f"took over {seconds} s: {(place / 'hang').read_text()}"
+    if code < 0:
+        return f"died of {signal.Signals(-code).name}: {said}"
+    if code not in (0, 1, 2):
+        return f"exit code {code}: {said}"
+    if peak > BYTES:
+        return f"used {peak >> 20} MiB"
+    for line in lines:
+        if not line.startswith("seg: ") or not line.isprintable() or len(line) > LONGEST:
+            return f"not a clear line: {line[:LONGEST]!r}"
+    out = (place / "stdout").read_text(errors="surrogateescape")
+    for line in out.splitlines():
+        if not line.isprintable():
+            return f"not for a terminal: {line[:LONGEST]!r}"
+    if code and not lines and not out:
+        return f"exit code {code} without a word"
+    if code and not any(name in said + out for name in names):
+        return f"the file is not named: {said}"
+    if code and sum("warning:" not in line for line in lines) > 1:
+        return f"more than one line: {said}"
+    return ""
+
+
+def remains(files: Path, before: set[Path], code: int) -> str:
+    """What is wrong with the files that a command left."""
+    new = [path for path in sorted(set(files.rglob("*")) - before) if path.is_file()]
+    for path in new:
+        try:
+            if path.suffix == ".json":
+                json.loads(path.read_text(), parse_constant=lambda name: 1 / 0)
+            elif path.suffix == ".png":
+                with Image.open(path) as image:
+                    image.load()
+            elif path.suffix == ".safetensors":
+                load_file(path)
+            elif path.name == "labels.yaml":
+                load_labels(str(path))
+            elif path.suffix == ".ckpt":
+                checkpoint.read(path)
+            elif path.name.startswith(".") and path.name != ".lock":
+                return f"left {path.name}"
+        except Exception as error:  # whatever it is: this file does not open
+            return f"left {path.name}, which is not whole: {error!r}"
+        if code and path.suffix in (".safetensors", ".ckpt", ".txt", ".tar"):
+            return f"refused, but left {path.name}"
+    if any(path.name == "ran" for path in files.rglob("*")):
+        return "ran code from a file"
+    strange = [path for path in (*new, *files.parent.iterdir()) if path.relative_to(files.parent).parts[0] not in OWN]
+    strange += [path for path in new if path.relative_to(files).parts[0] not in PLACES]
+    if strange or Path("/tmp/seg-fuzz-x").exists():
+        return f"wrote outside of its place: {strange}"
+    return ""
+
+
+def fuzz(seeds, say=print) -> int:
+    """Run the cases and print a table; how many failed."""
+    ends: dict[str, Counter] = {name: Counter() for name in KINDS}
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        good = write_good(Path(folder) / "good" / "files")
+        for seed in seeds:
+            place = Path(folder) / f"case-{seed}"
+            done = run_case(seed, good, place)
+            shutil.rmtree(place)
+            ends[done.kind]["failed" if done.wrong else "refused" if done.code else "success"] += 1
+            if done.wrong:
+                last = "\n".join(done.wrong.splitlines()[-SHOWN:])
+                say(f"case {seed}: {done.kind}: seg {done.line}\n{last}\n")
+    columns = ("success", "refused", "failed")
+    say(f"{'':24}{''.join(f'{column:>9}' for column in columns)}")
+    for name, count in ends.items():
+        say(f"{name:24}{''.join(f'{count[column]:>9}' for column in columns)}")
+    total = sum(ends.values(), Counter())
+    say(f"{'total':24}{''.join(f'{total[column]:>9}' for column in columns)}")
+    say(f"{total.total()} cases in {time.monotonic() - began:.0f} s")
+    return total["failed"]
+
+
+def run() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="of the first case")
+    parser.add_argument("--case", type=int, metavar="SEED", help="this case alone")
+    parser.add_argument("--good", action="store_true", help="spoil nothing: every command is to succeed")
+    args = parser.parse_args()
+    if args.good:
+        return check_good()
+    if args.case is None:
+        return 1 if fuzz(range(args.seed, args.seed + args.count)) else 0
+    place = Path(tempfile.mkdtemp(prefix=f"fuzz-{args.case}-"))
+    done = run_case(args.case, write_good(place / "good" / "files"), place / "case")
+    print(f"{done.kind} {KINDS[done.kind].file}: cd {place / 'case/files'} && seg {done.line}")
+    print((place / "case/stdout").read_text() + (place / "case/stderr").read_text() + f"exit code {done.code}")
+    print(done.wrong or "as it should be")
+    return 1 if done.wrong else 0
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    sys.exit(run())
