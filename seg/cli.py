@@ -193,7 +193,7 @@ def submit(args) -> int:
 
 def info(args) -> int:
     from .files import write_json
-    from .tables import model_table
+    from .tables import model_table, profile_table
 
     if args.source.endswith((".yaml", ".yml")):
         from .classes import load as load_labels
@@ -214,8 +214,35 @@ def info(args) -> int:
     height, width = args.size or (size, size)
     rows = summary(model, height, width)
     print(model_table(rows, height, width))
+    numbers = {"size": [height, width], "rows": [vars(row) for row in rows]}
+    if args.profile:
+        from .distributed import device
+        from .models.profile import profile
+
+        groups = profile(model.to(device()), height, width)
+        print(profile_table(groups, height, width))
+        numbers["profile"] = [vars(group) | {"flops": group.flops} for group in groups]
     if args.json:
-        write_json(args.json, {"size": [height, width], "rows": [vars(row) for row in rows]})
+        write_json(args.json, numbers)
+    return 0
+
+
+def benchmark(args) -> int:
+    from .benchmark import benchmark, machine
+    from .files import write_json
+    from .tables import benchmark_table
+
+    with Progress("benchmark", 0, unit="runs", quiet=args.quiet) as progress:
+
+        def on_run(done, total):
+            progress.total = total
+            progress(done)
+
+        rows = benchmark(args.sections, args.data, args.runs, on_run)
+    where = machine()
+    print(benchmark_table(where, rows))
+    if args.json:
+        write_json(args.json, {"machine": where, "rows": [vars(row) for row in rows]})
     return 0
 
 
@@ -433,6 +460,24 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("source", metavar="CONFIG|WEIGHTS")
     add.add_argument("overrides", metavar="KEY=VALUE", nargs="*")
     add.add_argument("--size", type=_size, metavar="HxW", help="input; default: the training crop")
+    add.add_argument(
+        "--profile", action="store_true", help="also time a forward pass and count the activations of a training one, by group"
+    )
+    add.add_argument("--json", metavar="FILE", help="write the numbers here")
+
+    add = verb(
+        verbs,
+        "benchmark",
+        benchmark,
+        "Speed and memory of forward pass, training step, loss, loader, evaluation and start-up, each against a peer in the "
+        "same run: medians of runs in turn.",
+        "seg benchmark loss loader --data data/VOC2012 --json speed.json",
+    )
+    add.add_argument(
+        "sections", metavar="SECTION", nargs="*", help="forward, train-step, loss, loader, evaluation, start-up; default: all"
+    )
+    add.add_argument("--data", metavar="ROOT", help="folder in VOC layout with a list val; default: synthetic scenes")
+    add.add_argument("--runs", type=_count, default=5, metavar="N", help="timed runs of each side (default 5)")
     add.add_argument("--json", metavar="FILE", help="write the numbers here")
 
     add = verb(

@@ -105,6 +105,45 @@ def size_table(sizes: np.ndarray) -> str:
     return f"{_render(grid)}\n{line}"
 
 
+def _time(seconds: float) -> str:
+    """`1.43 s`, `35.2 ms`, `12.0 us`: three digits."""
+    unit, scale = next((u, s) for u, s in (("s", 1), ("ms", 1e3), ("us", 1e6)) if seconds * s >= 1 or s == 1e6)
+    value = seconds * scale
+    return f"{value:.{max(0, 2 - len(str(int(value))) + 1)}f} {unit}"
+
+
+def benchmark_table(machine: dict, rows) -> str:
+    """What the rows of seg.benchmark were measured on; then the rows, by section, and what the limits are."""
+    grid = _table("case", "ours", "MiB", "peer", "its time", "its MiB", "ratio", "of limit")
+    for column in (grid.columns[0], grid.columns[3]):
+        column.no_wrap, column.justify = False, "left"
+    section, limits = None, []
+    for row in rows:
+        if row.section != section:
+            section = row.section
+            grid.add_row(section)
+        share = "-" if row.limit is None else f"{row.limit / row.ours_s:.0%}"
+        memory = ["-" if peak is None else f"{peak:,.0f}" for peak in (row.ours_peak_mib, row.peer_peak_mib)]
+        times = _time(row.ours_s), _time(row.peer_s)
+        grid.add_row(f"  {row.case}", times[0], memory[0], row.peer, times[1], memory[1], f"{row.ratio:.2f}", share)
+        if row.limit is not None:
+            limits.append(f"limit of {section}: {row.limited_by}: {_time(row.limit)}")
+    cores = f"{machine['cores']} core{'s' * (machine['cores'] != 1)}"
+    threads = f"{machine['threads']} thread{'s' * (machine['threads'] != 1)}"
+    where = [machine["processor"], cores, threads, f"torch {machine['torch']}", machine["gpu"] or "no GPU"]
+    return "\n".join([", ".join(where), _render(grid), *dict.fromkeys(limits)])
+
+
+def profile_table(groups, height: int, width: int) -> str:
+    """Groups of seg.models.profile for an input of height x width."""
+    grid = _table(f"{height}x{width}", "time", "share %", "kept MiB", "multiply-adds", "GFLOP/s")
+    for group in groups:
+        work = f"{group.multiply_adds / 1e9:.3f} B", f"{group.flops / 1e9:.1f}"
+        kept = f"{group.kept / 2**20:,.1f}"
+        grid.add_row(group.name, _time(group.seconds), _percent(group.share), kept, *work, end_section=group is groups[-2])
+    return f"{_render(grid)}\nkept: activations of a training pass over one image until its backward pass"
+
+
 def model_table(rows, height: int, width: int) -> str:
     """Rows of seg.models.count.summary for an input of height x width."""
     grid = _table(f"{height}x{width}", "output", "parameters", "multiply-adds")

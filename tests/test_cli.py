@@ -188,6 +188,16 @@ def test_info_counts_the_released_network(place, capsys):
     assert "41,055,413" in out
 
 
+def test_info_profiles_a_network_by_groups(place, capsys):
+    code, out, _ = run(capsys, "info", "small.yaml", "--size", "65", "--profile", "--json", "info.json")
+    assert code == 0
+    found = json.loads((place / "info.json").read_text())
+    names = ["entry flow", "middle flow", "exit flow", "aspp", "classifier", "resize and rest", "total"]
+    assert [group["name"] for group in found["profile"]] == names
+    assert found["profile"][-1]["multiply_adds"] == found["rows"][-1]["multiply_adds"]
+    assert "middle flow" in out
+
+
 def test_data_verbs(place, capsys):
     assert run(capsys, "data", "scenes", "scenes", "--train", "2", "--val", "1", "--size", "64", "--quiet")[0] == 0
     code, out, _ = run(capsys, "data", "check", "scenes", "--labels", "scenes/labels.yaml", "--quiet")

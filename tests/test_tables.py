@@ -5,7 +5,8 @@ from seg.classes import VOC, LabelSet
 from seg.evaluate.boundary import Boundary
 from seg.evaluate.confusion import Scores
 from seg.models.count import summary
-from seg.tables import boundary_table, class_table, model_table, size_table, table
+from seg.models.profile import Group
+from seg.tables import boundary_table, class_table, model_table, profile_table, size_table, table
 
 LABELS = LabelSet(("ground", "road", "water", "nowhere"), tuple((i, 0, 0) for i in range(4)))
 
@@ -62,6 +63,14 @@ def test_a_network_is_shown_with_its_sizes_parameters_and_multiply_adds():
     text = model_table(summary(torch.nn.Sequential(conv), 33, 40), 33, 40)
     assert "33x40" in text.splitlines()[0] + text.splitlines()[1]
     assert cells(text, "total") == ["1000x33x40", "28,000", "0.036", "B"]  # 33 * 40 * 27 * 1000
+
+
+def test_a_profile_shows_time_memory_and_rate_of_each_group():
+    groups = [Group("aspp", 0.0125, 0.25, 3 * 2**19, 10**9), Group("resize", 0.0375, 0.75, 0, 0)]
+    text = profile_table([*groups, Group("total", 0.05, 1.0, 3 * 2**19, 10**9)], 33, 40)
+    assert cells(text, "aspp") == ["12.5", "ms", "25.00", "1.5", "1.000", "B", "160.0"]
+    assert cells(text, "resize") == ["37.5", "ms", "75.00", "0.0", "0.000", "B", "0.0"]
+    assert cells(text, "total") == ["50.0", "ms", "100.00", "1.5", "1.000", "B", "40.0"]
 
 
 def test_boundary_scores_are_shown_a_class_a_row_and_then_each_width():

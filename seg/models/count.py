@@ -24,10 +24,11 @@ class Row:
     multiply_adds: int
 
 
-def _parts(module: nn.Module, prefix=""):
+def parts(module: nn.Module, prefix=""):
+    """Name and module of each part of a network, in order."""
     for name, child in module.named_children():
         if name in CONTAINERS:
-            yield from _parts(child, f"{prefix}{name}.")
+            yield from parts(child, f"{prefix}{name}.")
         else:
             yield prefix + name, child
 
@@ -56,7 +57,7 @@ def summary(model: nn.Module, height: int, width: int) -> list[Row]:
 
         return note
 
-    for name, part in _parts(twin):
+    for name, part in parts(twin):
         row = rows[name] = Row(name, [], trainable_parameters(part), 0)
         part.register_forward_hook(size_hook(row))
         for module in part.modules():

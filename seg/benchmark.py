@@ -1,0 +1,674 @@
+"""The project's own speed and memory table: each row ours against a named peer, measured in the same run.
+
+Seconds: of one piece of work (an image, a step, a mask), medians over runs in which all sides of a section take turns (ours,
+peer, ours, peer ...), each after a run to warm up; on a GPU by CUDA events.
+Memory: what two runs take at their peak beyond what was there when all was ready, in a process that does nothing else. Of the
+GPU where the work uses it, else resident (Linux; elsewhere unknown).
+Limits: what the machine does on the same operations, pixels or files and nothing else, measured in the same turns.
+"""
+
+import contextlib
+import gc
+import importlib.util
+import io
+import itertools
+import multiprocessing
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from .errors import UserError, nearest
+from .progress import tell
+
+# torch is imported by the work that needs it: a process inherits the memory peak of the one that starts it.
+
+CLASSES = 21
+SIZE = 500
+"""Longer side of VOC's images."""
+PRODUCTS = ((1089, 728, 728), (2048, 2048, 2048))
+"""Matrix products, the better of which is the machine's rate: a pointwise convolution of the middle flow, and a large one."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison. `build(*arguments)` makes all ready and returns the work, a function that is called again and
+    again; both can be sent to another process."""
+
+    name: str
+    build: Callable
+    arguments: tuple = ()
+    pieces: int = 1
+    """Pieces of work in one call: images, masks."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What the machine can do at best: the best rate among `sides`, a piece of each of which is the `amounts` of `unit`."""
+
+    name: str
+    unit: str
+    need: float
+    """Amount of a piece of our work."""
+    sides: tuple[Side, ...]
+    amounts: tuple[float, ...]
+
+    def seconds(self, measured: dict[Side, float]) -> float:
+        """Of a piece of our work at the best rate."""
+        return min(self.need / amount * measured[side] for side, amount in zip(self.sides, self.amounts, strict=True))
+
+
+@dataclass(frozen=True)
+class Case:
+    section: str
+    name: str
+    ours: Side
+    peer: Side
+    limit: Limit | None = None
+
+
+@dataclass
+class Row:
+    """A line of the table; seconds are of one piece of work."""
+
+    section: str
+    case: str
+    ours_s: float
+    peer: str
+    peer_s: float
+    ratio: float
+    """Peer over ours: above 1 where ours is faster."""
+    ours_peak_mib: float | None
+    peer_peak_mib: float | None
+    limit: float | None
+    """Seconds of the machine at its best."""
+    limited_by: str | None
+
+
+def benchmark(sections=(), data=None, runs: int = 5, on_run=None) -> list[Row]:
+    """The rows of the named SECTIONS, all where none is named.
+
+    data: a folder in VOC layout for the sections that read images; None: synthetic scenes of VOC's size.
+    `on_run(done, total)` is called after each run of each side. Raises UserError for a section that is not there.
+    """
+    for name in sections:
+        if name not in SECTIONS:
+            raise UserError(f"seg benchmark: no section '{name}'{nearest(name, SECTIONS)}")
+    with tempfile.TemporaryDirectory() as folder:
+        cases = []
+        for name in sections or SECTIONS:
+            if name in READING and data is None:
+                data = folder
+                write_images(folder)
+            cases.append(SECTIONS[name](str(data)) if name in READING else SECTIONS[name]())
+        total, done = sum(len(sides_of(part)) * (runs + 1) + len(contestants(part)) for part in cases), itertools.count(1)
+
+        def tick() -> None:
+            if on_run:
+                on_run(next(done), total)
+
+        return [row for part in cases for row in measure(part, runs, tick)]
+
+
+def sides_of(cases: list[Case]) -> list[Side]:
+    """Each once, in order, whichever rows share it."""
+    return list(dict.fromkeys(side for c in cases for side in (c.ours, c.peer, *(c.limit.sides if c.limit else ()))))
+
+
+def contestants(cases: list[Case]) -> list[Side]:
+    """Those whose memory is measured."""
+    return list(dict.fromkeys(side for case in cases for side in (case.ours, case.peer)))
+
+
+def measure(cases: list[Case], runs: int, tick=lambda: None) -> list[Row]:
+    """A row for each case of one section; `tick()` is called after each run."""
+    # Memory first, while this process is small.
+    peaks = {}
+    for side in contestants(cases):
+        peaks[side] = peak(side)
+        tick()
+    works = {side: side.build(*side.arguments) for side in sides_of(cases)}
+    spent = {side: [] for side in works}
+    for turn in range(1 + runs):
+        for side, work in works.items():
+            taken = seconds(work) / side.pieces
+            if turn:
+                spent[side].append(taken)
+            tick()
+    middle = {side: median(taken) for side, taken in spent.items()}
+    return [row_of(case, middle, peaks) for case in cases]
+
+
+def row_of(case: Case, measured: dict[Side, float], peaks: dict[Side, float | None]) -> Row:
+    ours, peer, limit, by = measured[case.ours], measured[case.peer], None, None
+    if case.limit:
+        limit = case.limit.seconds(measured)
+        by = f"{case.limit.name}, {case.limit.need / limit:.3g} {case.limit.unit}/s"
+    return Row(case.section, case.name, ours, case.peer.name, peer, peer / ours, peaks[case.ours], peaks[case.peer], limit, by)
+
+
+def on_gpu() -> bool:
+    return "torch" in sys.modules and sys.modules["torch"].cuda.is_available()
+
+
+def seconds(work) -> float:
+    """That one call takes, until the GPU, too, is done."""
+    # Threads of the side before still wait for work, in loops that cost the processor.
+    time.sleep(0.02)
+    if on_gpu():
+        import torch
+
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        work()
+        end.record()
+        torch.cuda.synchronize()
+        return begin.elapsed_time(end) / 1e3
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def peak(side: Side) -> float | None:
+    """MiB that two calls take at most beyond what is there before, in a process of their own; None where that is not known."""
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(_peak, side.build, side.arguments).result()
+    except BrokenProcessPool as error:
+        raise UserError(f"seg benchmark: the process that ran {side.name} died; is memory short?") from error
+
+
+def _peak(build, arguments) -> float | None:
+    work = build(*arguments)
+    gc.collect()
+    if on_gpu():
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    try:
+        # What the kernel counts as the peak starts anew; getrusage's would hold that of the process that started this one.
+        Path("/proc/self/clear_refs").write_text("5")
+        resident = _resident("VmRSS")
+    except OSError:
+        resident = None
+    of_children = _of_children()
+    work()
+    work()
+    if on_gpu() and torch.cuda.max_memory_allocated() > before:
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    if resident is None:
+        return None
+    return _of_children() if _of_children() > of_children else _resident("VmHWM") - resident
+
+
+def _of_children() -> float:
+    """MiB of the largest process that this one started and that has ended."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10
+
+
+def _resident(key: str) -> float:
+    """MiB of this process that /proc states under the key."""
+    return int(re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 2**10
+
+
+def machine() -> dict:
+    """What the rows were measured on."""
+    import torch
+
+    try:
+        processor = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]
+    except (OSError, TypeError):
+        processor = platform.processor() or platform.machine()
+    return {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+# The networks.
+
+
+def built(backbone: str, width: float):
+    """The network of configs/voc_xception65.yaml with seeded weights."""
+    import torch
+
+    from .config import ModelConfig
+    from .models.factory import build_model
+
+    torch.manual_seed(0)
+    return build_model(ModelConfig(backbone=backbone, width=width, placement="tf"), CLASSES)
+
+
+def our_network(backbone: str, width: float):
+    """In evaluation mode on the device."""
+    import torch
+
+    from .distributed import device
+
+    return built(backbone, width).to(device(), memory_format=torch.channels_last).eval()
+
+
+def smp_network(encoder: str):
+    import segmentation_models_pytorch as library
+    import torch
+
+    from .distributed import device
+
+    torch.manual_seed(0)
+    return library.DeepLabV3Plus(encoder, encoder_weights=None, classes=CLASSES).to(device())
+
+
+def noise(*size: int):
+    """uint8 array of the size, always the same."""
+    import numpy as np
+
+    return np.random.default_rng(0).integers(0, 256, size, np.uint8)
+
+
+def product(n: int, k: int, m: int):
+    """n x k times k x m, float32."""
+    import torch
+
+    from .distributed import device
+
+    torch.manual_seed(0)
+    a, b, out = (torch.randn(*size, device=device()) for size in ((n, k), (k, m), (n, m)))
+    return lambda: torch.mm(a, b, out=out)
+
+
+def products(multiply_adds: int) -> Limit:
+    """So many multiply-adds as matrix products."""
+    sides = tuple(Side(f"matrix product {n}x{k}x{m}", product, (n, k, m)) for n, k, m in PRODUCTS)
+    return Limit("matrix product", "GFLOP", 2e-9 * multiply_adds, sides, tuple(2e-9 * n * k * m for n, k, m in PRODUCTS))
+
+
+def multiply_adds(backbone: str, width: float, side: int) -> int:
+    from .models.count import summary
+
+    return summary(built(backbone, width), side, side)[-1].multiply_adds
+
+
+# forward: a uint8 image in, a uint8 mask out.
+
+
+def our_mask(backbone: str, width: float, side: int):
+    from .config import EvaluateConfig
+    from .evaluate.policy import predict_mask
+
+    model, image, policy = our_network(backbone, width), noise(side, side, 3), EvaluateConfig(canvas=side)
+    return lambda: predict_mask(model, image, policy)
+
+
+def smp_mask(encoder: str, side: int):
+    import torch
+
+    from .distributed import device
+
+    model, image, here = smp_network(encoder).eval(), noise(side, side, 3), device()
+    mean, std = (torch.tensor(v, device=here).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+
+    @torch.inference_mode()
+    def work():
+        x = torch.from_numpy(image).to(here).permute(2, 0, 1)[None] / 255
+        return model((x - mean) / std).argmax(1)[0].byte().cpu().numpy()
+
+    return work
+
+
+def forward(backbone="xception65", width=1.0, side=513, encoder="tu-xception65", peer_side=512) -> list[Case]:
+    peer = Side(f"smp DeepLabV3Plus {encoder}, {peer_side}x{peer_side}", smp_mask, (encoder, peer_side))
+    limit = products(multiply_adds(backbone, width, side))
+    ours = Side("ours", our_mask, (backbone, width, side))
+    return [Case("forward", f"{side}x{side}, torch", ours, peer, limit)]
+
+
+# train-step: one update of the weights.
+
+
+def our_step(backbone: str, width: float, side: int, batch: int):
+    import numpy as np
+
+    from .config import TrainConfig
+    from .data.loader import collate
+    from .distributed import device
+    from .train.loss import Loss
+    from .train.step import Step
+
+    config = TrainConfig(batch=batch)
+    loss = Loss(config, np.ones((1, CLASSES))).to(device())
+    with contextlib.redirect_stderr(io.StringIO()):  # that so few images are too few for batch norm
+        step = Step(our_network(backbone, width), loss, config, device())
+    samples = zip(noise(batch, side, side, 3), noise(batch, side, side) % CLASSES, strict=True)
+    images, masks = collate(list(samples))
+    iterations = itertools.count()
+    return lambda: step(next(iterations), images, masks)
+
+
+def smp_step(encoder: str, side: int, batch: int):
+    import torch
+    import torch.nn.functional as F
+
+    from .distributed import device
+
+    model = smp_network(encoder).train()
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.007)
+    images = torch.from_numpy(noise(batch, 3, side, side)).to(device()) / 127.5 - 1
+    masks = torch.from_numpy(noise(batch, side, side) % CLASSES).long().to(device())
+
+    def work():
+        optimiser.zero_grad()
+        F.cross_entropy(model(images), masks, ignore_index=255).backward()
+        optimiser.step()
+
+    return work
+
+
+def train_step(backbone="xception65", width=1.0, side=321, batch=2, encoder="tu-xception65", peer_side=320) -> list[Case]:
+    peer = Side(f"smp DeepLabV3Plus {encoder}, {peer_side}x{peer_side}", smp_step, (encoder, peer_side, batch))
+    # The gradients of the input and of the weights are as many operations each as the output.
+    limit = products(3 * batch * multiply_adds(backbone, width, side))
+    ours = Side("ours", our_step, (backbone, width, side, batch))
+    return [Case("train-step", f"batch {batch}, {side}x{side}, float32", ours, peer, limit)]
+
+
+# loss: forward and backward pass, from logits at stride 4.
+
+
+def logits_and_target(batch: int, side: int):
+    import torch
+
+    from .distributed import device
+
+    torch.manual_seed(0)
+    small = (side - 1) // 4 + 1
+    logits = torch.randn(batch, CLASSES, small, small, device=device(), requires_grad=True)
+    target = torch.from_numpy(noise(batch, side, side) % CLASSES).to(device())
+    target[:, : side // 20] = 255
+    return logits, target
+
+
+def our_loss(batch: int, side: int):
+    import torch
+
+    from .train.loss import cross_entropy
+
+    logits, target = logits_and_target(batch, side)
+    return lambda: torch.autograd.grad(cross_entropy(logits, target), logits)
+
+
+def plain_loss(batch: int, side: int):
+    import torch
+    import torch.nn.functional as F
+
+    logits, target = logits_and_target(batch, side)
+    target = target.long()
+
+    def work():
+        full = F.interpolate(logits, size=target.shape[1:], mode="bilinear", align_corners=True)
+        return torch.autograd.grad(F.cross_entropy(full, target, ignore_index=255), logits)
+
+    return work
+
+
+def loss(batch=8, side=513) -> list[Case]:
+    peer = Side("interpolate + cross_entropy", plain_loss, (batch, side))
+    ours = Side("ours", our_loss, (batch, side))
+    return [Case("loss", f"batch {batch}, {CLASSES} classes, {side}x{side}", ours, peer)]
+
+
+# loader: files in, augmented crops out, one thread.
+
+
+def write_images(root, train=16, val=8, size=SIZE) -> None:
+    from .data.scenes import write_scenes
+
+    write_scenes(root, train=train, val=val, size=size)
+
+
+def images_of(root: str):
+    """The validation split under the root; of a folder of scenes in their labels."""
+    from .classes import load
+    from .data.voc import open_split
+
+    labels = Path(root) / "labels.yaml"
+    return open_split(root, "val", load(labels if labels.is_file() else "voc"))
+
+
+def one_thread() -> None:
+    import cv2
+
+    cv2.setNumThreads(0)
+
+
+def our_crops(root: str, crop: int, count: int):
+    from .config import DataConfig
+    from .data.loader import Order, TrainingSamples, batches
+
+    one_thread()
+    split = images_of(root)
+    samples = TrainingSamples(split, DataConfig(crop=crop, workers=0), Order(len(split), 0), 0)
+    return lambda: [None for _ in batches(samples, 1, 0, count, workers=0)]
+
+
+def plain_crops(root: str, crop: int, count: int):
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # as in data.augment
+    import albumentations
+    import cv2
+    import numpy as np
+    from PIL import Image
+
+    one_thread()
+    split = images_of(root)
+    pipeline = albumentations.Compose(
+        [
+            albumentations.RandomScale((-0.5, 1.0), p=1),
+            albumentations.PadIfNeeded(crop, crop, border_mode=cv2.BORDER_CONSTANT, fill=127, fill_mask=255),
+            albumentations.RandomCrop(crop, crop),
+            albumentations.HorizontalFlip(),
+            albumentations.Normalize(),
+        ],
+        seed=0,
+    )
+
+    def work():
+        for number in range(count):
+            index = number % len(split)
+            image = np.asarray(Image.open(split.images[index]).convert("RGB"))
+            pipeline(image=image, mask=np.asarray(Image.open(split.masks[index])))
+
+    return work
+
+
+def decoding(root: str, count: int):
+    import numpy as np
+    from PIL import Image
+
+    split = images_of(root)
+
+    def work():
+        for number in range(count):
+            index = number % len(split)
+            np.asarray(Image.open(split.images[index])), np.asarray(Image.open(split.masks[index]))
+
+    return work
+
+
+def loader(root: str, crop=513, count=60) -> list[Case]:
+    peer = Side("albumentations", plain_crops, (root, crop, count), count)
+    decode = Side("decoding", decoding, (root, count), count)
+    limit = Limit("decoding JPEG and PNG", "images", 1, (decode,), (1,))
+    ours = Side("ours", our_crops, (root, crop, count), count)
+    return [Case("loader", f"crop {crop}, one thread", ours, peer, limit)]
+
+
+# evaluation: confusion matrices, and all of it beside the network.
+
+
+def mask_pairs(root: str):
+    """Truth and prediction of each image, uint8: the truth, and itself a little to the side."""
+    import numpy as np
+
+    split = images_of(root)
+    truths = [split.mask(index) for index in range(len(split))]
+    return [(truth, np.roll(np.where(truth == 255, 0, truth), 5, 1)) for truth in truths], len(split.labels)
+
+
+def our_matrix(root: str):
+    from .evaluate.confusion import confusion_matrix
+
+    pairs, classes = mask_pairs(root)
+    return lambda: [confusion_matrix(truth, prediction, classes) for truth, prediction in pairs]
+
+
+def numpy_matrix(root: str):
+    import numpy as np
+
+    pairs, classes = mask_pairs(root)
+
+    def matrix(truth, prediction):
+        keep = truth != 255
+        return np.bincount(truth[keep].astype(int) * classes + prediction[keep], minlength=classes**2)
+
+    return lambda: [matrix(*pair) for pair in pairs]
+
+
+def torchmetrics_matrix(root: str):
+    import torch
+    from torchmetrics.classification import MulticlassConfusionMatrix
+
+    pairs, classes = mask_pairs(root)
+    pairs = [[torch.from_numpy(mask).long() for mask in pair] for pair in pairs]
+    metric = MulticlassConfusionMatrix(classes, ignore_index=255)
+
+    def work():
+        for truth, prediction in pairs:
+            metric.update(prediction, truth)
+        return metric.confmat.numpy()
+
+    return work
+
+
+def copying(root: str):
+    import numpy as np
+
+    pairs, _ = mask_pairs(root)
+    room = np.empty(max(truth.size for truth, _ in pairs), np.uint8)
+
+    def work():
+        for pair in pairs:
+            for mask in pair:
+                np.copyto(room[: mask.size], mask.ravel())
+
+    return work
+
+
+def some(root: str, images: int):
+    """The first images of the split."""
+    from dataclasses import replace
+
+    split = images_of(root)
+    return replace(split, ids=split.ids[:images], images=split.images[:images], masks=split.masks[:images])
+
+
+def whole_evaluation(root: str, images: int, canvas: int, scales: tuple, flip: bool, backbone: str, width: float):
+    from .config import EvaluateConfig
+    from .evaluate.evaluator import evaluate_model
+
+    model, split, policy = our_network(backbone, width), some(root, images), EvaluateConfig(None, list(scales), flip, canvas)
+    return lambda: evaluate_model(model, split, policy)
+
+
+def forward_passes(root: str, images: int, canvas: int, scales: tuple, flip: bool, backbone: str, width: float):
+    import torch
+
+    from .data.loader import normalise
+    from .evaluate.policy import pad_to_canvas, scaled
+    from .models.layers import resize
+
+    model, split, inputs = our_network(backbone, width), some(root, images), []
+    here = next(model.parameters()).device
+    for index in range(len(split)):
+        padded = pad_to_canvas(split.image(index), canvas, here)
+        for scale in scales:
+            x = normalise(resize(padded, [scaled(side, scale) for side in padded.shape[-2:]]), model.mean, model.std)
+            x = x.contiguous(memory_format=torch.channels_last)
+            inputs += [x, x.flip(3)] if flip else [x]
+
+    @torch.inference_mode()
+    def work():
+        for x in inputs:
+            model.logits(x)
+
+    return work
+
+
+def evaluation(root: str, images=3, canvas=513, backbone="xception65", width=1.0) -> list[Case]:
+    pairs, _ = mask_pairs(root)
+    count, gigabytes = len(pairs), 1e-9 * sum(truth.size + prediction.size for truth, prediction in pairs)
+    copies = Side("copying", copying, (root,), count)
+    limit = Limit("copying both masks", "GB", gigabytes / count, (copies,), (gigabytes / count,))
+    ours = Side("ours", our_matrix, (root,), count)
+    peers = [Side("numpy bincount", numpy_matrix, (root,), count)]
+    if importlib.util.find_spec("torchmetrics"):
+        peers.append(Side("torchmetrics", torchmetrics_matrix, (root,), count))
+    else:
+        tell("seg benchmark: torchmetrics is not installed, its row is left out; pip install 'seg[benchmark]'")
+    cases = [Case("evaluation", "confusion matrix of a mask", ours, peer, limit) for peer in peers]
+    for name, count, scales, flip in (
+        (f"an image of {images}", images, (1.0,), False),
+        ("one image, two scales and flip", 1, (0.5, 1.0), True),
+    ):
+        arguments = root, count, canvas, scales, flip, backbone, width
+        whole = Side("ours", whole_evaluation, arguments, count)
+        cases.append(Case("evaluation", name, whole, Side("its forward passes alone", forward_passes, arguments, count)))
+    return cases
+
+
+# start-up: from the command to its answer.
+
+
+def command(code: int, *arguments: str):
+    """Python with these arguments, which ends with the exit code."""
+
+    def work():
+        ended = subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if ended.returncode != code:
+            raise RuntimeError(f"python {' '.join(arguments)} ended with {ended.returncode}: {ended.stderr}")
+
+    return work
+
+
+def start_up(module="torch") -> list[Case]:
+    peer = Side(f"import {module}", command, (0, "-c", f"import {module}"))
+    limit = Limit("Python alone", "starts", 1, (Side("python", command, (0, "-c", "pass")),), (1,))
+    return [
+        Case("start-up", f"seg {' '.join(words)}", Side("ours", command, (code, "-m", "seg.cli", *words)), peer, limit)
+        for code, words in ((0, ["--help"]), (2, ["train", "--resum"]))
+    ]
+
+
+SECTIONS = {
+    "forward": forward,
+    "train-step": train_step,
+    "loss": loss,
+    "loader": loader,
+    "evaluation": evaluation,
+    "start-up": start_up,
+}
+READING = ("loader", "evaluation")
+"""Sections that read images: they are given the folder."""

@@ -1,0 +1,182 @@
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from seg import benchmark as bench
+from seg.benchmark import Case, Limit, Row, Side, measure
+from seg.cli import main
+from seg.tables import benchmark_table
+from tests.toy import refused, toy_voc
+
+SMALL = {"backbone": "xception41", "width": 0.125}
+PEER = {"encoder": "resnet18", "peer_side": 64}
+KEYS = {"section", "case", "ours_s", "peer", "peer_s", "ratio", "ours_peak_mib", "peer_peak_mib", "limit"}
+
+
+@pytest.fixture
+def voc(tmp_path):
+    return str(toy_voc(tmp_path / "voc"))
+
+
+@pytest.fixture
+def no_processes(monkeypatch):
+    """Memory is not measured, which takes a process a side."""
+    monkeypatch.setattr(bench, "peak", lambda side: 1.0)
+
+
+SECTIONS = {
+    "forward": lambda root: bench.forward(**SMALL, side=65, **PEER),
+    "train-step": lambda root: bench.train_step(**SMALL, side=65, **PEER),
+    "loss": lambda root: bench.loss(batch=1, side=65),
+    "loader": lambda root: bench.loader(root, crop=33, count=4),
+    "evaluation": lambda root: bench.evaluation(root, images=2, canvas=65, **SMALL),
+    "start-up": lambda root: bench.start_up("json"),
+}
+
+
+def test_every_section_is_tried_below():
+    assert SECTIONS.keys() == bench.SECTIONS.keys()
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_each_section_compares_with_a_peer_in_the_same_run(section, voc, no_processes):
+    cases = SECTIONS[section](voc)
+    rows = measure(cases, runs=1)
+    assert [(row.section, row.case) for row in rows] == [(section, case.name) for case in cases]
+    for row in rows:
+        assert dataclasses.asdict(row).keys() >= KEYS
+        assert row.ours_s > 0
+        assert row.ratio == row.peer_s / row.ours_s > 0
+        assert (row.limit is None) == (row.limited_by is None) and row.limit != 0
+    assert any(row.limit for row in rows) or section == "loss"
+
+
+class Clock:
+    """Work that takes a known time, and notes when it is done."""
+
+    def __init__(self, monkeypatch):
+        self.now, self.calls = 0.0, []
+        monkeypatch.setattr(bench.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(bench.time, "sleep", lambda seconds: None)
+
+    def takes(self, name, times, pieces=1):
+        left = iter(times)
+
+        def build():
+            def work():
+                self.calls.append(name)
+                self.now += next(left)
+
+            return work
+
+        return Side(name, build, (), pieces)
+
+
+def test_sides_take_turns_after_one_run_to_warm_up_and_the_medians_are_compared(monkeypatch, no_processes):
+    clock = Clock(monkeypatch)
+    first, second = clock.takes("first", [100, 8, 2, 4], pieces=2), clock.takes("second", [100, 10, 10, 1000], pieces=2)
+    peer, fast, slow = (clock.takes(*a) for a in (("peer", [100, 6, 7, 9]), ("fast", [9, 1, 1, 1]), ("slow", [9, 4, 4, 4])))
+    limit = Limit("arithmetic", "GFLOP", 3.0, (slow, fast), (8.0, 2.0))
+    ticks = []
+    rows = measure([Case("s", "a", first, peer, limit), Case("s", "b", second, peer)], 3, lambda: ticks.append(1))
+    assert clock.calls == ["first", "peer", "slow", "fast", "second"] * 4
+    assert len(ticks) == 3 + 5 * 4
+    a, b = rows
+    assert (a.ours_s, a.peer_s, a.ratio) == (2.0, 7.0, 3.5)
+    assert (b.ours_s, b.peer_s, b.ratio) == (5.0, 7.0, 1.4)
+    # The better rate: 2 GFLOP in 1 s and 8 in 4 s are both 2 GFLOP/s.
+    assert (a.limit, a.limited_by, b.limit) == (1.5, "arithmetic, 2 GFLOP/s", None)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is known on Linux alone")
+@pytest.mark.parametrize("mib", [1, 100])
+def test_memory_is_what_the_work_takes_at_its_peak_not_what_made_it_ready(mib):
+    code = f"[len(b'x' * 300 * 2**20), lambda: len(b'x' * {mib} * 2**20)][1]"
+    assert bench.peak(Side("bytes", eval, (code,))) == pytest.approx(mib, abs=2)
+
+
+def test_memory_of_a_command_is_its_own():
+    assert bench.peak(Side("python", bench.command, (0, "-c", "x = b'x' * 200 * 2**20"))) == pytest.approx(210, abs=20)
+
+
+def test_both_sides_of_the_loss_come_to_the_same_gradient():
+    ours, plain = (build(2, 65)()[0] for build in (bench.our_loss, bench.plain_loss))
+    torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-9)
+
+
+def test_all_sides_count_the_same_confusion(voc):
+    ours, plain = (np.stack(build(voc)()) for build in (bench.our_matrix, bench.numpy_matrix))
+    assert ours.sum() > 0
+    assert np.array_equal(ours.reshape(len(ours), -1), plain)
+    theirs = bench.torchmetrics_matrix(voc)()
+    assert np.array_equal(sum(ours), theirs)
+
+
+def test_the_forward_passes_alone_are_those_of_the_evaluation(voc, monkeypatch):
+    seen = []
+    monkeypatch.setattr(bench, "our_network", lambda *_: Recorder(seen))
+    arguments = voc, 2, 65, (0.5, 1.0), True, None, None
+    bench.whole_evaluation(*arguments)()
+    whole = list(seen)
+    seen.clear()
+    bench.forward_passes(*arguments)()
+    assert len(whole) == 8
+    assert all(torch.equal(a, b) for a, b in zip(whole, seen, strict=True))
+
+
+class Recorder(torch.nn.Module):
+    mean = std = (0.5, 0.5, 0.5)
+    logits_stride, output_stride = 1, 16
+
+    def __init__(self, seen):
+        super().__init__()
+        self.place = torch.nn.Parameter(torch.zeros(()))
+        self.seen = seen
+
+    def logits(self, images):
+        self.seen.append(images.clone())
+        return images.repeat(1, 7, 1, 1)
+
+
+def test_without_torchmetrics_its_row_is_left_out_and_told(voc, monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    peers = [case.peer.name for case in bench.evaluation(voc, **SMALL)]
+    assert "torchmetrics" not in peers and "numpy bincount" in peers
+    assert capsys.readouterr().err == (
+        "seg benchmark: torchmetrics is not installed, its row is left out; pip install 'seg[benchmark]'\n"
+    )
+
+
+def test_a_section_that_is_not_there():
+    with refused("no section 'train'", "did you mean 'train-step'?"):
+        bench.benchmark(["train"])
+
+
+def test_the_command_writes_machine_and_rows_and_a_table_of_100_columns(tmp_path, capsys, monkeypatch, no_processes):
+    monkeypatch.setattr(bench, "write_images", lambda root: toy_voc(Path(root), size=(48, 64)))
+    for name in ("loss", "loader"):
+        monkeypatch.setitem(bench.SECTIONS, name, lambda *root, name=name: SECTIONS[name](*root or [None]))
+    path = tmp_path / "speed.json"
+    assert main(["benchmark", "loader", "loss", "--runs", "1", "--json", str(path)]) == 0
+    captured = capsys.readouterr()
+    assert "benchmark 14/14" in captured.err
+    found = json.loads(path.read_text())
+    assert [row["section"] for row in found["rows"]] == ["loader", "loss"]
+    assert found["machine"]["torch"] == torch.__version__ and found["machine"]["processor"] in captured.out.splitlines()[0]
+    assert max(map(len, captured.out.splitlines()[1:])) <= 100
+
+
+def test_the_table_shows_ratio_memory_and_share_of_the_limit():
+    row = Row("forward", "513x513", 0.5, "a peer", 1.43, 2.86, 812.4, None, 0.4, "product, 9 GFLOP/s")
+    where = {"processor": "P", "cores": 2, "threads": 1, "torch": "2.6", "gpu": None}
+    text = benchmark_table(where, [row, dataclasses.replace(row, section="loss", ours_s=2.5e-5, limit=None)])
+    assert text.splitlines()[0] == "P, 2 cores, 1 thread, torch 2.6, no GPU"
+    lines = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.splitlines()]
+    assert ["513x513", "500 ms", "812", "a peer", "1.43 s", "-", "2.86", "80%"] in lines
+    assert ["513x513", "25.0 us", "812", "a peer", "1.43 s", "-", "2.86", "-"] in lines
+    assert "limit of forward: product, 9 GFLOP/s: 400 ms" in text
