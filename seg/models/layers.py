@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .depthwise import DepthwiseConv
+from .lean import norm_relu
+
 # Batch-norm decay 0.9997 of the released training code; PyTorch's momentum is its complement.
 BATCH_NORM_MOMENTUM = 0.0003
 
@@ -31,7 +34,6 @@ ORIGINAL = Placement(before=True, norm_between=False)
 """Xception, arXiv 1610.02357 figure 5: nothing between depthwise and pointwise."""
 ORIGINAL_EXIT = Placement(norm_between=False, after=True)
 """The last two separable convolutions of arXiv 1610.02357 figure 5."""
-ACTIVATIONS = {"relu": F.relu, "elu": F.elu}
 
 
 def batch_norm(channels: int, epsilon: float) -> nn.BatchNorm2d:
@@ -48,7 +50,7 @@ class LoneNorm(nn.BatchNorm2d):
         return super().forward(x)
 
 
-class ConvNorm(nn.Sequential):
+class ConvNorm(nn.Module):
     """Convolution without bias, batch norm, and ReLU unless `activate` is False. Output size ceil(input / stride)."""
 
     def __init__(
@@ -58,8 +60,10 @@ class ConvNorm(nn.Sequential):
         padding = rate * (kernel // 2) if padding is None else padding
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, rate, bias=False)
         self.norm = batch_norm(outputs, epsilon)
-        if activate:
-            self.relu = nn.ReLU(inplace=True)
+        self.activate = activate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return norm_relu(self.norm, self.conv(x), self.activate)
 
 
 class SeparableConv(nn.Module):
@@ -71,7 +75,7 @@ class SeparableConv(nn.Module):
     def __init__(self, inputs: int, outputs: int, placement: Placement, *, epsilon: float, stride=1, rate=1, segments=None):
         super().__init__()
         self.placement = placement
-        self.depthwise = nn.Conv2d(inputs, inputs, 3, stride, rate, rate, groups=segments or inputs, bias=False)
+        self.depthwise = DepthwiseConv(inputs, inputs, 3, stride, rate, rate, groups=segments or inputs, bias=False)
         self.depthwise_norm = batch_norm(inputs, epsilon) if placement.norm_between else nn.Identity()
         self.pointwise = nn.Conv2d(inputs, outputs, 1, bias=False)
         self.norm = batch_norm(outputs, epsilon)
@@ -84,11 +88,10 @@ class SeparableConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.placement.before:
             x = F.relu(x)
-        x = self.depthwise_norm(self.depthwise(x))
-        if self.placement.between:
-            x = ACTIVATIONS[self.placement.between](x, inplace=True)
-        x = self.norm(self.pointwise(x))
-        return F.relu(x, inplace=True) if self.placement.after else x
+        x = norm_relu(self.depthwise_norm, self.depthwise(x), self.placement.between == "relu")
+        if self.placement.between == "elu":
+            x = F.elu(x, inplace=True)
+        return norm_relu(self.norm, self.pointwise(x), self.placement.after)
 
 
 def resize(x: Tensor, size) -> Tensor:

@@ -11,9 +11,10 @@ from ..classes import VOID
 from ..config import TrainConfig
 from ..data.loader import normalise
 from ..errors import UserError
+from ..models.lean import lean
 from ..progress import tell
 from .loss import Loss
-from .memory import checkpoint_activations
+from .memory import checkpoint_activations, keep_freed_memory
 from .optimiser import learning_rate, make_optimiser, set_learning_rate
 
 DROPOUT = 4
@@ -77,6 +78,8 @@ class Step:
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         if config.checkpoint_activations:
             checkpoint_activations(model)
+        if device.type == "cpu":
+            keep_freed_memory()
         self.parallel = Logits(model)
         if distributed.world() > 1:
             # A library's network may have parts that its forward pass leaves out.
@@ -122,13 +125,21 @@ class Step:
         for index, (x, y) in enumerate(parts):
             seed_part(config.seed, iteration, distributed.rank(), index)
             with self._without_exchange(index + 1 < len(parts)):
-                with torch.autocast(self.device.type, PRECISIONS[config.precision], enabled=config.precision != "float32"):
+                with (
+                    self._kept(),
+                    torch.autocast(self.device.type, PRECISIONS[config.precision], enabled=config.precision != "float32"),
+                ):
                     logits = self.parallel(normalise(x, self.model.mean, self.model.std))
                 loss = self.loss(logits, y, pixels, len(parts))
                 self.scaler.scale(loss).backward()
             self.loss_value += loss.detach()
         self._update()
         return bool(stop) if distributed.world() == 1 else bool(labelled[1] > 0)
+
+    def _kept(self):
+        """What a forward pass keeps for its backward pass is little; torch.compile and checkpointing choose for themselves."""
+        chosen = self.config.compile or self.config.checkpoint_activations
+        return contextlib.nullcontext() if chosen else lean()
 
     def _without_exchange(self, waiting: bool):
         """Where more parts come, processes do not yet exchange gradients."""

@@ -7,7 +7,7 @@ from seg.classes import VOID
 from seg.config import from_dict
 from seg.models.factory import build_model
 from seg.train.loss import Loss
-from seg.train.step import NotFinite, Step, check_parts, prepare_mode
+from seg.train.step import Logits, NotFinite, Step, check_parts, prepare_mode
 from tests.toy import refused
 
 MODEL = {
@@ -152,8 +152,8 @@ def test_a_frozen_backbone_stays_as_it_is():
 
 def test_a_compiled_network_steps_alike():
     images, masks = batch(2)
-    plain, compiled = make(batch=2), make(batch=2)
-    compiled.parallel = torch.compile(compiled.parallel, backend="eager")
+    plain, compiled = make(batch=2), make(batch=2, compile=True)
+    compiled.parallel = torch.compile(Logits(compiled.model), backend="eager")
     for step in (plain, compiled):
         step(0, images, masks)
     assert compiled.mean_loss() == pytest.approx(plain.mean_loss(), rel=1e-6)

@@ -1,0 +1,73 @@
+"""Depthwise convolutions, with atrous rates that PyTorch computes slowly on processors."""
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+SLOW_RATE = 2
+"""Up to this rate PyTorch's own is as fast."""
+
+
+def _taps(height: int, width: int, rate: int):
+    """(row, column, output window, input window) of each of the 3x3 taps that falls on the map, the middle one first."""
+
+    def overlap(side: int, offset: int) -> tuple[slice, slice]:
+        return slice(max(0, -offset), side - max(0, offset)), slice(max(0, offset), side - max(0, -offset))
+
+    for row, column in ((1, 1), (0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2)):
+        if max(abs(row - 1) * rate - height, abs(column - 1) * rate - width) < 0:
+            (to_y, from_y), (to_x, from_x) = overlap(height, (row - 1) * rate), overlap(width, (column - 1) * rate)
+            yield row, column, (..., to_y, to_x), (..., from_y, from_x)
+
+
+def _shifted_sum(x: Tensor, weight: Tensor, rate: int, turned: bool) -> Tensor:
+    """Each tap times the map moved to it, added up. `turned`: moved the other way, which gives the gradient of x."""
+    total = None
+    for row, column, to, source in _taps(*x.shape[2:], rate):
+        if turned:
+            to, source = source, to
+        tap = weight[:, 0, row, column].view(1, -1, 1, 1)
+        if total is None:  # the middle tap, which covers the map
+            total = x * tap
+        else:
+            total[to].addcmul_(x[source], tap)
+    return total
+
+
+class _AtrousDepthwise(torch.autograd.Function):
+    """Tap by tap: at a large rate most taps fall off most of the map, and PyTorch computes them all the same."""
+
+    @staticmethod
+    def forward(ctx, x, weight, rate):
+        ctx.save_for_backward(x, weight)
+        ctx.rate = rate
+        if 3 * rate <= min(x.shape[2:]):
+            return torch.conv2d(x, weight, None, 1, rate, rate, x.shape[1])
+        return _shifted_sum(x, weight, rate, False)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        wanted_x, wanted_weight, _ = ctx.needs_input_grad
+        of_x = _shifted_sum(grad, weight, ctx.rate, True) if wanted_x else None
+        of_weight = None
+        if wanted_weight:
+            of_weight = torch.zeros_like(weight)
+            for row, column, to, source in _taps(*x.shape[2:], ctx.rate):
+                of_weight[:, 0, row, column] = (grad[to] * x[source]).sum((0, 2, 3))
+        return of_x, of_weight, None
+
+
+class DepthwiseConv(nn.Conv2d):
+    """3x3 convolution of each channel by itself, or of `groups` of channels; stride, rate and padding as nn.Conv2d's."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        rate = self.dilation[0]
+        ours = rate > SLOW_RATE and self.stride == (1, 1) and bias is None
+        ours = ours and self.groups == self.in_channels == self.out_channels and x.device.type == "cpu"
+        if ours and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+            if torch.is_autocast_enabled("cpu"):
+                x, weight = (tensor.to(torch.get_autocast_dtype("cpu")) for tensor in (x, weight))
+            return _AtrousDepthwise.apply(x, weight, rate)
+        return super()._conv_forward(x, weight, bias)
