@@ -62,7 +62,15 @@ def evaluate(args) -> int:
         raise UserError("seg evaluate: give WEIGHTS, or --predictions DIR with --truth DIR")
     if not saved and not args.weights:
         raise UserError("seg evaluate: give WEIGHTS (a best.safetensors), or --predictions DIR with --truth DIR")
-    scores, boundary, settings = _score_masks(args) if saved else _score_model(args)
+    if args.against and not args.report:
+        raise UserError("seg evaluate --against: stands in a page: add --report DIR, or give two JSON files to --compare")
+    against = None
+    if args.against:
+        from .report.page import read_against
+
+        against = read_against(args.against)  # whose mistakes do not wait for the network
+    pictures = {}
+    scores, boundary, settings = _score_masks(args, pictures) if saved else _score_model(args, pictures)
     if not is_main():
         return 0
     from .tables import boundary_table, table
@@ -74,7 +82,22 @@ def evaluate(args) -> int:
         numbers["boundary"] = boundary.as_dict()
     if args.json:
         write_json(args.json, numbers)
+    if args.report:
+        from .report.curves import read_curves
+        from .report.page import write_report
+
+        curves = read_curves(Path(args.weights).parent / "metrics.jsonl") if args.weights else {}
+        print(f"report: {write_report(args.report, scores, settings, pictures, boundary, curves, against)}")
     return 0
+
+
+def report(args) -> int:
+    weights, folder = Path(args.run_folder) / "best.safetensors", Path(args.run_folder) / "report"
+    if not weights.is_file():
+        raise UserError(f"{weights}: no such file; give the folder of a run that has validated, as runs/NAME")
+    flags = ["--data", args.data] * bool(args.data) + ["--against", args.against] * bool(args.against)
+    flags += ["--quiet"] * args.quiet
+    return evaluate(parser().parse_args(["evaluate", str(weights), "--report", str(folder), "--boundary", *flags]))
 
 
 def _compare(args) -> int:
@@ -82,8 +105,8 @@ def _compare(args) -> int:
     from .files import write_json
     from .tables import comparison_table
 
-    if args.weights or args.predictions or args.truth:
-        raise UserError("seg evaluate --compare: takes two JSON files of evaluations, and no weights or masks")
+    if args.weights or args.predictions or args.truth or args.report or args.against:
+        raise UserError("seg evaluate --compare: takes two JSON files of evaluations, and no weights, masks or page")
     first, second = map(read_scores, args.compare)
     try:
         comparison = compare(first, second)
@@ -95,7 +118,7 @@ def _compare(args) -> int:
     return 0
 
 
-def _score_masks(args):
+def _score_masks(args, pictures):
     from .classes import load
     from .evaluate.boundary import Boundary
     from .evaluate.masks import evaluate_masks
@@ -103,16 +126,31 @@ def _score_masks(args):
     labels = load(args.labels)
     boundary = Boundary(labels) if args.boundary else None
     total = len(list(Path(args.truth).glob("*.png")))
+    photos = {}
+    if args.report and args.data:
+        from .data.read import IMAGE_SUFFIXES, read_image
+        from .data.voc import IMAGES, files_of
+
+        photos = files_of(Path(args.data) / IMAGES, IMAGE_SUFFIXES)
+
+    def on_image(index, name, expected, got):
+        if args.report:
+            from .report.pictures import Picture
+
+            image = read_image(photos[name]) if name in photos else None
+            pictures[index] = Picture.of(expected, got, image)
+        progress(index + 1)
+
     with Progress("evaluate", total, quiet=args.quiet) as progress:
-        scores = evaluate_masks(args.predictions, args.truth, labels, lambda index: progress(index + 1), boundary)
+        scores = evaluate_masks(args.predictions, args.truth, labels, on_image, boundary)
     return scores, boundary, {"predictions": args.predictions, "truth": args.truth, "labels": args.labels}
 
 
-def _score_model(args):
+def _score_model(args, pictures):
     from dataclasses import asdict
 
     from .data.voc import open_split, save_mask
-    from .distributed import device, is_main
+    from .distributed import device, every, is_main
     from .evaluate.boundary import Boundary
     from .evaluate.evaluator import evaluate_model
     from .weights.load import open_model
@@ -127,10 +165,16 @@ def _score_model(args):
     def on_image(index, image, truth, prediction):
         if args.save_masks:
             save_mask(Path(args.save_masks) / f"{split.ids[index]}.png", prediction, about.labels)
+        if args.report:
+            from .report.pictures import Picture
+
+            pictures[index] = Picture.of(truth, prediction, image)
         progress(index + 1)
 
     with Progress("evaluate", len(split), quiet=args.quiet or not is_main()) as progress:
         scores = evaluate_model(model, split, policy, on_image, boundary)
+    for part in every(dict(pictures)):
+        pictures.update(part)
     stride = policy.output_stride or model.output_stride
     settings = {"weights": args.weights, "data": str(split.root), "split": split.name}
     return scores, boundary, settings | asdict(policy) | {"output_stride": stride}
@@ -400,7 +444,11 @@ def parser() -> argparse.ArgumentParser:
         "seg evaluate runs/voc_mini/best.safetensors --scales 0.75,1,1.25 --flip --json scores.json",
     )
     add.add_argument("weights", metavar="WEIGHTS", nargs="?", help="best.safetensors of a run")
-    add.add_argument("--data", metavar="ROOT", help="folder in VOC layout; default: as trained")
+    add.add_argument(
+        "--data",
+        metavar="ROOT",
+        help="folder in VOC layout; default: as trained. Of saved masks: whose images the report shows",
+    )
     add.add_argument("--split", help="list in ImageSets/Segmentation; default: the validation split as trained")
     policy(add)
     add.add_argument("--boundary", action="store_true", help="also score the borders of objects: trimap mIoU and Boundary IoU")
@@ -409,9 +457,27 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--truth", metavar="DIR", help="their ground truth, of the same file names")
     add.add_argument("--labels", default="voc", help="label set of saved masks: voc or a YAML file")
     add.add_argument(
+        "--report",
+        metavar="DIR",
+        help="write DIR/index.html: the scores, the confusion matrix and every image with its errors, in one page",
+    )
+    against = "another evaluation of the same images beside it in the page: the DIR of its report, or its --json file"
+    add.add_argument("--against", metavar="DIR|JSON", help=against)
+    add.add_argument(
         "--compare", nargs=2, metavar="JSON", help="the difference of two evaluations, class by class, from their --json files"
     )
     add.add_argument("--json", metavar="FILE", help="write all numbers here")
+
+    add = verb(
+        verbs,
+        "report",
+        report,
+        "Write RUN/report/index.html: a run's curves and settings, and the scores and errors of its best weights in one page.",
+        "seg report runs/voc_mini",
+    )
+    add.add_argument("run_folder", metavar="RUN", help="folder of a run, as runs/NAME")
+    add.add_argument("--data", metavar="ROOT", help="folder in VOC layout; default: as trained")
+    add.add_argument("--against", metavar="DIR|JSON", help=against)
 
     add = verb(
         verbs,

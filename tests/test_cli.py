@@ -170,6 +170,29 @@ def test_two_evaluations_are_compared(place, capsys):
     assert "takes two JSON files" in the_line(capsys, "evaluate", "x.safetensors", "--compare", "a.json", "a.json")
 
 
+def test_a_report_is_written_of_a_run_and_of_saved_masks(place, capsys):
+    assert run(capsys, "train", "small.yaml", "data.root=voc", "--quiet")[0] == 0
+    code, out, _ = run(capsys, "report", "runs/small", "--quiet")
+    assert code == 0 and out.splitlines()[-1] == "report: runs/small/report/index.html"
+    page = (place / "runs/small/report/index.html").read_text()
+    assert 'id="training"' in page and 'id="boundary"' in page and page.count('"photo":') == 3
+
+    weights = "runs/small/best.safetensors"
+    assert run(capsys, "evaluate", weights, "--save-masks", "saved", "--json", "scores.json", "--quiet")[0] == 0
+    saved = ["evaluate", "--predictions", "saved", "--truth", truth_of_val(place), "--report", "page", "--quiet"]
+    for photos in (0, 3):
+        code, out, _ = run(capsys, *saved, *["--data", "voc"] * bool(photos), "--against", "runs/small/report")
+        page = (place / "page" / "index.html").read_text()
+        assert code == 0 and out.splitlines()[-1] == "report: page/index.html"
+        assert "+0.00 points" in page and page.count('"photo":') == photos and 'id="training"' not in page
+
+    other = ["evaluate", weights, "--against", "scores.json"]
+    assert "add --report DIR" in the_line(capsys, *other)
+    assert "none.json" in the_line(capsys, *other[:-1], "none.json", "--report", "other")
+    assert "runs/none/best.safetensors: no such file" in the_line(capsys, "report", "runs/none")
+    assert not (place / "other").exists()
+
+
 def truth_of_val(place):
     folder = place / "truth"
     folder.mkdir()

@@ -15,7 +15,11 @@ CONFIDENCE = 0.95
 
 def read_scores(path) -> Scores:
     """The scores in the JSON that `seg evaluate --json` writes. Raises UserError where it is not such a file."""
-    numbers = read_json(path, "an evaluation")
+    return scores_of(read_json(path, "an evaluation"), path)
+
+
+def scores_of(numbers: dict, path) -> Scores:
+    """The scores in the object that `seg evaluate --json` writes; `path` names its file in errors."""
     try:
         names = tuple(str(name) for name in numbers["classes"])
         each = [ImageScore(str(i["name"]), tuple(tuple(map(int, e)) for e in i["pixels"])) for i in numbers["per_image"]]

@@ -14,6 +14,7 @@ def evaluate_masks(predictions, truth, labels: LabelSet, on_image=None, boundary
     """Score saved masks: every PNG under `truth` against the one of the same name under `predictions`.
 
     Raises UserError for a missing folder or mask, a size that differs, or a label out of range; extra predictions do not count.
+    `on_image(index, name, truth, prediction)` sees each, in order.
     """
     predictions, truth = Path(predictions), Path(truth)
     for folder in (predictions, truth):
@@ -41,5 +42,5 @@ def evaluate_masks(predictions, truth, labels: LabelSet, on_image=None, boundary
         if boundary:
             boundary.add(expected, got)
         if on_image:
-            on_image(index)
+            on_image(index, path.stem, expected, got)
     return Scores.over(labels, each)

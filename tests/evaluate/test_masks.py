@@ -54,12 +54,16 @@ def test_permuted_classes_move_the_matrix_and_lose_the_score(saved):
     np.testing.assert_array_equal(permuted.matrix[:, permutation], perfect.matrix)
 
 
-def test_extra_predictions_do_not_count_and_progress_is_told(saved):
+def test_extra_predictions_do_not_count_and_each_pair_is_shown(saved):
     truth, predictions = saved
     save_palette(predictions / "other.png", np.zeros((3, 3), np.uint8))
     seen = []
-    assert evaluate_masks(predictions, truth, VOC, seen.append).miou == 1
-    assert seen == [0, 1, 2, 3]
+    assert evaluate_masks(predictions, truth, VOC, lambda *image: seen.append(image)).miou == 1
+    assert [image[:2] for image in seen] == [(number, str(number)) for number in range(4)]
+    for (_, _, expected, got), size in zip(seen, SIZES, strict=True):
+        with Image.open(truth / f"{SIZES.index(size)}.png") as kept:
+            assert (expected == np.asarray(kept)).all() and expected.shape == got.shape == size
+        assert (got == expected)[expected != 255].all()
 
 
 def test_a_missing_prediction_is_refused(saved):

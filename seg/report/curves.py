@@ -1,0 +1,84 @@
+"""The curves of a training as charts."""
+
+import json
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+WIDTH, HEIGHT = 420, 220
+"""Of a chart, in the units of its drawing."""
+LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 28
+"""Margins, in which the numbers of the axes stand."""
+POINTS = 300
+"""Most points of a curve; each is the mean of a few events where there are more."""
+TITLES = {"loss": "loss", "lr": "learning rate", "miou": "mIoU of the validations"}
+
+
+def read_curves(path) -> dict[str, list[tuple[int, float]]]:
+    """(iteration, value) of `loss`, `lr` and `miou` in a run's metrics.jsonl; none where there is no such file.
+
+    A line cut short by a kill is left out.
+    """
+    curves = defaultdict(list)
+    path = Path(path)
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+        try:
+            event = json.loads(line)
+            for name in TITLES:
+                if name in event and math.isfinite(event[name]):
+                    curves[name].append((int(event["iteration"]), float(event[name])))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return {name: curves[name] for name in TITLES if curves[name]}
+
+
+@dataclass
+class Chart:
+    """A curve as places on a drawing of WIDTH x HEIGHT."""
+
+    title: str
+    points: list[tuple[float, float]]
+    rows: list[tuple[float, str]]
+    """Where the lines of the grid lie, and their values."""
+    columns: list[tuple[float, str]]
+    each: int
+    """Events that a point is the mean of."""
+    summary: str
+    """The curve in words."""
+
+
+def chart(name: str, curve: list[tuple[int, float]]) -> Chart:
+    """The chart of (iteration, value), in order; its values from 0."""
+    each = math.ceil(len(curve) / POINTS)
+    parts = [curve[start : start + each] for start in range(0, len(curve), each)]
+    means = [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]
+    rows = ticks(min(0, *(value for _, value in means)), max(value for _, value in means))
+    columns = ticks(0, means[-1][0])
+    right, low, high = max(means[-1][0], 1), rows[0], rows[-1]
+
+    def x(iteration) -> float:
+        return round(LEFT + iteration / right * (WIDTH - LEFT - RIGHT), 1)
+
+    def y(value) -> float:
+        return round(TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
+
+    best = max(value for _, value in curve) if name == "miou" else min(value for _, value in curve)
+    extreme = f"{'highest' if name == 'miou' else 'lowest'} {best:.4g}"
+    return Chart(
+        TITLES[name],
+        [(x(iteration), y(value)) for iteration, value in means],
+        [(y(value), f"{value:.10g}") for value in rows],
+        [(x(value), f"{value:,.10g}") for value in columns if value <= right],
+        each,
+        f"from {curve[0][1]:.4g} to {curve[-1][1]:.4g} at iteration {curve[-1][0]:,}, {extreme}",
+    )
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """About five round numbers, evenly spread, from at or below `low` to at or above `high`."""
+    high = high if high > low else low + 1
+    span = high - low
+    step = 10 ** math.floor(math.log10(span / 4))
+    step *= next(factor for factor in (1, 2, 2.5, 5, 10) if span / (factor * step) <= 5)
+    return [number * step for number in range(math.floor(low / step), math.ceil(high / step - 1e-9) + 1)]
