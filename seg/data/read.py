@@ -94,6 +94,10 @@ def decode(path, formats=IMAGE_FORMATS) -> Image.Image:
         if isinstance(error, OSError) and error.strerror:
             raise UserError(f"{path}: not a readable image ({error.strerror}); see that it may be read") from error
         raise UserError(f"{path}: not a readable image ({reason(error)}); damaged or cut short: copy it again") from error
+    return _accepted(image, path)
+
+
+def _accepted(image: Image.Image, path) -> Image.Image:
     low, high = image.getextrema() if image.mode == "I" else (0, 0)  # 32 bits, which hold 16 in some formats
     if image.mode not in INDEX + COLOUR or low < 0 or high > 65535:
         raise UserError(f"{path}: not a readable image (values of mode {image.mode}); save it as grey or RGB of 8 or 16 bits")
@@ -111,7 +115,19 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def read_image(path) -> np.ndarray:
     """uint8 [H, W, 3], RGB, upright. Raises UserError for a file that is not accepted."""
-    image = decode(path)
+    return _rgb(decode(path))
+
+
+def of_pillow(image: Image.Image) -> np.ndarray:
+    """`read_image` of what Pillow has opened or made; the image stays as it is."""
+    try:
+        copy = _upright(image).copy()
+    except Exception as error:  # a file that Pillow reads only now; as in decode
+        raise UserError(f"the image: cannot be decoded ({reason(error)}); damaged or closed: open it again") from error
+    return _rgb(_accepted(copy, "the image"))
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     for top, band in _bands(image):
         if image.mode in WIDE:  # which convert() would clip
