@@ -21,7 +21,10 @@ def train(args) -> int:
     from .distributed import is_main
 
     config = load(args.config, args.overrides)  # whose mistakes do not wait for torch
+    from .files import write_json
+    from .tables import run_table
     from .train.loop import Trainer
+    from .weights.own import open_safetensors, read_metadata
 
     trainer = Trainer(config, resume=args.resume, quiet=args.quiet)
     result = trainer.run()
@@ -30,10 +33,14 @@ def train(args) -> int:
     if result.stopped:
         tell(f"stopped after iteration {result.iteration}; {trainer.last} is complete: go on with --resume")
         return 130
-    print(f"mIoU {result.best:.4f} (best of the validations): {trainer.best}")
+    score = read_metadata(open_safetensors(trainer.best)[1], trainer.best).score
+    print(run_table(score))
+    print(f"  weights:            {trainer.best}")
     print(f"  curves and images:  tensorboard --logdir {trainer.folder}")
     print(f"  score in detail:    seg evaluate {trainer.best}")
     print(f"  masks of images:    seg predict {trainer.best} IMAGES --out {trainer.folder / 'masks'}")
+    if args.json:
+        write_json(args.json, {"weights": str(trainer.best), **score})
     return 0
 
 
@@ -252,7 +259,8 @@ def info(args) -> int:
 
         model, about = open_model(args.source, args.overrides)
         size = about.config.data.crop
-        print(f"weights of {args.source}: {about.score or 'not scored'}; classes: {', '.join(about.labels.names)}")
+        score = f"mIoU {about.score['miou']:.4f} on {about.score['split']}" if about.score else "not scored"
+        print(f"weights of {args.source}: {score}; classes: {', '.join(about.labels.names)}")
     from .models.count import summary
 
     height, width = args.size or (size, size)
@@ -435,6 +443,7 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("config", metavar="CONFIG", help="YAML file, as in configs/")
     add.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings that override the file's")
     add.add_argument("--resume", action="store_true", help="go on from the newest good checkpoint of runs/NAME")
+    add.add_argument("--json", metavar="FILE", help="write the best score here")
 
     add = verb(
         verbs,

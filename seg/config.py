@@ -335,3 +335,18 @@ def load(path, overrides=()) -> Config:
 def as_dict(config: Config) -> dict:
     """Plain values, for YAML and metadata; `from_dict` reads them back."""
     return asdict(config)
+
+
+def flat(config: Config) -> dict:
+    """Each setting by its dotted name; lists and mappings as text."""
+    found = {}
+
+    def add(value: dict, place: str) -> None:
+        for key, item in value.items():
+            if isinstance(item, dict) and item and place + key != "train.loss":
+                add(item, f"{place}{key}.")
+            else:
+                found[place + key] = item if isinstance(item, bool | int | float | str) else str(item)
+
+    add(asdict(config), "")
+    return found

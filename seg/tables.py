@@ -10,7 +10,7 @@ from .evaluate.compare import CONFIDENCE, Comparison
 from .evaluate.confusion import Scores
 
 
-def _render(table, width: int = 100) -> str:
+def _render(table, width: int = 80) -> str:
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=width)
@@ -45,6 +45,18 @@ def table(scores: Scores) -> str:
         f"frequency-weighted IoU {_percent(scores.frequency_weighted_iou)} %",
     ]
     return "\n".join([_render(grid), *lines])
+
+
+def run_table(score: dict) -> str:
+    """What a run came to, of the score in its best weights: IoU of each class in percent, three to a line, and the mean."""
+    cells = [(name, "-" if iou is None else f"{100 * iou:.1f}") for name, iou in score["iou"].items()]
+    rows = -(-len(cells) // 3)
+    lines = []
+    for row in range(rows):
+        parts = [f"{name[:17]:17} {iou:>5}" for name, iou in cells[row::rows]]
+        lines.append("   ".join(parts))
+    mean = f"best mIoU {100 * score['miou']:.2f} % at iteration {score['iteration']}, on {score['split']}; IoU % of each class:"
+    return "\n".join([mean, *lines])
 
 
 def comparison_table(comparison: Comparison, first: str, second: str) -> str:

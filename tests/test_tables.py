@@ -6,7 +6,7 @@ from seg.evaluate.boundary import Boundary
 from seg.evaluate.confusion import Scores
 from seg.models.count import summary
 from seg.models.profile import Group
-from seg.tables import boundary_table, class_table, model_table, profile_table, size_table, table
+from seg.tables import boundary_table, class_table, model_table, profile_table, run_table, size_table, table
 
 LABELS = LabelSet(("ground", "road", "water", "nowhere"), tuple((i, 0, 0) for i in range(4)))
 
@@ -84,3 +84,12 @@ def test_boundary_scores_are_shown_a_class_a_row_and_then_each_width():
     assert cells(text, "nowhere") == ["-"]
     assert "mean Boundary IoU 50.00 % over the classes present" in text
     assert "mIoU near void borders: 100.00 % (1 px), 45.00 % (20 px)" in text
+
+
+def test_the_table_of_a_run_fits_80_columns_and_names_every_class():
+    iou = {name: index / 21 for index, name in enumerate(VOC.names)} | {"sofa": None, "a class of a very long name": 0.5}
+    text = run_table({"miou": 0.4321, "iteration": 1200, "split": "val", "iou": iou})
+    assert "best mIoU 43.21 % at iteration 1200, on val" in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+    for name, value in iou.items():
+        assert f"{name[:17]:17} " + ("    -" if value is None else f"{100 * value:5.1f}") in text

@@ -89,3 +89,29 @@ def save_picture(path, picture: np.ndarray) -> None:
     """Write an RGB picture as PNG."""
     with whole(path) as temporary:
         Image.fromarray(picture).save(temporary)
+
+
+def confusion_picture(matrix: np.ndarray, names) -> np.ndarray:
+    """RGB picture of a confusion matrix [classes, classes]: of each row's class, the share predicted as each column's, in
+    percent and as darkness; a class without pixels stays white."""
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    cell, size = 26, 11
+    margin = max(int(font(size).getlength(name)) for name in names) + 10
+    side = margin + cell * len(names)
+    picture = Image.new("RGB", (side + 4, side + 4), "white")
+    pen = ImageDraw.Draw(picture)
+    for index, name in enumerate(names):
+        middle = margin + cell * index + cell // 2
+        pen.text((margin - 5, middle), name, fill="black", font=font(size), anchor="rm")
+        # Written upwards: drawn level on a strip of its own, then turned.
+        strip = Image.new("RGB", (margin - 5, cell), "white")
+        ImageDraw.Draw(strip).text((0, cell // 2), name, fill="black", font=font(size), anchor="lm")
+        picture.paste(strip.rotate(90, expand=True), (middle - cell // 2, 0))
+        for column, part in enumerate(share[index]):
+            x, y = margin + cell * column, margin + cell * index
+            shade = tuple(int(255 - part * (255 - dark)) for dark in (20, 60, 130))
+            pen.rectangle((x, y, x + cell, y + cell), fill=shade, outline=(210, 210, 210))
+            if part >= 0.005:
+                ink = "white" if part > 0.5 else "black"
+                pen.text((x + cell // 2, y + cell // 2), f"{100 * part:.0f}", fill=ink, font=font(size), anchor="mm")
+    return np.asarray(picture)

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..evaluate.confusion import Scores
 from ..files import write_text
+from ..predict.draw import confusion_picture
 
 
 def happened(lines, start: int, validated: bool) -> list[dict]:
@@ -38,6 +39,8 @@ class NoLog:
     """Of the processes beside the first."""
 
     def step(self, *_) -> None: ...
+
+    def finish(self, *_) -> None: ...
 
     validation = image = flush = step
 
@@ -74,7 +77,7 @@ class EventLog:
 
     def _board_step(self, iteration: int, loss: float, lr: float) -> None:
         self.board.add_scalar("train/loss", loss, iteration)
-        self.board.add_scalar("train/learning_rate", lr, iteration)
+        self.board.add_scalar("train/lr", lr, iteration)
 
     def validation(self, iteration: int, scores: Scores) -> None:
         self.write(iteration, miou=scores.miou, pixel_accuracy=scores.pixel_accuracy)
@@ -83,6 +86,16 @@ class EventLog:
         for name, iou in zip(scores.labels.names, scores.iou, strict=True):
             if not np.isnan(iou):
                 self.board.add_scalar(f"val_IoU/{name}", iou, iteration)
+        self.image(iteration, "confusion_matrix", confusion_picture(scores.matrix, scores.labels.names))
+
+    def finish(self, settings: dict, iteration: int, miou: float) -> None:
+        """The settings, and the best mIoU that they led to, for TensorBoard's table of runs."""
+        from torch.utils.tensorboard.summary import hparams
+
+        # SummaryWriter.add_hparams would make a run of its own of them.
+        for summary in hparams(settings, {"hparam/mIoU": miou}):
+            self.board.file_writer.add_summary(summary)
+        self.board.add_scalar("hparam/mIoU", miou, iteration)
 
     def image(self, iteration: int, name: str, picture: np.ndarray) -> None:
         """A uint8 RGB picture [H, W, 3]."""

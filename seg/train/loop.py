@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .. import __version__, distributed
 from ..classes import load as load_labels
-from ..config import Config, as_dict
+from ..config import Config, as_dict, flat
 from ..data.check import require_sound
 from ..data.loader import Order, TrainingSamples, batches, died, normalise, part_of
 from ..data.voc import Split, open_split
@@ -220,6 +220,8 @@ class Trainer:
                     break
             if stopping:
                 self._save()
+            if state.iteration == config.iterations:
+                self.log.finish(flat(self.config), state.iteration, state.best)
         return Result(state.iteration, state.best, state.iteration < config.iterations)
 
     def _due(self) -> bool:
@@ -270,7 +272,8 @@ class Trainer:
         state.validated = state.iteration
         if better:
             state.best = scores.miou
-            score = {"iteration": state.iteration, "miou": scores.miou, "split": self.val_split.name}
+            iou = {name: None if np.isnan(v) else float(v) for name, v in zip(self.labels.names, scores.iou, strict=True)}
+            score = {"iteration": state.iteration, "miou": scores.miou, "split": self.val_split.name, "iou": iou}
             if distributed.is_main():
                 write(self.best, model, self.config, self.labels, score)
         self._save()

@@ -138,3 +138,15 @@ def test_a_comparison_shows_image_prediction_and_truth_with_a_legend_of_both():
             np.testing.assert_array_equal(picture[head : head + 96, 248:], draw.overlay(IMAGE, truth, VOC))
         listed = named(*np.unique(prediction), *([] if truth is None else np.unique(truth)))
         assert swatches(picture[head + 96 :]) == listed
+
+
+def test_a_confusion_picture_is_dark_where_pixels_are():
+    names = ("sky", "road", "a long name")
+    picture = draw.confusion_picture(np.array([[8, 2, 0], [0, 0, 0], [5, 0, 5]]), names)
+    assert picture.dtype == np.uint8 and picture.shape[0] == picture.shape[1]
+    left = picture.shape[1] - 4 - 26 * 3
+    corner = [
+        [picture[left + 26 * row + 3, left + 26 * column + 3].astype(int).sum() for column in range(3)] for row in range(3)
+    ]
+    assert corner[0][0] < corner[2][0] == corner[2][2] < corner[0][1] < corner[0][2] == 3 * 255
+    assert corner[1] == [765] * 3

@@ -65,3 +65,20 @@ def test_lines_that_are_no_events_are_left_out():
     others = ['{"iteration": 1, "loss": 2}', '{"iteration": 2, "miou": "high"}', "[" * 100_000, "\ufffd"]
     lines = [good, "", "[1]", '{"loss": 1}', '{"iteration": 2, "lo', *others]
     assert happened(lines, 5, True) == [{"iteration": 1, "loss": 2, "lr": 0.1}]
+
+
+def test_tensorboard_shows_classes_confusion_and_settings(tmp_path):
+    log = EventLog(tmp_path, 0, True)
+    log.step(10, 1.5, 0.007)
+    log.validation(10, SCORES)
+    log.finish({"train.batch": 4, "model.backbone": "xception65"}, 10, 0.25)
+    log.close()
+    board = EventAccumulator(str(tmp_path / "events"))
+    board.Reload()
+    tags = board.Tags()
+    assert {"train/loss", "train/lr", "val/mIoU", "val_IoU/person", "hparam/mIoU"} <= set(tags["scalars"])
+    assert "val/confusion_matrix" in tags["images"]
+    assert board.Scalars("hparam/mIoU")[0].value == 0.25
+    content = board.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    assert b"model.backbone" in content and b"xception65" in content
+    assert not [path for path in (tmp_path / "events").iterdir() if path.is_dir()]
