@@ -396,6 +396,25 @@ def data_check(args) -> int:
     return 1 if report.problems else 0
 
 
+def completion(args) -> int:
+    import shtab
+
+    command = parser()
+
+    def files(of: argparse.ArgumentParser) -> None:
+        """What takes a value that is none of a few words is completed by the names of files."""
+        for action in of._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for sub in action.choices.values():
+                    files(sub)
+            elif action.choices is None and action.nargs != 0 and action.type is None:
+                action.complete = shtab.FILE
+
+    files(command)
+    print(shtab.complete(command, args.shell))
+    return 0
+
+
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.partition("x")
     sides = int(height), int(width or height)
@@ -571,6 +590,10 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--out", metavar="FILE", required=True, help="the .safetensors to write")
     add.add_argument("--labels", help="label set of the classes: voc or a YAML file; default: VOC's 21")
 
+    text = "Print what makes a shell complete seg's verbs, options and files."
+    add = verb(verbs, "completion", completion, text, 'eval "$(seg completion bash)"')
+    add.add_argument("shell", choices=("bash", "zsh", "fish"))
+
     data = verbs.add_parser("data", help="Get, make and check data sets.", description="Get, make and check data sets.")
     kinds = data.add_subparsers(dest="kind", required=True, metavar="KIND")
     text = (
@@ -644,7 +667,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments=None) -> int:
-    """Run the command line; the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    """Run the command line; the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C, 141 where the reader of a pipe went."""
     command = parser()
     args, rest = command.parse_known_args(arguments)
     # argparse takes KEY=VALUE only in one place; people write them after the flags too.
@@ -660,6 +683,10 @@ def main(arguments=None) -> int:
     except UserError as error:
         tell(f"{name}: {error}")
         return 2
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; Python would complain again when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         tell(f"{name}: stopped")
         return 130

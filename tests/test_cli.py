@@ -3,6 +3,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -343,3 +344,40 @@ def test_a_run_stopped_in_the_middle_says_how_to_go_on(place, capsys, monkeypatc
     assert code == 130
     assert "go on with --resume" in err
     assert run(capsys, "train", "small.yaml", "data.root=voc", "--quiet", "--resume")[0] == 0
+
+
+COMPLETE = """
+eval "$1"
+COMP_WORDS=(seg "${@:2}")
+COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 ))
+$(complete -p seg | sed -E 's/.* -F ([^ ]+) .*/\\1/')
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [(["ev"], "evaluate"), (["evaluate", "--com"], "--compare"), (["data", "ch"], "check"), (["train", "sma"], "small.yaml")],
+)
+def test_bash_completes_verbs_options_and_files(place, capsys, words, wanted):
+    import subprocess
+
+    code, script, _ = run(capsys, "completion", "bash")
+    assert code == 0
+    asked = ["bash", "-c", COMPLETE, "bash", script, *words]
+    assert wanted in subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_have_a_script(capsys, shell):
+    code, script, _ = run(capsys, "completion", shell)
+    assert code == 0 and "evaluate" in script
+
+
+def test_a_reader_that_leaves_early_is_no_error(place):
+    import subprocess
+    import sys
+
+    command = f"{sys.executable} -m seg.cli completion bash | head -1"
+    found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    assert found.stderr == "" and found.stdout.count("\n") == 1
