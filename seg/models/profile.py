@@ -8,8 +8,12 @@ from statistics import median
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from .count import parts, summary
+from .lean import lean
 
 REST = "resize and rest"
 """What runs outside of the parts: the last resize of the logits; around a library's network its padding, too."""
@@ -48,7 +52,7 @@ def profile(model: nn.Module, height: int, width: int, runs: int = 5) -> list[Gr
     """A group for each row of the network's figure, in order, and the total, of one image of height x width.
 
     Seconds are medians of `runs` forward passes on the device of the model, after one to warm up. What a backward pass keeps is
-    counted on the meta device, which needs neither memory nor time; what several groups read belongs to the first.
+    counted on the meta device, which needs neither memory nor time, in training as it is here: see `lean`.
     """
     counted = Counter()
     for row in summary(model, height, width):
@@ -103,29 +107,55 @@ def timings(model: nn.Module, height: int, width: int, runs: int) -> dict[str, f
 
 
 def activations(model: nn.Module, height: int, width: int) -> Counter:
-    """Bytes that a training pass over one image keeps for its backward pass, by group, without weights and the image itself."""
+    """Bytes that a training pass over one image keeps for its backward pass, without weights and the image itself, by the group
+    that computed them."""
     twin = copy.deepcopy(model).to("meta").train()
     image = torch.empty(1, 3, height, width, device="meta")
-    # The storages are held, so that none of them is taken for another.
-    seen = {id(s): s for s in (t.untyped_storage() for t in (image, *twin.parameters(), *twin.buffers()))}
-    found, where = Counter(), [REST]
-
-    def enter(group: str):
-        return lambda module, inputs: where.append(group)
-
-    def leave(module, inputs, output) -> None:
-        where.pop()
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if id(storage) not in seen:
-            seen[id(storage)] = storage
-            found[where[-1]] += storage.nbytes()
-        return tensor
-
+    made = Made([image, *twin.parameters(), *twin.buffers()])
     for name, part in parts(twin):
-        part.register_forward_pre_hook(enter(group_of(name)))
-        part.register_forward_hook(leave)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        twin(image)
+        part.register_forward_pre_hook(made.enter(group_of(name)))
+        part.register_forward_hook(made.leave)
+    with lean(), made:
+        # The graph alone is held: what it does not need goes.
+        graph = getattr(twin, "logits", twin)(image).grad_fn
+    found = made.alive()
+    del graph
     return found
+
+
+class Made(TorchDispatchMode):
+    """Notes each storage that an operation makes, and the group it is made in. Storages of the tensors given do not count."""
+
+    def __init__(self, known: list[Tensor]):
+        super().__init__()
+        self.groups = [REST]
+        self.storages = {}
+        for tensor in known:
+            self._note(tensor, None)
+
+    def _note(self, tensor: Tensor, group: str | None) -> None:
+        storage = tensor.untyped_storage()
+        # The weak reference keeps the key from being given to another storage.
+        if storage._cdata not in self.storages:
+            self.storages[storage._cdata] = StorageWeakRef(storage), storage.nbytes(), group
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self._note(tensor, self.groups[-1])
+        return result
+
+    def enter(self, group: str):
+        return lambda module, inputs: self.groups.append(group)
+
+    def leave(self, module, inputs, output) -> None:
+        self.groups.pop()
+
+    def alive(self) -> Counter:
+        """Bytes of those that something still holds, by group."""
+        found = Counter()
+        for reference, size, group in self.storages.values():
+            if group is not None and not reference.expired():
+                found[group] += size
+        return found
