@@ -211,6 +211,22 @@ def predict(args) -> int:
     return 2 if wrong else 0
 
 
+def serve(args) -> int:
+    try:
+        from .serve import app, server
+    except ImportError as error:
+        raise UserError(f"seg serve: {error}: pip install 'seg[serve]'") from error
+    from .distributed import device
+    from .weights.load import open_model
+
+    with server.listen(args.host, args.port) as opened:  # first: that a port is taken is said at once
+        model, about = open_model(args.weights, policy_overrides(args))
+        made = app.make_app(app.Service(model.to(device()), about, about.config.name or Path(args.weights).stem))
+        print(f"{args.weights}: serving at {server.address(opened)}  (Ctrl-C ends it)", flush=True)
+        server.run(made, opened, args.quiet)
+    return 0
+
+
 def submit(args) -> int:
     making, checking = args.weights and args.out, args.check and args.data
     if bool(making) == bool(checking) or (args.check and (args.weights or args.out)):
@@ -518,6 +534,16 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("inputs", metavar="INPUT", nargs="+", help="image, folder, glob, or .txt list of images")
     add.add_argument("--out", metavar="DIR", required=True, help="folder of the PNGs")
     add.add_argument("--mode", choices=("overlay", "palette", "side-by-side", "index"), default="overlay")
+    policy(add)
+
+    text = (
+        "Serve a page to try a model in the browser, and its API: POST /api/segment, described at /docs. "
+        "It has no passwords: with a --host other than this machine's own, whoever reaches the port may use it."
+    )
+    add = verb(verbs, "serve", serve, text, "seg serve runs/voc_mini/best.safetensors --port 8080")
+    add.add_argument("weights", metavar="WEIGHTS", help="best.safetensors of a run")
+    add.add_argument("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1: this machine alone)")
+    add.add_argument("--port", type=int, default=8000, help="default 8000; 0 takes a free one")
     policy(add)
 
     add = verb(

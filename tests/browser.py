@@ -29,11 +29,11 @@ def browser():
 def opened(browser, address: str, **settings):
     """A page at `address`, which must say nothing on the console. `settings` are of playwright's new_context.
 
-    `page.asked` lists what it asks for.
+    `page.asked` lists what it asks for, `page.said` what it says: a test that expects it takes it out.
     """
     context, said = browser.new_context(**settings), []
     page = context.new_page()
-    page.asked = []
+    page.asked, page.said = [], said
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: page.asked.append(request.url))

@@ -12,6 +12,7 @@ A mask is a file of these kinds but JPEG and WebP, which change labels, and is t
 
 Refused in one line are floating-point and other values, files damaged or cut short (a PNG by its checksums; damage inside a
 JPEG may show in the picture alone), and what is no regular file, which is never opened: a pipe would wait for ever.
+Bytes that came another way than by a file are read alike.
 """
 
 import contextlib
@@ -58,16 +59,23 @@ with contextlib.suppress(AttributeError, OSError):  # where Pillow has no libtif
     ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 
 
-def decode(path, formats=IMAGE_FORMATS) -> Image.Image:
-    """The picture in a file of one of the `formats`, upright, in the mode it is stored in. Raises UserError where refused."""
-    path = Path(path)
+class NotAnImage(UserError):
+    """None of the formats that are read."""
+
+
+class TooLarge(UserError):
+    """More pixels than are read."""
+
+
+def decode(source, formats=IMAGE_FORMATS, name=None, pixels: int | None = None) -> Image.Image:
+    """The picture in a file of one of the `formats`, upright, in the mode it is stored in.
+
+    `source` is a path, or an open binary file that errors call `name`. Raises UserError where refused: TooLarge, before it is
+    decoded, for one of more than `pixels` (default `PIXELS`), NotAnImage for what is of none of the formats.
+    """
+    path, limit = name or Path(source), PIXELS if pixels is None else pixels
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{path}: not a readable image (a folder, pipe or device); give the path of an image file")
-        if not status.st_size:
-            raise UserError(f"{path}: not a readable image (an empty file); copy it again")
-        with open(path, "rb") as file:
+        with contextlib.nullcontext(source) if name else _opened(path) as file:
             image = Image.open(file, formats=formats)
             if image.format == "PNG":
                 # Decoding skips the checksums: one damaged mask in seven would be read with other labels.
@@ -75,9 +83,9 @@ def decode(path, formats=IMAGE_FORMATS) -> Image.Image:
                 file.seek(0)
                 image = Image.open(file, formats=formats)
             width, height = image.size
-            if width * height > PIXELS:
-                raise UserError(
-                    f"{path}: {width}x{height} pixels; at most {PIXELS:,} are read: cut it into parts, or make it smaller"
+            if width * height > limit:
+                raise TooLarge(
+                    f"{path}: {width}x{height} pixels; at most {limit:,} are read: cut it into parts, or make it smaller"
                 )
             image.load()
             image = _upright(image)
@@ -87,7 +95,7 @@ def decode(path, formats=IMAGE_FORMATS) -> Image.Image:
         raise UserError(f"{path}: no such file") from error
     except UnidentifiedImageError as error:
         kinds = ", ".join(formats)
-        raise UserError(f"{path}: not a readable image (none of {kinds}); save it as one, or copy it again") from error
+        raise NotAnImage(f"{path}: not a readable image (none of {kinds}); save it as one, or copy it again") from error
     except MemoryError as error:
         raise UserError(f"{path}: not a readable image (memory is short); make it smaller, or end other programs") from error
     except Exception as error:  # Pillow raises whatever its parsers run into: struct.error, zlib.error, KeyError, EOFError, ...
@@ -104,6 +112,15 @@ def _accepted(image: Image.Image, path) -> Image.Image:
     return image
 
 
+def _opened(path: Path):
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path}: not a readable image (a folder, pipe or device); give the path of an image file")
+    if not status.st_size:
+        raise UserError(f"{path}: not a readable image (an empty file); copy it again")
+    return open(path, "rb")
+
+
 def _upright(image: Image.Image) -> Image.Image:
     # Pillow's own exif_transpose writes the rest of the EXIF anew, and fails where that is damaged.
     try:
@@ -113,9 +130,9 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
-def read_image(path) -> np.ndarray:
-    """uint8 [H, W, 3], RGB, upright. Raises UserError for a file that is not accepted."""
-    return _rgb(decode(path))
+def read_image(source, name=None, pixels: int | None = None) -> np.ndarray:
+    """uint8 [H, W, 3], RGB, upright. Raises UserError for what is not accepted; see `decode`."""
+    return _rgb(decode(source, IMAGE_FORMATS, name, pixels))
 
 
 def of_pillow(image: Image.Image) -> np.ndarray:

@@ -171,16 +171,18 @@ def missing(what: str, path: Path, more: str = "") -> str:
     return f"no {what} for this id of {path}{more}; add it, or take it off the list"
 
 
-def save_mask(path, mask: np.ndarray, labels: LabelSet | None, **texts: str) -> None:
-    """Write uint8 [H, W] as a palette PNG in the label set's colours, or with no label set as a grey PNG; values unchanged.
-
-    The PNG keeps the `texts` under their names.
-    """
+def mask_picture(mask: np.ndarray, labels: LabelSet | None) -> Image.Image:
+    """uint8 [H, W] as a palette picture in the label set's colours, or with no label set as a grey one; values unchanged."""
     image = Image.fromarray(mask)
     if labels is not None:
         image.putpalette(labels.palette.tobytes())
+    return image
+
+
+def save_mask(path, mask: np.ndarray, labels: LabelSet | None, **texts: str) -> None:
+    """Write the `mask_picture` as PNG, which keeps the `texts` under their names."""
     info = PngInfo()
     for name, text in texts.items():
         info.add_text(name, text)
     with whole(path) as temporary:
-        image.save(temporary, pnginfo=info)
+        mask_picture(mask, labels).save(temporary, pnginfo=info)

@@ -5,16 +5,17 @@ import os
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from torch import nn
 
 from .. import distributed
 from ..classes import LabelSet
 from ..config import EvaluateConfig
 from ..data.read import IMAGE_SUFFIXES, read_image
-from ..data.voc import save_mask
+from ..data.voc import mask_picture
 from ..errors import UserError
 from ..evaluate.policy import output_stride, predict_mask
-from ..files import read_lines
+from ..files import read_lines, whole
 from ..parallel import Behind, ahead
 from . import draw
 
@@ -96,10 +97,15 @@ def predict_images(
     return written, problems
 
 
-def save(path: Path, image: np.ndarray, mask: np.ndarray, labels: LabelSet, mode: str) -> None:
+def picture(image: np.ndarray, mask: np.ndarray, labels: LabelSet, mode: str) -> Image.Image:
+    """What is written of an RGB image uint8 [h, w, 3] and its mask uint8 [h, w]; see `predict_images` for the modes."""
     if mode == "overlay":
-        draw.save_picture(path, draw.with_legend(draw.overlay(image, mask, labels), [mask], labels))
-    elif mode == "side-by-side":
-        draw.save_picture(path, draw.comparison(image, mask, labels))
-    else:
-        save_mask(path, mask, labels if mode == "palette" else None)
+        return Image.fromarray(draw.with_legend(draw.overlay(image, mask, labels), [mask], labels))
+    if mode == "side-by-side":
+        return Image.fromarray(draw.comparison(image, mask, labels))
+    return mask_picture(mask, labels if mode == "palette" else None)
+
+
+def save(path: Path, image: np.ndarray, mask: np.ndarray, labels: LabelSet, mode: str) -> None:
+    with whole(path) as temporary:
+        picture(image, mask, labels, mode).save(temporary)

@@ -1,0 +1,1 @@
+"""The page and its API: an image in, its mask out, over HTTP."""
