@@ -38,6 +38,7 @@ def train(args) -> int:
     print(f"  weights:            {trainer.best}")
     print(f"  curves and images:  tensorboard --logdir {trainer.folder}")
     print(f"  score in detail:    seg evaluate {trainer.best}")
+    print(f"  where it is wrong:  seg report {trainer.folder}")
     print(f"  masks of images:    seg predict {trainer.best} IMAGES --out {trainer.folder / 'masks'}")
     if args.json:
         write_json(args.json, {"weights": str(trainer.best), **score})
@@ -77,7 +78,7 @@ def evaluate(args) -> int:
 
         against = read_against(args.against)  # whose mistakes do not wait for the network
     pictures = {}
-    scores, boundary, settings = _score_masks(args, pictures) if saved else _score_model(args, pictures)
+    scores, boundary, settings = _score_masks(args, pictures) if saved else _score_model(args, pictures, against)
     if not is_main():
         return 0
     from .tables import boundary_table, table
@@ -153,7 +154,7 @@ def _score_masks(args, pictures):
     return scores, boundary, {"predictions": args.predictions, "truth": args.truth, "labels": args.labels}
 
 
-def _score_model(args, pictures):
+def _score_model(args, pictures, against):
     from dataclasses import asdict
 
     from .data.voc import open_split, save_mask
@@ -166,6 +167,8 @@ def _score_model(args, pictures):
     model.to(device())
     data, policy = about.config.data, about.config.evaluate
     split = open_split(args.data or data.root, args.split or data.val, about.labels, data.masks)
+    if against:
+        against.require_same(about.labels, split.ids)
 
     boundary = Boundary(about.labels) if args.boundary else None
 

@@ -73,17 +73,22 @@ def mean_iou(matrices: np.ndarray) -> np.ndarray:
     return iou.sum(-1) / np.maximum(present.sum(-1), 1)
 
 
+def require_same(scores: Scores, labels: LabelSet, names) -> None:
+    """Raises ValueError where the scores are not of these classes and of the images of these names, each once."""
+    if scores.labels.names != labels.names:
+        raise ValueError("the classes differ")
+    if sorted(image.name for image in scores.each) != sorted(names) or len(set(names)) != len(names):
+        raise ValueError("the images differ")
+
+
 def compare(first: Scores, second: Scores, *, seed: int = 0) -> Comparison:
     """Difference of two evaluations, with the percentile interval of a paired bootstrap over the images: each resample draws
     as many images as there are, with replacement, and takes both evaluations of them.
 
     Raises ValueError where images or classes are not the same.
     """
-    if first.labels.names != second.labels.names:
-        raise ValueError("the classes differ")
+    require_same(first, second.labels, [image.name for image in second.each])
     other = {image.name: image for image in second.each}
-    if {image.name for image in first.each} != set(other) or len(other) != len(second.each) or len(other) != len(first.each):
-        raise ValueError("the images differ")
     classes, count = len(first.labels), len(first.each)
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(np.float64)
 

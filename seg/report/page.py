@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
-from ..classes import VOID
+from ..classes import VOID, LabelSet
 from ..errors import UserError, reason
 from ..evaluate.boundary import Boundary
-from ..evaluate.compare import CONFIDENCE, Comparison, compare, read_scores, scores_of
+from ..evaluate.compare import CONFIDENCE, Comparison, compare, read_scores, require_same, scores_of
 from ..evaluate.confusion import Scores
 from ..files import whole
 from .curves import HEIGHT, LEFT, RIGHT, WIDTH, chart
@@ -31,6 +31,15 @@ class Against:
     scores: Scores
     pictures: dict[str, str] = field(default_factory=dict)
     """By the image's name the picture in its page, as JSON; empty where it has no page."""
+
+    def require_same(self, labels: LabelSet, names) -> None:
+        """Raises UserError where it is not of these classes and of the images of these names."""
+        try:
+            require_same(self.scores, labels, names)
+        except ValueError as error:
+            raise UserError(
+                f"{self.source}: cannot stand beside this evaluation: {error}; give an evaluation of the same split"
+            ) from error
 
     def prediction(self, name: str, picture: Picture) -> bytes:
         """Its prediction of an image, uint8 [height, width] of the picture; empty where it has none of that size."""
@@ -67,16 +76,6 @@ def read_against(source) -> Against:
     return Against(str(source), scores, pictures)
 
 
-def compare_with(against: Against, scores: Scores) -> Comparison:
-    """The evaluation less the other. Raises UserError where images or classes are not the same."""
-    try:
-        return compare(against.scores, scores)
-    except ValueError as error:
-        raise UserError(
-            f"{against.source}: cannot stand beside this evaluation: {error}; give one of the same split"
-        ) from error
-
-
 def write_report(
     folder,
     scores: Scores,
@@ -93,7 +92,10 @@ def write_report(
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    comparison = compare_with(against, scores) if against else None
+    comparison = None
+    if against:
+        against.require_same(scores.labels, [one.name for one in scores.each])
+        comparison = compare(against.scores, scores)
     environment = Environment(
         loader=PackageLoader(__package__, ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -160,7 +162,7 @@ def in_page(scores: Scores, pictures: dict[int, Picture], against: Against | Non
         picture = pictures[index]
         masks, other = picture.masks, against.prediction(scores.each[index].name, picture) if against else b""
         if other:
-            masks = zlib.compress(planes(masks, picture.width, picture.height)[:2].tobytes() + other, 9)
+            masks = zlib.compress(planes(masks, picture.width, picture.height)[:2].tobytes() + other)
         held = {"width": picture.width, "height": picture.height, "masks": base64.b64encode(masks).decode()}
         if picture.photo:
             held["photo"] = base64.b64encode(picture.photo).decode()

@@ -43,7 +43,7 @@ class Picture:
             resized = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3)
             resized.save(file, "WEBP", quality=QUALITY)
             photo = file.getvalue()
-        return cls(width, height, zlib.compress(small.tobytes(), 9), photo)
+        return cls(width, height, zlib.compress(small.tobytes()), photo)
 
 
 def planes(masks: bytes, width: int, height: int) -> np.ndarray:
