@@ -150,7 +150,7 @@ def _rgb(image: Image.Image) -> np.ndarray:
         if image.mode in WIDE:  # which convert() would clip
             pixels[top : top + band.height] = (np.asarray(band).astype(np.uint32) >> 8)[..., None]
         else:
-            pixels[top : top + band.height] = np.asarray(band.convert("RGB"))
+            pixels[top : top + band.height] = np.asarray(band if band.mode == "RGB" else band.convert("RGB"))
     return pixels
 
 
@@ -159,7 +159,8 @@ def _bands(image: Image.Image):
     image.info.pop("transparency", None)  # convert() would warn of it
     rows = max(1, 2**20 // image.width)
     for top in range(0, image.height, rows):
-        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+        whole = rows >= image.height
+        yield top, image if whole else image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
 def read_mask(path, labels: LabelSet) -> np.ndarray:
