@@ -6,6 +6,7 @@ ROOT/JPEGImages/ID.jpg   ROOT/SegmentationClassAug/ID.png (or SegmentationClass)
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,22 @@ MASKS = ("SegmentationClassAug", "SegmentationClass")
 """Folders of masks, the first that is there."""
 
 
+class Files(Sequence):
+    """Paths of files in one folder, as one array of their names. Of ten thousand paths each loader process would come to hold a
+    copy: even looking at an object writes, to its count of references."""
+
+    def __init__(self, folder: Path, names):
+        self.folder, self.names = folder, np.array([os.fsencode(name) for name in names])
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return Files(self.folder, self.names[index])
+        return self.folder / os.fsdecode(self.names[index])
+
+
 @dataclass(frozen=True)
 class Split:
     """The samples of a split, in the order of its list."""
@@ -31,8 +48,8 @@ class Split:
     root: Path
     name: str
     ids: tuple[str, ...]
-    images: tuple[Path, ...]
-    masks: tuple[Path, ...]
+    images: Sequence[Path]
+    masks: Sequence[Path]
     """Empty where opened by `open_images`."""
     labels: LabelSet
 
@@ -84,13 +101,13 @@ def open_split(root, name: str, labels: LabelSet, masks: str | None = None) -> S
     return replace(split, masks=_each("mask", folder, files_of(folder, (".png",)), split.ids, list_file(root, name)))
 
 
-def _each(what: str, folder: Path, found: dict[str, Path], ids: tuple[str, ...], path: Path) -> tuple[Path, ...]:
+def _each(what: str, folder: Path, found: dict[str, Path], ids: tuple[str, ...], path: Path) -> Files:
     """The file of each id that the list at `path` holds."""
     absent = [item for item in ids if item not in found]
     if absent:
         more = f" and {len(absent) - 1} more of {len(ids)}" if len(absent) > 1 else ""
         raise UserError(f"{expected(what, folder, absent[0])}: {missing(what, path, more)}")
-    return tuple(found[item] for item in ids)
+    return Files(folder, [found[item].name for item in ids])
 
 
 def data_folder(root) -> Path:

@@ -1,11 +1,13 @@
+import os
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from seg.classes import VOC, LabelSet
-from seg.data.voc import open_images, open_split, save_mask
+from seg.data.voc import Files, open_images, open_split, save_mask
 from tests.toy import refused, save_palette, toy_sample
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -38,6 +40,30 @@ def test_a_split_gives_images_and_masks_in_the_order_of_its_list(root):
         assert image.dtype == mask.dtype == np.uint8
         np.testing.assert_array_equal(mask, wanted)
         assert image.shape == drawn.shape and np.abs(image.astype(int) - drawn).mean() < 12
+
+
+def test_files_are_a_sequence_of_the_paths_that_were_named(tmp_path):
+    names = ["a.jpg", "ein längerer Name.JPG", "b.png", os.fsdecode(b"\xff.jpg")]
+    files = Files(tmp_path, names)
+    paths = [tmp_path / name for name in names]
+    assert list(files) == paths and len(files) == 4
+    assert files[1] == paths[1] and files[-1] == paths[-1] and files[np.int64(2)] == paths[2]
+    assert list(files[::-1]) == paths[::-1] and list(files[1:3]) == paths[1:3]
+    with pytest.raises(IndexError):
+        files[4]
+
+
+def test_a_split_takes_little_memory_which_every_loader_process_holds(root):
+    count = 2000
+    for number in range(count):
+        os.link(image_of(root), image_of(root, f"n{number}"))
+        os.link(mask_of(root), mask_of(root, f"n{number}"))
+    list_of(root).write_text("".join(f"n{number}\n" for number in range(count)))
+    tracemalloc.start()
+    split = open_split(root, "train", VOC)
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert len(split) == count and held < 200 * count  # a path object alone takes as much
 
 
 def test_images_of_other_suffixes_belong_to_a_split(root):
