@@ -353,10 +353,11 @@ def our_step(backbone: str, width: float, side: int, batch: int):
     loss = Loss(config, np.ones((1, CLASSES))).to(device())
     with contextlib.redirect_stderr(io.StringIO()):  # that so few images are too few for batch norm
         step = Step(our_network(backbone, width), loss, config, device())
-    samples = zip(noise(batch, side, side, 3), noise(batch, side, side) % CLASSES, strict=True)
-    images, masks = collate(list(samples))
-    iterations = itertools.count()
-    return lambda: step(next(iterations), images, masks)
+    samples = zip(
+        noise(batch, side, side, 3), noise(batch, side, side) % CLASSES, [np.array([side, 0, side])] * batch, strict=True
+    )
+    crops, iterations = collate(list(samples)), itertools.count()
+    return lambda: step(next(iterations), crops)
 
 
 def smp_step(encoder: str, side: int, batch: int):

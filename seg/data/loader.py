@@ -3,14 +3,16 @@
 import os
 import re
 import signal
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from ..config import DataConfig
 from ..errors import UserError, reason
-from .augment import Augment
+from .augment import PAD, Augment
 from .voc import Split
 
 # Streams of random numbers under one seed: drawing images and augmenting them must not share one.
@@ -41,8 +43,19 @@ class Order:
         return int(self._permutation[position])
 
 
+class Batch(NamedTuple):
+    """Crops as they travel to the device: a quarter of the bytes that the network's input has (see `network_input`)."""
+
+    images: Tensor
+    """uint8 N3HW, channels last in memory."""
+    masks: Tensor
+    """uint8 NHW."""
+    extents: Tensor
+    """int64 [N, 3]: rows, first and end column that are image; the rest is padding."""
+
+
 class TrainingSamples(Dataset):
-    """Augmented crop of each sample number: float32 [crop, crop, 3] in 0..255, uint8 [crop, crop].
+    """Augmented crop of each sample number, with mask and extent: see `Augment`.
 
     A UserError is returned, not raised: loader workers would wrap it in a traceback. `batches` raises it.
     `reading`, int64 [processes, 2], shared with the loader processes: process id and sample number of each at work.
@@ -67,13 +80,13 @@ class TrainingSamples(Dataset):
             return error
 
 
-def collate(samples):
-    """Images float32 N3HW (channels last in memory) in 0..255, masks int64 NHW."""
+def collate(samples) -> Batch | UserError:
+    """A batch of the samples, written once: in a loader process straight into the memory shared with the training process."""
     for sample in samples:
         if isinstance(sample, UserError):
             return sample
-    images, masks = zip(*samples, strict=True)
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.from_numpy(np.stack(masks)).long()
+    images, masks, extents = default_collate(samples)
+    return Batch(images.permute(0, 3, 1, 2), masks, extents)
 
 
 def quiet_worker(_) -> None:
@@ -99,7 +112,7 @@ def batches(samples: TrainingSamples, batch: int, start: int, stop: int, workers
     """
     loader = DataLoader(
         samples,
-        batch_sampler=[part_of(i, batch, rank, world) for i in range(start, stop)],
+        batch_sampler=(part_of(i, batch, rank, world) for i in range(start, stop)),
         num_workers=workers,
         collate_fn=collate,
         worker_init_fn=quiet_worker,
@@ -132,8 +145,19 @@ def died(samples: TrainingSamples, error: RuntimeError) -> Exception:
     )
 
 
-def normalise(images: torch.Tensor, mean, std) -> torch.Tensor:
+def network_input(images: Tensor, extents: Tensor, mean, std) -> Tensor:
+    """The network's float32 input N3HW of a batch's images: normalised on their device, with the padding at `PAD` before."""
+    rows, first, end = extents.view(-1, 3, 1, 1, 1).unbind(1)
+    down, across = (torch.arange(side, device=images.device) for side in images.shape[2:])
+    inside = (down[:, None] < rows) & (across >= first) & (across < end)
+    return normalise(torch.where(inside, images, PAD), mean, std)
+
+
+def normalise(images: Tensor, mean, std) -> Tensor:
     """Images in 0..255, N3HW, to the network's input: `x / 255` less mean, by std; for 0.5 and 0.5 exactly `2/255 * x - 1`."""
-    scale = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float64).float().to(images.device).view(-1, 1, 1)
-    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)]).to(images.device).view(-1, 1, 1)
-    return images * scale - shift
+    # Not to wait for the device: what it is busy with may be the batch before.
+    scale, shift = (
+        torch.tensor(values, dtype=torch.float64).float().to(images.device, non_blocking=True).view(-1, 1, 1)
+        for values in ([1 / (255 * s) for s in std], [m / s for m, s in zip(mean, std, strict=True)])
+    )
+    return (images * scale).sub_(shift)

@@ -16,7 +16,7 @@ from .. import __version__, distributed
 from ..classes import load as load_labels
 from ..config import Config, as_dict, flat
 from ..data.check import require_sound
-from ..data.loader import Order, TrainingSamples, batches, died, normalise, part_of
+from ..data.loader import Batch, Order, TrainingSamples, batches, died, network_input, part_of
 from ..data.voc import Split, open_split
 from ..errors import UserError, clear, reason
 from ..evaluate.confusion import Scores
@@ -136,8 +136,8 @@ class Trainer:
         if config.weights_use != "warm_start":
             return read_into(model, config.weights, partial=config.weights_use == "partial")
         source = open_source(config.weights)
-        images = next(batches(self.samples, MEASURED, 0, 1, 0))[0].to(self.device)
-        return warm_start(model, source, normalise(images, model.mean, model.std))
+        images, _, extents = (tensor.to(self.device) for tensor in next(batches(self.samples, MEASURED, 0, 1, 0)))
+        return warm_start(model, source, network_input(images, extents, model.mean, model.std))
 
     def _restore(self, saved: dict) -> None:
         try:
@@ -208,8 +208,8 @@ class Trainer:
             if self._due() and state.validated < state.iteration:
                 self._validate()
             stopping = False
-            for images, masks in batches(self.samples, config.batch, start, config.iterations, self.config.data.workers, *part):
-                stopping = self._update(images, masks, stop.asked) or (stop.asked and distributed.world() == 1)
+            for batch in batches(self.samples, config.batch, start, config.iterations, self.config.data.workers, *part):
+                stopping = self._update(batch, stop.asked) or (stop.asked and distributed.world() == 1)
                 state.iteration += 1
                 if state.iteration % config.log_every == 0 or state.iteration == config.iterations:
                     self._report()
@@ -228,11 +228,11 @@ class Trainer:
         config, done = self.config.train, self.state.iteration
         return done > 0 and (done % config.validate_every == 0 or done == config.iterations)
 
-    def _update(self, images: torch.Tensor, masks: torch.Tensor, stop: bool) -> bool:
+    def _update(self, batch: Batch, stop: bool) -> bool:
         """One step; whether it is to be the last."""
         config, iteration = self.config.train, self.state.iteration
         try:
-            stopping = self.step(iteration, images, masks, stop)
+            stopping = self.step(iteration, batch, stop)
         except NotFinite:
             raise UserError(self._not_finite()) from None
         if self.step.skipped and config.non_finite == "skip" and config.precision != "float16":

@@ -191,7 +191,7 @@ class Loss(nn.Module):
         if not labelled.any():
             return total + 0.0 * logits.sum()
         logits = resize(logits.to(torch.promote_types(logits.dtype, torch.float32)), target.shape[1:])
-        row, truth = logits.movedim(1, 3)[labelled].T[None, :, None], target[labelled][None, None]
+        row, truth = logits.movedim(1, 3)[labelled].T[None, :, None], target[labelled].long()[None, None]
         for name, loss in self.library.items():
             total = total + self.parts[name] / parts * loss(row, truth)
         return total

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .. import distributed
 from ..classes import VOID
 from ..config import TrainConfig
-from ..data.loader import normalise
+from ..data.loader import Batch, network_input
 from ..errors import UserError
 from ..models.lean import lean
 from ..progress import tell
@@ -58,7 +58,7 @@ class Logits(nn.Module):
 
 
 class Step:
-    """`step(iteration, images, masks)` updates `step.model`. Images and masks are this process's part of the batch.
+    """`step(iteration, batch)` updates `step.model`. The batch is this process's part of it.
 
     The gradient is that of the mean loss over the labelled pixels of the whole batch, on however many processes and in however
     many parts: with batch norm frozen both change nothing but rounding. Where batch norm trains, each part is normalised
@@ -103,7 +103,7 @@ class Step:
                 + f"; its statistics are better from {FEW} on, or frozen: train.frozen_batch_norm"
             )
 
-    def __call__(self, iteration: int, images: Tensor, masks: Tensor, stop: bool = False) -> bool:
+    def __call__(self, iteration: int, batch: Batch, stop: bool = False) -> bool:
         """Update the weights. `stop`: this process was asked to end; the answer is whether any was.
 
         `loss_value` (this process's share), `rate` and `skipped` then tell of the step. Raises NotFinite as the configuration
@@ -113,24 +113,23 @@ class Step:
         prepare_mode(self.model, config)
         self.rate = learning_rate(iteration, config)
         set_learning_rate(self.optimiser, self.rate)
-        masks = masks.to(self.device, non_blocking=True)
-        images = images.to(self.device, non_blocking=True)
+        batch = Batch(*(tensor.to(self.device, non_blocking=True) for tensor in batch))
         # One message for both: the labelled pixels of the whole batch, and whether a process was told to end.
-        labelled = distributed.total(torch.stack([(masks != VOID).sum(), torch.tensor(int(stop), device=self.device)]))
+        labelled = distributed.total(torch.stack([(batch.masks != VOID).sum(), torch.tensor(int(stop), device=self.device)]))
         # Processes' gradients are averaged, so each counts its pixels as `world` times what they are.
         pixels = labelled[0].clamp(min=1) / distributed.world()
         self.optimiser.zero_grad(set_to_none=True)
         self.loss_value = torch.zeros((), device=self.device)
-        parts = list(zip(images.chunk(config.accumulate), masks.chunk(config.accumulate), strict=True))
-        for index, (x, y) in enumerate(parts):
+        parts = list(zip(*(tensor.chunk(config.accumulate) for tensor in batch), strict=True))
+        for index, (images, masks, extents) in enumerate(parts):
             seed_part(config.seed, iteration, distributed.rank(), index)
             with self._without_exchange(index + 1 < len(parts)):
                 with (
                     self._kept(),
                     torch.autocast(self.device.type, PRECISIONS[config.precision], enabled=config.precision != "float32"),
                 ):
-                    logits = self.parallel(normalise(x, self.model.mean, self.model.std))
-                loss = self.loss(logits, y, pixels, len(parts))
+                    logits = self.parallel(network_input(images, extents, self.model.mean, self.model.std))
+                loss = self.loss(logits, masks, pixels, len(parts))
                 self.scaler.scale(loss).backward()
             self.loss_value += loss.detach()
         self._update()

@@ -9,7 +9,7 @@ from torchvision.transforms import functional as vision
 from seg.classes import VOC
 from seg.config import DataConfig
 from seg.data import voc
-from seg.data.loader import Order, TrainingSamples, batches, collate, normalise, part_of
+from seg.data.loader import Order, TrainingSamples, batches, collate, network_input, normalise, part_of
 from seg.data.read import read_image
 from seg.data.voc import open_split
 from tests.toy import refused, toy_sample, toy_voc
@@ -27,8 +27,8 @@ def run(samples, start, stop, workers=0, batch=4):
 
 
 def assert_same(some, others):
-    for (images, masks), (other_images, other_masks) in zip(some, others, strict=True):
-        assert torch.equal(images, other_images) and torch.equal(masks, other_masks)
+    for batch, other in zip(some, others, strict=True):
+        assert all(map(torch.equal, batch, other))
 
 
 # The order of the images.
@@ -78,20 +78,21 @@ def test_balanced_draws_follow_the_seed():
 # The samples and batches.
 
 
-def test_a_batch_is_float_images_channels_last_and_integer_masks(root):
-    images, masks = run(samples(root), 0, 1)[0]
-    assert images.shape == (4, 3, 33, 33) and images.dtype == torch.float32
+def test_a_batch_is_bytes_channels_last_masks_and_extents(root):
+    images, masks, extents = run(samples(root), 0, 1)[0]
+    assert images.shape == (4, 3, 33, 33) and images.dtype == torch.uint8
     assert images.is_contiguous(memory_format=torch.channels_last)
-    assert masks.shape == (4, 33, 33) and masks.dtype == torch.int64
-    assert 1 < images.max() <= 255 and images.min() >= 0
+    assert masks.shape == (4, 33, 33) and masks.dtype == torch.uint8
+    assert extents.shape == (4, 3) and extents.dtype == torch.int64
+    assert images.max() > 100
 
 
 def test_a_batch_holds_the_samples_of_its_numbers(root):
     source = samples(root)
-    wanted = [source[number] for number in range(8, 12)]
-    images, masks = run(source, 2, 3)[0]
-    np.testing.assert_array_equal(images.permute(0, 2, 3, 1).numpy(), np.stack([image for image, _ in wanted]))
-    np.testing.assert_array_equal(masks.numpy(), np.stack([mask for _, mask in wanted]))
+    wanted = [np.stack(parts) for parts in zip(*(source[number] for number in range(8, 12)), strict=True)]
+    images, masks, extents = run(source, 2, 3)[0]
+    for got, part in zip((images.permute(0, 2, 3, 1), masks, extents), wanted, strict=True):
+        np.testing.assert_array_equal(got.numpy(), part)
 
 
 def test_a_sample_is_the_same_whatever_was_drawn_before(root):
@@ -104,7 +105,7 @@ def test_a_sample_is_the_same_whatever_was_drawn_before(root):
 
 def test_an_image_is_cropped_anew_in_each_epoch_and_under_each_seed(root):
     drawn = [samples(root, seed)[number] for seed in (0, 1) for number in range(12)]
-    assert len({image.tobytes() for image, _ in drawn}) == 24
+    assert len({sample[0].tobytes() for sample in drawn}) == 24
 
 
 def test_a_crop_shows_its_image_and_mask(root):
@@ -152,6 +153,22 @@ def test_one_bad_sample_makes_the_batch_an_error(root):
 
 
 # The network's input.
+
+
+@pytest.mark.parametrize("mean, std", [(HALF, HALF), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
+def test_the_input_of_a_batch_is_its_images_normalised_within_their_padding(root, mean, std):
+    # At half the size each crop has padding; half of them are mirrored, so that it lies on the left.
+    batch = run(samples(root, scale_min=0.5, scale_max=0.75, crop=49), 0, 1, batch=12)[0]
+    assert {int(first) > 0 for first in batch.extents[:, 1]} == {False, True}
+    got = network_input(batch.images, batch.extents, mean, std)
+    padded = np.full((12, 49, 49, 3), 127.5)
+    for crop, image, (rows, first, end) in zip(padded, batch.images.permute(0, 2, 3, 1), batch.extents, strict=True):
+        crop[:rows, first:end] = image[:rows, first:end]
+    wanted = (padded / 255 - mean) / std
+    assert got.dtype == torch.float32 and got.is_contiguous(memory_format=torch.channels_last)
+    assert np.abs(got.permute(0, 2, 3, 1).numpy() - wanted).max() < 2e-6
+    if mean == HALF:
+        assert (got.permute(0, 2, 3, 1).numpy()[padded == 127.5] == 0).all()
 
 
 def test_half_and_half_is_the_released_formula_and_padding_is_zero():

@@ -5,6 +5,7 @@ from torch import nn
 
 from seg.classes import VOID
 from seg.config import from_dict
+from seg.data.loader import Batch
 from seg.models.factory import build_model
 from seg.train.loss import Loss
 from seg.train.step import Logits, NotFinite, Step, check_parts, prepare_mode
@@ -36,7 +37,7 @@ def batch(count=8, double=True):
     masks = torch.from_numpy(rng.integers(0, 5, (count, 49, 49)))
     for index in range(count):  # each image with another number of labelled pixels
         masks[index, : 5 * index] = VOID
-    return images.to(torch.float64 if double else torch.float32), masks
+    return Batch(images.to(torch.float64 if double else torch.float32), masks.byte(), torch.tensor([[49, 0, 49]] * count))
 
 
 def gradients(step):
@@ -45,10 +46,10 @@ def gradients(step):
 
 @pytest.mark.parametrize("loss", [{"cross_entropy": 1.0}])
 def test_accumulated_parts_are_the_whole_batch_where_batch_norm_is_frozen(loss):
-    images, masks = batch()
+    given = batch()
     whole, parts = (make(frozen_batch_norm="all", loss=loss, accumulate=count) for count in (1, 4))
     for step in (whole, parts):
-        step(0, images, masks)
+        step(0, given)
     assert parts.mean_loss() == pytest.approx(whole.mean_loss(), rel=1e-5)
     a, b = gradients(whole), gradients(parts)
     for name in a:
@@ -58,13 +59,13 @@ def test_accumulated_parts_are_the_whole_batch_where_batch_norm_is_frozen(loss):
 
 
 def test_the_loss_is_the_mean_over_labelled_pixels_not_a_mean_of_means():
-    images, masks = batch()
+    given = batch()
     step = make(frozen_batch_norm="all", accumulate=8)
-    logits = step.model.eval()(images * 2 / 255 - 1)
-    wanted = nn.functional.cross_entropy(logits, masks, ignore_index=VOID)
+    logits = step.model.eval()(given.images * 2 / 255 - 1)
+    wanted = nn.functional.cross_entropy(logits, given.masks.long(), ignore_index=VOID)
     wanted.backward()
     slopes = gradients(step)
-    step(0, images, masks)
+    step(0, given)
     assert step.mean_loss() == pytest.approx(float(wanted.detach()), rel=1e-5)
     for name, gradient in gradients(step).items():
         assert (gradient - slopes[name]).abs().max() <= 1e-5 * slopes[name].abs().max() + 1e-12, name
@@ -72,12 +73,12 @@ def test_the_loss_is_the_mean_over_labelled_pixels_not_a_mean_of_means():
 
 @pytest.mark.parametrize("name, placement", [("xception41", "tf"), ("xception41", "paper"), ("xception", "paper")])
 def test_checkpointed_activations_give_the_same_gradients_and_statistics(name, placement):
-    images, masks = batch(4)
+    given = batch(4)
     model = {"backbone": name, "placement": placement}
     plain, lean = (make(model=model, batch=4, checkpoint_activations=on) for on in (False, True))
     for step in (plain, lean):
-        step(0, images, masks)
-        step(1, images, masks)
+        step(0, given)
+        step(1, given)
     a, b = gradients(plain), gradients(lean)
     for key in a:
         assert (a[key] - b[key]).abs().max() <= 1e-6 * a[key].abs().max() + 1e-12, key
@@ -86,7 +87,7 @@ def test_checkpointed_activations_give_the_same_gradients_and_statistics(name, p
             torch.testing.assert_close(lean.model.state_dict()[key], value, rtol=1e-6, atol=1e-9)
 
 
-def kept_bytes(step, images, masks):
+def kept_bytes(step, images):
     """Bytes of the distinct tensors that autograd keeps for the backward pass."""
     seen = {}
 
@@ -101,8 +102,8 @@ def kept_bytes(step, images, masks):
 
 
 def test_checkpointed_activations_keep_less():
-    images, masks = batch(4)
-    plain, lean = (kept_bytes(make(batch=4, checkpoint_activations=on), images, masks) for on in (False, True))
+    given = batch(4)
+    plain, lean = (kept_bytes(make(batch=4, checkpoint_activations=on), given.images) for on in (False, True))
     assert lean < 0.5 * plain
 
 
@@ -113,13 +114,13 @@ def test_checkpointed_activations_are_for_our_own_networks():
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_lower_precision_trains_near_float32(precision):
-    images, masks = batch(double=False)
+    given = batch(double=False)
     losses = {}
     for how in ("float32", precision):
         step = make(double=False, precision=how)
         losses[how] = []
         for iteration in range(6):
-            step(iteration, images, masks)
+            step(iteration, given)
             losses[how].append(step.mean_loss())
     assert step.model.classifier.weight.dtype == torch.float32
     assert losses[precision][0] == pytest.approx(losses["float32"][0], rel=0.02)
@@ -129,10 +130,10 @@ def test_lower_precision_trains_near_float32(precision):
 
 
 def test_clipping_bounds_the_norm_of_the_whole_gradient():
-    images, masks = batch()
+    given = batch()
     free, clipped = make(), make(clip=0.1)
     for step in (free, clipped):
-        step(0, images, masks)
+        step(0, given)
     a, b = ([p.grad for p in step.model.parameters()] for step in (free, clipped))
     assert nn.utils.get_total_norm(a) > 0.2
     assert float(nn.utils.get_total_norm(b)) == pytest.approx(0.1, rel=1e-4)
@@ -140,10 +141,10 @@ def test_clipping_bounds_the_norm_of_the_whole_gradient():
 
 
 def test_a_frozen_backbone_stays_as_it_is():
-    images, masks = batch()
+    given = batch()
     step = make(frozen_backbone=True, frozen_batch_norm="backbone")
     before = {name: value.clone() for name, value in step.model.state_dict().items()}
-    step(0, images, masks)
+    step(0, given)
     for name, value in step.model.state_dict().items():
         if name.startswith("backbone."):
             assert torch.equal(value, before[name]), name
@@ -151,26 +152,26 @@ def test_a_frozen_backbone_stays_as_it_is():
 
 
 def test_a_compiled_network_steps_alike():
-    images, masks = batch(2)
+    given = batch(2)
     plain, compiled = make(batch=2), make(batch=2, compile=True)
     compiled.parallel = torch.compile(Logits(compiled.model), backend="eager")
     for step in (plain, compiled):
-        step(0, images, masks)
+        step(0, given)
     assert compiled.mean_loss() == pytest.approx(plain.mean_loss(), rel=1e-6)
 
 
 @pytest.mark.parametrize("non_finite", ["stop", "skip"])
 def test_a_gradient_that_is_no_number_never_reaches_the_weights(non_finite):
-    images, masks = batch()
+    given = batch()
     step = make(non_finite=non_finite, frozen_batch_norm="all")
-    step(0, images, masks)
+    step(0, given)
     before = {name: value.clone() for name, value in step.model.state_dict().items()}
-    images[3, 0, 7, 7] = float("nan")
+    given.images[3, 0, 7, 7] = float("nan")
     if non_finite == "stop":
         with pytest.raises(NotFinite):
-            step(1, images, masks)
+            step(1, given)
     else:
-        step(1, images, masks)
+        step(1, given)
     assert step.skipped
     assert all(torch.equal(value, before[name]) for name, value in step.model.state_dict().items())
 
