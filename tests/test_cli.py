@@ -1,6 +1,7 @@
 import json
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -383,3 +384,14 @@ def test_a_reader_that_leaves_early_is_no_error(place):
     command = f"{sys.executable} -m seg.cli completion bash | head -1"
     found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=Path(__file__).parent.parent)
     assert found.stderr == "" and found.stdout.count("\n") == 1
+
+
+def test_serve_says_what_is_missing_and_what_is_taken(place, capsys, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"127.0.0.1 port {port}: Address already in use" in the_line(capsys, "serve", "x.safetensors", "--port", port)
+    assert "no such weights file" in the_line(capsys, "serve", "x.safetensors", "--port", "0")
+    monkeypatch.delitem(sys.modules, "seg.serve.app")
+    monkeypatch.delattr("seg.serve.app")
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    assert "pip install 'seg[serve]'" in the_line(capsys, "serve", "x.safetensors")

@@ -4,7 +4,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..classes import VOID, LabelSet
-from ..files import whole
 
 STRENGTH = 0.55
 """Share of the class colour in an overlay."""
@@ -83,12 +82,6 @@ def comparison(image: np.ndarray, prediction: np.ndarray, labels: LabelSet, trut
         panels.append(("ground truth", overlay(image, truth, labels)))
         masks.append(truth)
     return with_legend(side_by_side(panels), masks, labels)
-
-
-def save_picture(path, picture: np.ndarray) -> None:
-    """Write an RGB picture as PNG."""
-    with whole(path) as temporary:
-        Image.fromarray(picture).save(temporary)
 
 
 def confusion_picture(matrix: np.ndarray, names) -> np.ndarray:

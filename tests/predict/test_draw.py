@@ -1,7 +1,6 @@
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
 from seg.classes import VOC, VOID, LabelSet
 from seg.predict import draw
@@ -32,11 +31,6 @@ def swatches(legend):
     window = np.ones((7, 7), np.uint8)
     filled = (cv2.dilate(legend, window) == cv2.erode(legend, window)).all(2)
     return {tuple(colour) for colour in legend[filled].tolist()} - {(255, 255, 255)}
-
-
-def test_a_picture_is_written_as_it_is(tmp_path):
-    draw.save_picture(tmp_path / "picture.png", IMAGE)
-    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "picture.png")), IMAGE)
 
 
 def test_edges_lie_between_labels():
