@@ -191,21 +191,46 @@ def _score_model(args, pictures, against):
 
 
 def predict(args) -> int:
-    from .distributed import device, every, is_main
-    from .predict.images import predict_images
+    from .distributed import device
+    from .predict.images import find_videos
     from .weights.load import open_model
 
     model, about = open_model(args.weights, policy_overrides(args))
     model.to(device())
+    videos = find_videos(args.inputs)
+    images = [item for item in args.inputs if item not in videos]
+    code = _predict_images(args, model, about, images) if images else 0
+    if videos:
+        _predict_videos(args, model, about, videos)
+    return code
+
+
+def _predict_videos(args, model, about, videos) -> None:
+    from .distributed import is_main, rank, world
+    from .predict.video import predict_video
+
+    for video in videos[rank() :: world()]:
+        with Progress("predict", None, unit="frames", quiet=args.quiet or not is_main()) as progress:
+
+            def on_frame(done, total):
+                progress.total = total
+                progress(done)
+
+            made = predict_video(model, about.labels, about.config.evaluate, video, args.out, args.mode, args.frames, on_frame)
+        print("; ".join([f"{made.path}: {made.frames} frames, {made.frames / made.seconds:.1f} frames/s", *made.notes]))
+
+
+def _predict_images(args, model, about, images) -> int:
+    from .distributed import every, is_main
+    from .predict.images import predict_images
+
     with Progress("predict", 0, quiet=args.quiet or not is_main()) as progress:
 
         def on_image(done, total):
             progress.total = total
             progress(done)
 
-        written, problems = predict_images(
-            model, about.labels, about.config.evaluate, args.inputs, args.out, args.mode, on_image
-        )
+        written, problems = predict_images(model, about.labels, about.config.evaluate, images, args.out, args.mode, on_image)
     for problem in problems:
         tell(f"seg: {problem}")
     count, wrong = (sum(part) for part in zip(*every((len(written), len(problems))), strict=True))
@@ -530,13 +555,19 @@ def parser() -> argparse.ArgumentParser:
         verbs,
         "predict",
         predict,
-        "Write the masks of images, at their original size.",
+        "Write the masks of images, at their original size, or of videos or a camera as a video.",
         "seg predict runs/voc_mini/best.safetensors photos/ --out masks --mode side-by-side",
     )
     add.add_argument("weights", metavar="WEIGHTS", help="best.safetensors of a run")
-    add.add_argument("inputs", metavar="INPUT", nargs="+", help="image, folder, glob, or .txt list of images")
-    add.add_argument("--out", metavar="DIR", required=True, help="folder of the PNGs")
+    add.add_argument(
+        "inputs",
+        metavar="INPUT",
+        nargs="+",
+        help="image, folder, glob, or .txt list of images; a video; camera:0, until Ctrl-C",
+    )
+    add.add_argument("--out", metavar="DIR", required=True, help="folder of the PNGs, or of the video NAME.mp4")
     add.add_argument("--mode", choices=("overlay", "palette", "side-by-side", "index"), default="overlay")
+    add.add_argument("--frames", type=_count, metavar="N", help="of a video or a camera: the first N")
     policy(add)
 
     text = (

@@ -1,5 +1,7 @@
-"""Work done ahead of a loop that needs it, or behind it, in threads: for what releases the interpreter's lock, as decoding."""
+"""Work done ahead of a loop that needs it, or behind it, in threads: for what releases the interpreter's lock, as decoding; and
+a loop that ends when it is asked to."""
 
+import signal
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
@@ -41,3 +43,20 @@ class Behind:
                 self.waiting.popleft().result()
         finally:
             self.pool.shutdown(cancel_futures=True)
+
+
+class Stop:
+    """Ctrl-C and SIGTERM ask the loop to end after what is under way; a second Ctrl-C ends it at once."""
+
+    def __enter__(self):
+        self.asked = False
+        self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _ask(self, number, frame):
+        self.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __exit__(self, *_):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

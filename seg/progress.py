@@ -19,13 +19,13 @@ def tell(line: str) -> None:
 class Progress:
     """`with Progress("evaluate", 20) as progress: progress(done, "mIoU 0.41")`. Writes to standard error.
 
-    done counts from `start` to `total`; `each` is how many `unit` one count stands for, such as the crops of an iteration.
+    done counts from `start` to `total` (None: unknown); `each` is how many `unit` one count stands for, such as crops.
     """
 
     every = 10.0
     """Seconds between plain lines."""
 
-    def __init__(self, what: str, total: int, *, start=0, each=1, unit="images", quiet=False):
+    def __init__(self, what: str, total: int | None, *, start=0, each=1, unit="images", quiet=False):
         self.what, self.total, self.start, self.each, self.unit, self.quiet = what, total, start, each, unit, quiet
 
     def __enter__(self):
@@ -46,13 +46,14 @@ class Progress:
     def __call__(self, done: int, note: str = "") -> None:
         now = time.monotonic()
         spent, count = max(now - self.began, 1e-9), done - self.start
-        left = (self.total - done) * spent / max(count, 1)
-        note = " ".join(filter(None, [note, f"{count * self.each / spent:.1f} {self.unit}/s", f"{duration(left)} left"]))
+        speed = f"{count * self.each / spent:.1f} {self.unit}/s"
+        left = f"{duration(max(self.total - done, 0) * spent / max(count, 1))} left" if self.total else ""
+        note = " ".join(filter(None, [note, speed, left]))
         if self.bar:
-            self.bar.update(self.task, completed=done, note=note)
+            self.bar.update(self.task, completed=done, total=self.total, note=note)
         elif not self.quiet and (now - self.told >= self.every or done == self.total):
             self.told = now
-            tell(f"{self.what} {done}/{self.total} {note}")
+            tell(f"{self.what} {done}{f'/{self.total}' if self.total else ''} {note}")
 
     def say(self, line: str) -> None:
         """A line that stays, above the bar where there is one."""

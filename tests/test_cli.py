@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -145,6 +146,14 @@ def test_the_job_from_training_to_masks(place, capsys):
     code, out, _ = run(capsys, "predict", weights, "voc/JPEGImages", "--out", "masks", "--quiet")
     assert code == 0
     assert len(list((place / "masks").iterdir())) == len(list((place / "voc" / "JPEGImages").iterdir()))
+    film = cv2.VideoWriter("film.avi", cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
+    for _ in range(3):
+        film.write(np.full((48, 64, 3), 110, np.uint8))
+    film.release()
+    code, out, err = run(capsys, "predict", weights, "film.avi", "voc/JPEGImages", "--out", "both")
+    assert code == 0
+    assert "masks" not in out and "both/film.mp4: 3 frames, " in out and "overlay images in both" in out
+    assert "predict 3/3" in err
 
     code, out, _ = run(capsys, "submit", weights, "--split", "val", "--out", "submission", "--flip", "--quiet")
     assert code == 0

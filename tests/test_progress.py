@@ -93,3 +93,10 @@ def test_the_bar_is_taken_down_after_an_error(monkeypatch):
     with pytest.raises(RuntimeError), Progress("evaluate", 20) as tell:
         raise RuntimeError
     assert not tell.bar.live.is_started
+
+
+def test_where_the_total_is_unknown_speed_alone_is_told(clock, capsys):
+    with Progress("predict", None, unit="frames") as tell:
+        clock[0] += 10
+        tell(5)
+    assert capsys.readouterr().err == "predict 5 0.5 frames/s\n"

@@ -20,10 +20,28 @@ from ..parallel import Behind, ahead
 from . import draw
 
 MODES = ("overlay", "palette", "side-by-side", "index")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv")
 
 
 def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def find_videos(inputs: list[str]) -> list[str]:
+    """The inputs that are no images: `camera:NUMBER`, or a file with the suffix of a video (see predict.video).
+
+    Raises UserError where two would be written under one name.
+    """
+    found = [
+        item
+        for item in inputs
+        if item.startswith("camera:") or (item.lower().endswith(VIDEO_SUFFIXES) and os.path.isfile(item))
+    ]
+    for number, item in enumerate(found):
+        for other in found[:number]:
+            if Path(item).stem == Path(other).stem:
+                raise UserError(f"{item} and {other}: would be written under one name; predict them into two folders")
+    return found
 
 
 def find_images(inputs) -> list[tuple[Path, Path]]:
@@ -39,7 +57,8 @@ def find_images(inputs) -> list[tuple[Path, Path]]:
             images = [(p, Path(p.name)) for p in images]
         elif path.is_file():
             if not is_image(path):
-                raise UserError(f"{path}: not an image by its name; known are {' '.join(IMAGE_SUFFIXES)}, and .txt for a list")
+                known = " ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
+                raise UserError(f"{path}: not an image by its name, nor a video; known are {known}, and .txt for a list")
             images = [(path, Path(path.name))]
         else:
             images = [(Path(p), Path(p).name) for p in sorted(glob.glob(item, recursive=True))]

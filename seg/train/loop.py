@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import signal
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +22,7 @@ from ..evaluate.confusion import Scores
 from ..evaluate.evaluator import evaluate_model
 from ..files import write_text
 from ..models.factory import build_model
+from ..parallel import Stop
 from ..predict.draw import comparison
 from ..progress import Progress, tell
 from ..weights.load import Report, read_into
@@ -38,23 +38,6 @@ MEASURED = 16
 """Crops on which a warm start measures statistics."""
 PICTURES = 4
 """Validation images drawn in TensorBoard."""
-
-
-class Stop:
-    """Ctrl-C and SIGTERM ask the loop to end after the iteration under way; a second Ctrl-C ends it at once."""
-
-    def __enter__(self):
-        self.asked = False
-        self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _ask(self, number, frame):
-        self.asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def __exit__(self, *_):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
 
 
 @dataclass
