@@ -1,7 +1,5 @@
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,15 +150,3 @@ def test_importing_seg_is_instant():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == ""
     assert done.stderr.strip().endswith("module 'seg' has no attribute 'nothing'")
-
-
-def test_the_example_of_the_readme_runs(weights, tmp_path, monkeypatch):
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?import seg.*?)```", readme, re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs/voc_xception65").mkdir(parents=True)
-    (tmp_path / "runs/voc_xception65/best.safetensors").write_bytes(weights.read_bytes())
-    Image.fromarray(IMAGE).save("photo.jpg")
-    exec(example, {})
-    with Image.open("overlay.png") as picture:
-        assert picture.size == (64, 48)

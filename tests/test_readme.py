@@ -5,6 +5,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -109,6 +110,9 @@ def trained(tmp_path_factory) -> Path:
         Image.fromarray(mask).save(place / f"data/mine/masks/{number}.png")
     for path in (place / "photo.jpg", place / "photos/a.jpg", place / "photos/b.jpg"):
         shutil.copy(place / "data/mine/images/0.jpg", path)
+    street = cv2.VideoWriter(str(place / "street.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 25, (64, 48))
+    street.write(toy_sample(0)[0])
+    street.release()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         assert main(["train", "configs/voc_xception65.yaml", *SMALL, "--quiet"]) == 0
