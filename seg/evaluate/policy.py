@@ -49,7 +49,8 @@ def pad_to_canvas(image: np.ndarray, canvas: int | None, device=None) -> Tensor:
 
 def score_maps(model: nn.Module, padded: Tensor, policy: EvaluateConfig) -> list[Tensor]:
     """Logits [N, classes, h, w] of images N,3,H,W in 0..255 for each scale and flip, in the order of the released code: those
-    of a scale below 1 resized to the size of the logits at scale 1, the others as the network gives them."""
+    of a scale below 1 resized to the size of the logits at scale 1, the others as the network gives them. They lie channels last
+    in memory, in which resizing takes half the time."""
     size, maps = padded.shape[-2:], []
     for scale in policy.scales:
         images = normalise(resize(padded, [scaled(side, scale) for side in size]), model.mean, model.std)
@@ -59,13 +60,13 @@ def score_maps(model: nn.Module, padded: Tensor, policy: EvaluateConfig) -> list
                 logits = logits.flip(3)
             if scale < 1:
                 logits = resize(logits, [scaled(side, 1 / model.logits_stride) for side in size])
-            maps.append(logits)
+            maps.append(logits.contiguous(memory_format=torch.channels_last))
     return maps
 
 
 def resize_rows(x: Tensor, size, top: int, bottom: int) -> Tensor:
     """Rows top..bottom of `resize(x, size)`: the whole of it is never in memory."""
-    rows = x.permute(0, 2, 3, 1)  # channels last, in which both resizing and argmax are fast
+    rows = x.permute(0, 2, 3, 1)
     height = x.shape[2]
     if height != size[0]:
         step = (height - 1) / max(1, size[0] - 1)
@@ -82,10 +83,15 @@ def combined(maps: list[Tensor], size, top: int, bottom: int) -> Tensor:
     """Rows top..bottom of the scores at full size: logits of a single map, else the mean of the softmaxes."""
     if len(maps) == 1:
         return resize_rows(maps[0], size, top, bottom)
-    total = resize_rows(maps[0], size, top, bottom).softmax(1)
+    total = softmax(resize_rows(maps[0], size, top, bottom))
     for logits in maps[1:]:
-        total += resize_rows(logits, size, top, bottom).softmax(1)
+        total += softmax(resize_rows(logits, size, top, bottom))
     return total / len(maps)
+
+
+def softmax(x: Tensor) -> Tensor:
+    """`x.softmax(1)`, which copies twice what lies channels last in memory."""
+    return x.permute(0, 2, 3, 1).softmax(-1).permute(0, 3, 1, 2)
 
 
 @torch.inference_mode()
@@ -128,7 +134,7 @@ def _argmax(maps: list[Tensor], size, height: int, width: int) -> np.ndarray:
     mask = torch.empty(len(maps[0]), height, width, dtype=torch.uint8, device=maps[0].device)
     for top in range(0, height, ROWS):
         bottom = min(top + ROWS, height)
-        mask[:, top:bottom] = combined(maps, size, top, bottom)[..., :width].argmax(1)
+        mask[:, top:bottom] = combined(maps, size, top, bottom)[..., :width].max(1).indices
     return mask.cpu().numpy()
 
 
