@@ -11,7 +11,7 @@ from .classes import LabelSet
 from .config import as_dict, from_dict
 from .data.read import PIXELS, of_pillow, read_image
 from .errors import UserError, reason
-from .evaluate.policy import output_stride, predict_mask
+from .evaluate.policy import masks_in_order, output_stride
 from .parallel import ahead
 from .predict.draw import overlay
 from .weights.load import open_model
@@ -48,7 +48,8 @@ class Segmenter:
         """
         images = image if isinstance(image, list | tuple) else [image]
         with output_stride(self.model, self.policy.output_stride):
-            masks = [predict_mask(self.model, pixels, self.policy) for pixels in ahead(to_pixels, images)]
+            samples = ((None, pixels) for pixels in ahead(to_pixels, images))
+            masks = [mask for _, mask in masks_in_order(self.model, samples, self.policy)]
         return masks if images is image else masks[0]
 
     def draw(self, image, mask: np.ndarray):

@@ -8,7 +8,7 @@ from ..data.voc import Split
 from ..parallel import Behind, ahead
 from .boundary import Boundary
 from .confusion import ImageScore, Scores, confusion_matrix
-from .policy import output_stride, predict_mask
+from .policy import masks_in_order, output_stride
 
 
 def evaluate_model(
@@ -31,8 +31,9 @@ def evaluate_model(
     # The next images are decoded and the last ones scored while the network works.
     mine = range(distributed.rank(), len(split), distributed.world())
     with output_stride(model, policy.output_stride), Behind() as behind:
-        for index, (image, truth) in zip(mine, ahead(split.sample, mine), strict=True):
-            behind(score, index, image, truth, predict_mask(model, image, policy))
+        samples = (((index, *sample), sample[0]) for index, sample in zip(mine, ahead(split.sample, mine), strict=True))
+        for (index, image, truth), mask in masks_in_order(model, samples, policy):
+            behind(score, index, image, truth, mask)
     if boundary:
         boundary.gather()
     scored = {index: one for part in distributed.every(each) for index, one in part.items()}

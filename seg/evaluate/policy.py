@@ -15,6 +15,10 @@ from ..models.layers import resize
 
 ROWS = 64
 """Rows of a mask that are computed at a time: their logits then stay in the processor's cache."""
+WINDOW = 8
+"""Images among which those of one size are put together."""
+AT_ONCE = {"cpu": 8 * 129**2, "cuda": 8 * 513**2}
+"""Pixels that go through the network together: small images cost a processor a third less so, large ones the same."""
 OVERLAP = 128
 """Least overlap of two tiles, in pixels."""
 TILE_STRIDE = 4
@@ -49,8 +53,8 @@ def pad_to_canvas(image: np.ndarray, canvas: int | None, device=None) -> Tensor:
 
 def score_maps(model: nn.Module, padded: Tensor, policy: EvaluateConfig) -> list[Tensor]:
     """Logits [N, classes, h, w] of images N,3,H,W in 0..255 for each scale and flip, in the order of the released code: those
-    of a scale below 1 resized to the size of the logits at scale 1, the others as the network gives them. They lie channels last
-    in memory, in which resizing takes half the time."""
+    of a scale below 1 resized to the size of the logits at scale 1, the others as the network gives them. They lie in memory
+    channels last, in which resizing takes half the time."""
     size, maps = padded.shape[-2:], []
     for scale in policy.scales:
         images = normalise(resize(padded, [scaled(side, scale) for side in size]), model.mean, model.std)
@@ -127,6 +131,44 @@ def predict_masks(model: nn.Module, images: list[np.ndarray], policy: EvaluateCo
 def predict_mask(model: nn.Module, image: np.ndarray, policy: EvaluateConfig) -> np.ndarray:
     """uint8 [h, w]: the class of every pixel of a uint8 RGB image [h, w, 3]; see `predict_masks`."""
     return predict_masks(model, [image], policy)[0]
+
+
+def masks_in_order(model: nn.Module, samples, policy: EvaluateConfig):
+    """Yield (sample, mask) of each (sample, image), in their order: what `predict_masks` gives, of images of one size together.
+
+    An image of None, as of a file that could not be read, has the mask None.
+    """
+    block = []
+    for sample, image in samples:
+        block.append((sample, image))
+        # What goes alone may be large: nothing is kept waiting for others with it.
+        if len(block) == WINDOW or (image is not None and _together(model, image, policy) == 1):
+            yield from _masks_of(model, block, policy)
+            block = []
+    yield from _masks_of(model, block, policy)
+
+
+def _masks_of(model: nn.Module, block, policy: EvaluateConfig):
+    masks, groups = [None] * len(block), {}
+    for place, (_, image) in enumerate(block):
+        if image is not None:
+            groups.setdefault(padded_size(image, policy.canvas), []).append(place)
+    for places in groups.values():
+        most = _together(model, block[places[0]][1], policy)
+        for start in range(0, len(places), most):
+            part = places[start : start + most]
+            for place, mask in zip(part, predict_masks(model, [block[p][1] for p in part], policy), strict=True):
+                masks[place] = mask
+    for (sample, _), mask in zip(block, masks, strict=True):
+        yield sample, mask
+
+
+def _together(model: nn.Module, image: np.ndarray, policy: EvaluateConfig) -> int:
+    """How many images of this size go through the network together."""
+    if image.shape[0] * image.shape[1] > policy.tile**2:
+        return 1
+    pixels = math.prod(padded_size(image, policy.canvas)) * max(policy.scales) ** 2
+    return max(1, int(AT_ONCE["cpu" if device_of(model).type == "cpu" else "cuda"] / pixels))
 
 
 def _argmax(maps: list[Tensor], size, height: int, width: int) -> np.ndarray:

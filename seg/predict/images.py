@@ -14,7 +14,7 @@ from ..config import EvaluateConfig
 from ..data.read import IMAGE_SUFFIXES, read_image
 from ..data.voc import mask_picture
 from ..errors import UserError
-from ..evaluate.policy import output_stride, predict_mask
+from ..evaluate.policy import masks_in_order, output_stride
 from ..files import read_lines, whole
 from ..parallel import Behind, ahead
 from . import draw
@@ -105,11 +105,13 @@ def predict_images(
 
     # The next images are read and the last pictures written while the network works.
     with output_stride(model, policy.output_stride), Behind() as behind:
-        for done, ((target, _), pixels) in enumerate(zip(mine, ahead(read, mine), strict=True), 1):
-            if isinstance(pixels, UserError):
+        found = ((target, pixels) for (target, _), pixels in zip(mine, ahead(read, mine), strict=True))
+        samples = ((pair, None if isinstance(pair[1], UserError) else pair[1]) for pair in found)
+        for done, ((target, pixels), mask) in enumerate(masks_in_order(model, samples, policy), 1):
+            if mask is None:
                 problems.append(str(pixels))
             else:
-                behind(save, target, pixels, predict_mask(model, pixels, policy), labels, mode)
+                behind(save, target, pixels, mask, labels, mode)
                 written.append(target)
             if on_image:
                 on_image(done, len(mine))

@@ -25,7 +25,7 @@ from ..config import EvaluateConfig
 from ..data.read import decode
 from ..data.voc import LISTS, Split, save_mask
 from ..errors import UserError, reason
-from ..evaluate.policy import output_stride, predict_mask
+from ..evaluate.policy import masks_in_order, output_stride
 from ..files import whole
 from ..parallel import ahead
 
@@ -63,8 +63,9 @@ def submit(
     mine = range(distributed.rank(), len(split), distributed.world())
     todo = [index for index in mine if _made_from(targets[index]) != checksum(index)]
     with output_stride(model, policy.output_stride):
-        for done, (index, image) in enumerate(zip(todo, ahead(split.image, todo), strict=True), 1):
-            save_mask(targets[index], predict_mask(model, image, policy), VOC, made_from=checksum(index))
+        samples = zip(todo, ahead(split.image, todo), strict=True)
+        for done, (index, mask) in enumerate(masks_in_order(model, samples, policy), 1):
+            save_mask(targets[index], mask, VOC, made_from=checksum(index))
             if on_image:
                 on_image(done, len(todo))
     kept = sum(distributed.every(len(mine) - len(todo)))

@@ -10,12 +10,16 @@ from torch import nn
 from seg.config import EvaluateConfig, ModelConfig
 from seg.data.augment import PAD
 from seg.errors import UserError
+from seg.evaluate import policy as room
 from seg.evaluate.policy import (
+    AT_ONCE,
     OVERLAP,
     ROWS,
+    WINDOW,
     blend_tiles,
     canvas_size,
     infer,
+    masks_in_order,
     output_stride,
     pad_to_canvas,
     predict_mask,
@@ -209,6 +213,44 @@ def test_masks_of_a_batch_are_those_of_its_images(model, policy):
     together = predict_masks(model, images, policy)
     for image, mask in zip(images, together, strict=True):
         np.testing.assert_array_equal(mask, predict_mask(model, image, policy))
+
+
+SIZES = [(41, 57), (97, 80), None, (41, 57), (300, 250), (41, 57), (33, 97), (97, 80), *3 * [(41, 57)], None, *9 * [(41, 57)]]
+
+
+@pytest.mark.parametrize("canvas", [None, 97])
+@pytest.mark.parametrize("pixels", [1, 4 * 41 * 57, 10**9])
+def test_masks_come_in_order_as_each_image_has_them_alone_however_many_go_together(model, monkeypatch, canvas, pixels):
+    monkeypatch.setitem(AT_ONCE, "cpu", pixels)
+    policy = EvaluateConfig(canvas=canvas, tile=257)
+    images = [size and picture(*size, number) for number, size in enumerate(SIZES)]
+    batches, drawn = [], []
+    original = room.predict_masks
+    monkeypatch.setattr(room, "predict_masks", lambda m, given, p: batches.append(len(given)) or original(m, given, p))
+
+    def samples():
+        for number, image in enumerate(images):
+            drawn.append(number)
+            yield str(number), image
+
+    for number, (sample, mask) in enumerate(masks_in_order(model, samples(), policy)):
+        assert sample == str(number)
+        assert len(drawn) - number <= WINDOW and (number > 4 or max(drawn) <= 4), "too many are kept waiting"
+        if images[number] is None:
+            assert mask is None
+        else:
+            np.testing.assert_array_equal(mask, original(model, [images[number]], policy)[0])
+    assert number == len(SIZES) - 1 and sum(batches) == len(SIZES) - 2
+    assert max(batches) == (WINDOW if pixels == 10**9 else 4 if pixels > 1 and canvas is None else 1)
+
+
+@pytest.mark.parametrize("scales, together", [([1.0], 8), ([2.0], 2), ([0.5, 1.0, 2.0], 2), ([4.0], 1)])
+def test_larger_scales_are_fewer_images_together(model, monkeypatch, scales, together):
+    batches = []
+    monkeypatch.setattr(room, "predict_masks", lambda m, images, p: batches.append(len(images)) or images)
+    policy = EvaluateConfig(scales=scales, canvas=129)
+    assert len(list(masks_in_order(model, [(None, picture(40, 129))] * 16, policy))) == 16
+    assert batches == [together] * (16 // together)
 
 
 @pytest.mark.parametrize("size, new", [((9, 13), (33, 49)), ((9, 13), (30, 41)), ((40, 31), (17, 19)), ((1, 5), (7, 5))])
