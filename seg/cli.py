@@ -158,13 +158,12 @@ def _score_model(args, pictures, against):
     from dataclasses import asdict
 
     from .data.voc import open_split, save_mask
-    from .distributed import device, every, is_main
+    from .distributed import every, is_main
     from .evaluate.boundary import Boundary
     from .evaluate.evaluator import evaluate_model
-    from .weights.load import open_model
+    from .predict.runtimes import open_runtime
 
-    model, about = open_model(args.weights, policy_overrides(args))
-    model.to(device())
+    model, about = open_runtime(args.weights, args.runtime, policy_overrides(args))
     data, policy = about.config.data, about.config.evaluate
     split = open_split(args.data or data.root, args.split or data.val, about.labels, data.masks)
     if against:
@@ -191,12 +190,10 @@ def _score_model(args, pictures, against):
 
 
 def predict(args) -> int:
-    from .distributed import device
     from .predict.images import find_videos
-    from .weights.load import open_model
+    from .predict.runtimes import open_runtime
 
-    model, about = open_model(args.weights, policy_overrides(args))
-    model.to(device())
+    model, about = open_runtime(args.weights, args.runtime, policy_overrides(args))
     videos = find_videos(args.inputs)
     images = [item for item in args.inputs if item not in videos]
     code = _predict_images(args, model, about, images) if images else 0
@@ -283,6 +280,27 @@ def submit(args) -> int:
     if is_main():
         print(f"{path}: {len(split)} masks{f', {kept} of them from before' if kept else ''}, as the server wants them")
         print(f"  upload it for {args.competition}:  http://host.robots.ox.ac.uk:8080")
+    return 0
+
+
+def export(args) -> int:
+    from .files import write_json
+    from .predict.export import export
+    from .weights.load import open_model
+
+    if args.int8 != bool(args.calibrate):
+        raise UserError("seg export: --int8 takes its scales from images: give both --int8 and --calibrate IMAGES")
+    model, about = open_model(args.weights, policy_overrides(args))
+    with Progress("export", 0, unit="steps", quiet=args.quiet) as progress:
+
+        def on_step(done, total):
+            progress.total = total
+            progress(done)
+
+        result = export(model, about, args.format, args.out, calibrate=args.calibrate or (), progress=on_step)
+    print(result)
+    if args.json:
+        write_json(args.json, result.as_dict())
     return 0
 
 
@@ -486,14 +504,25 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--quiet", action="store_true", help="no progress; results and mistakes alone")
         return added
 
-    def policy(added) -> None:
+    def canvas(added) -> None:
         added.add_argument("--output-stride", type=int, choices=(8, 16, 32), help="default: as trained")
+        added.add_argument(
+            "--canvas", metavar="513|native", help="pad each image to this square before the network, or not at all"
+        )
+
+    def policy(added) -> None:
+        canvas(added)
         added.add_argument(
             "--scales", metavar="S,S,...", help="average the softmax over these image scales, such as 0.5,0.75,1,1.25,1.5,1.75"
         )
         added.add_argument("--flip", action="store_true", help="average with the mirrored image")
+
+    def runtime(added) -> None:
         added.add_argument(
-            "--canvas", metavar="513|native", help="pad each image to this square before the network, or not at all"
+            "--runtime",
+            choices=("torch", "compile", "onnx", "openvino"),
+            help="what runs the network, batch norm folded; default: PyTorch, all as trained. compile: by torch.compile, which "
+            "takes a minute first",
         )
 
     add = verb(
@@ -515,7 +544,7 @@ def parser() -> argparse.ArgumentParser:
         "Score a model on a split, or saved masks, by one confusion matrix at the original sizes.",
         "seg evaluate runs/voc_mini/best.safetensors --scales 0.75,1,1.25 --flip --json scores.json",
     )
-    add.add_argument("weights", metavar="WEIGHTS", nargs="?", help="best.safetensors of a run")
+    add.add_argument("weights", metavar="WEIGHTS", nargs="?", help="best.safetensors of a run, or an exported .onnx or .xml")
     add.add_argument(
         "--data",
         metavar="ROOT",
@@ -523,6 +552,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add.add_argument("--split", help="list in ImageSets/Segmentation; default: the validation split as trained")
     policy(add)
+    runtime(add)
     add.add_argument("--boundary", action="store_true", help="also score the borders of objects: trimap mIoU and Boundary IoU")
     add.add_argument("--save-masks", metavar="DIR", help="write each prediction as a palette PNG")
     add.add_argument("--predictions", metavar="DIR", help="score these saved masks instead of a model")
@@ -558,7 +588,7 @@ def parser() -> argparse.ArgumentParser:
         "Write the masks of images, at their original size, or of videos or a camera as a video.",
         "seg predict runs/voc_mini/best.safetensors photos/ --out masks --mode side-by-side",
     )
-    add.add_argument("weights", metavar="WEIGHTS", help="best.safetensors of a run")
+    add.add_argument("weights", metavar="WEIGHTS", help="best.safetensors of a run, or an exported .onnx or .xml")
     add.add_argument(
         "inputs",
         metavar="INPUT",
@@ -569,6 +599,7 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--mode", choices=("overlay", "palette", "side-by-side", "index"), default="overlay")
     add.add_argument("--frames", type=_count, metavar="N", help="of a video or a camera: the first N")
     policy(add)
+    runtime(add)
 
     text = (
         "Serve a page to try a model in the browser, and its API: POST /api/segment, described at /docs. "
@@ -603,6 +634,27 @@ def parser() -> argparse.ArgumentParser:
     )
     policy(add)
     add.add_argument("--check", metavar="ARCHIVE", help="check this archive instead of making one")
+
+    add = verb(
+        verbs,
+        "export",
+        export,
+        "Write a model as one file for other programs: a graph from uint8 RGB [N,H,W,3] to classes uint8 [N,H,W], checked "
+        "against the model; or its weights.",
+        "seg export runs/voc_mini/best.safetensors --format openvino --out model.xml --int8 --calibrate photos/",
+    )
+    add.add_argument("weights", metavar="WEIGHTS", help="best.safetensors of a run")
+    add.add_argument(
+        "--format", choices=("onnx", "openvino", "torch", "safetensors"), required=True, help="torch: torch.export"
+    )
+    add.add_argument("--out", metavar="FILE", required=True, help="named .onnx, .xml (with a .bin), .pt2 or .safetensors")
+    canvas(add)
+    add.add_argument("--int8", action="store_true", help="quantise after training (onnx, openvino)")
+    add.add_argument(
+        "--calibrate", metavar="IMAGES", nargs="+", help="of int8: images, folders, globs or .txt lists like those to come"
+    )
+    add.add_argument("--json", metavar="FILE", help="write the comparison with the model here")
+    add.set_defaults(scales=None, flip=False)
 
     add = verb(
         verbs,

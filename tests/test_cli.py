@@ -167,6 +167,23 @@ def test_the_job_from_training_to_masks(place, capsys):
     assert "classes: background, aeroplane" in out
 
 
+def test_an_exported_graph_scores_as_its_weights(place, capsys):
+    assert run(capsys, "train", "small.yaml", "data.root=voc", "--quiet")[0] == 0
+    weights = "runs/small/best.safetensors"
+    arguments = ["--format", "openvino", "--out", "small.xml", "--canvas", "65", "--json", "export.json", "--quiet"]
+    code, out, _ = run(capsys, "export", weights, *arguments)
+    assert code == 0 and "small.xml: float32 graph; canvas 65, output stride 16" in out
+    assert json.loads((place / "export.json").read_text())["equal"] > 0.999
+    matrices = []
+    for flags in (["small.xml"], [weights, "--canvas", "65"], [weights, "--canvas", "65", "--runtime", "openvino"]):
+        assert run(capsys, "evaluate", *flags, "--quiet", "--json", "scores.json")[0] == 0
+        matrices.append(np.array(json.loads((place / "scores.json").read_text())["confusion_matrix"]))
+    for other in matrices[1:]:
+        assert np.abs(matrices[0] - other).sum() <= 0.001 * other.sum()
+    assert run(capsys, "predict", "small.xml", "voc/JPEGImages", "--out", "masks", "--quiet")[0] == 0
+    assert len(list((place / "masks").iterdir())) == 9
+
+
 def test_two_evaluations_are_compared(place, capsys):
     assert run(capsys, "train", "small.yaml", "data.root=voc", "--quiet")[0] == 0
     for name, flags in (("a.json", []), ("b.json", ["--flip"])):
@@ -287,6 +304,10 @@ def test_trainaug_is_prepared(place, capsys, monkeypatch):
         (["evaluate", "none.safetensors"], "no such weights file"),
         (["evaluate", "--predictions", "none", "--truth", "voc"], "no such folder"),
         (["predict", "none.safetensors", "voc", "--out", "x"], "no such weights file"),
+        (["predict", "none.xml", "voc", "--out", "x"], "no such exported graph"),
+        (["evaluate", "none.onnx", "--flip"], "leave out evaluate.flip=true"),
+        (["export", "none.safetensors", "--format", "onnx", "--out", "x.onnx"], "no such weights file"),
+        (["export", "none.safetensors", "--format", "onnx", "--out", "x.onnx", "--int8"], "--calibrate IMAGES"),
         (["submit", "none.safetensors"], "--out DIR, or --check ARCHIVE with --data ROOT"),
         (["submit", "none.safetensors", "--out", "x"], "no such weights file"),
         (["submit", "none.safetensors", "--out", "x", "--check", "none.tar.gz"], "--out DIR, or --check ARCHIVE"),

@@ -10,7 +10,10 @@ from PIL import Image
 from torch import nn
 
 from seg.classes import VOC, VOID
+from seg.config import ModelConfig
 from seg.errors import UserError
+from seg.models.factory import build_model
+from seg.models.layers import POST, ConvNorm, SeparableConv
 
 CLASSES = {1: (200, 60, 60), 8: (60, 190, 70), 12: (70, 80, 210), 15: (220, 210, 80)}
 """Index among the VOC classes and colour in the image of the four kinds of object: disc, box, diamond, bar."""
@@ -78,6 +81,28 @@ def written(mask: np.ndarray) -> np.ndarray:
     return np.repeat((mask * 10)[..., None], 3, 2)
 
 
+def random_model(config=None):
+    """A small network of 5 classes in evaluation mode, whose batch norms do something."""
+    torch.manual_seed(0)
+    model = build_model(config or ModelConfig(backbone="xception41", width=0.125), 5)
+    nn.init.normal_(model.classifier.weight, std=1.0)
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias, std=0.3)
+            nn.init.normal_(norm.running_mean, std=0.1)
+            nn.init.uniform_(norm.running_var, 0.5, 1.5)
+    return model.eval()
+
+
+def picture(height, width, seed=0):
+    """Blocks of colour with noise."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 200, (height // 9 + 1, width // 9 + 1, 3))
+    blocks = blocks.repeat(9, 0).repeat(9, 1)[:height, :width]
+    return (blocks + rng.integers(0, 56, blocks.shape)).astype(np.uint8)
+
+
 class Reader(nn.Module):
     """A model that needs no training: the class of a pixel is a tenth of its red value, to the nearest.
 
@@ -99,6 +124,22 @@ class Reader(nn.Module):
 
     def forward(self, images):
         return self.logits(images)
+
+
+class Small(nn.Module):
+    """The interface of a model on three layers, of random weights and 5 classes."""
+
+    mean = std = (0.5, 0.5, 0.5)
+    logits_stride, output_stride = 2, 16
+
+    def __init__(self):
+        super().__init__()
+        self.conv = ConvNorm(3, 8, 3, epsilon=1e-3, stride=2)
+        self.separable = SeparableConv(8, 8, POST, epsilon=1e-3)
+        self.classifier = nn.Conv2d(8, 5, 1)
+
+    def logits(self, images):
+        return self.classifier(self.separable(self.conv(images)))
 
 
 @contextlib.contextmanager

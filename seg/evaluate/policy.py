@@ -117,6 +117,8 @@ def predict_masks(model: nn.Module, images: list[np.ndarray], policy: EvaluateCo
     Full-size scores are never in memory, only those of a few rows. Several images must have one `padded_size`. An image of more
     pixels than a square of `policy.tile` goes in tiles (see `blend_tiles`), alone.
     """
+    if hasattr(model, "masks"):  # an exported graph
+        return model.masks(images)
     if any(image.shape[0] * image.shape[1] > policy.tile**2 for image in images):
         (image,) = images
         grid, size = blend_tiles(model, image, policy)
@@ -221,7 +223,7 @@ def _ramp(length: int, device) -> Tensor:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
+    return next(model.parameters(), torch.empty(0)).device
 
 
 class output_stride:

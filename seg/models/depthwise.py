@@ -64,10 +64,11 @@ class DepthwiseConv(nn.Conv2d):
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         rate = self.dilation[0]
-        ours = rate > SLOW_RATE and self.stride == (1, 1) and bias is None
+        ours = rate > SLOW_RATE and self.stride == (1, 1)
         ours = ours and self.groups == self.in_channels == self.out_channels and x.device.type == "cpu"
         if ours and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
             if torch.is_autocast_enabled("cpu"):
                 x, weight = (tensor.to(torch.get_autocast_dtype("cpu")) for tensor in (x, weight))
-            return _AtrousDepthwise.apply(x, weight, rate)
+            out = _AtrousDepthwise.apply(x, weight, rate)
+            return out if bias is None else out + bias.to(out.dtype).view(-1, 1, 1)
         return super()._conv_forward(x, weight, bias)

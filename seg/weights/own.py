@@ -56,17 +56,22 @@ def read_metadata(metadata: dict[str, str], path) -> Metadata:
     return Metadata(config_from_dict(config, str(path)), from_dict(labels, str(path)), score)
 
 
-def write(path, model: nn.Module, config: Config, labels: LabelSet, score: dict, *, only: str = "") -> None:
-    """Write the model's weights (those whose names begin with `only`), and in the metadata what they are."""
-    from safetensors.torch import save_file
-
-    metadata = {
+def describe(model: nn.Module, config: Config, labels: LabelSet, score: dict) -> dict[str, str]:
+    """The metadata of a file that holds the model: what `read_metadata` reads, and the statistics of its input."""
+    return {
         "format": FORMAT,
         "config": json.dumps(as_dict(config)),
         "labels": json.dumps(labels.as_dict()),
         "input": json.dumps({"mean": list(model.mean), "std": list(model.std)}),
         "score": json.dumps(score),
     }
+
+
+def write(path, model: nn.Module, config: Config, labels: LabelSet, score: dict, *, only: str = "") -> None:
+    """Write the model's weights (those whose names begin with `only`), and in the metadata what they are."""
+    from safetensors.torch import save_file
+
+    metadata = describe(model, config, labels, score)
     # Channels-last weights share no layout with the file: contiguous copies do.
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items() if name.startswith(only)}
     with whole(path) as temporary:

@@ -28,7 +28,7 @@ from seg.evaluate.policy import (
     scaled,
     tile_starts,
 )
-from seg.models.factory import build_model
+from tests.toy import picture, random_model
 
 SCALES = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
 
@@ -36,30 +36,9 @@ SCALES = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
 RELEASED = np.load(Path(__file__).parent.parent / "fixtures" / "oracle" / "preprocess.npz")
 
 
-def random_model(config=None):
-    torch.manual_seed(0)
-    model = build_model(config or ModelConfig(backbone="xception41", width=0.125), 5)
-    nn.init.normal_(model.classifier.weight, std=1.0)
-    for norm in model.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            nn.init.uniform_(norm.weight, 0.5, 1.5)
-            nn.init.normal_(norm.bias, std=0.3)
-            nn.init.normal_(norm.running_mean, std=0.1)
-            nn.init.uniform_(norm.running_var, 0.5, 1.5)
-    return model.eval()
-
-
 @pytest.fixture(scope="module")
 def model():
     return random_model()
-
-
-def picture(height, width, seed=0):
-    """Blocks of colour with noise."""
-    rng = np.random.default_rng(seed)
-    blocks = rng.integers(0, 200, (height // 9 + 1, width // 9 + 1, 3))
-    blocks = blocks.repeat(9, 0).repeat(9, 1)[:height, :width]
-    return (blocks + rng.integers(0, 56, blocks.shape)).astype(np.uint8)
 
 
 def bilinear(x, size):

@@ -41,6 +41,11 @@ def test_only_large_rates_of_depthwise_convolutions_are_ours(monkeypatch):
         assert calls == [rate] * ours
 
 
+def test_a_bias_is_added():
+    x, conv = torch.randn(1, 4, 9, 9), DepthwiseConv(4, 4, 3, 1, 6, 6, groups=4)
+    torch.testing.assert_close(conv(x), F.conv2d(x, conv.weight, conv.bias, 1, 6, 6, 4))
+
+
 def test_frozen_weights_and_inputs_get_no_gradient():
     x, weight = inputs(9, 9)
     y = _AtrousDepthwise.apply(x, weight.requires_grad_(), 4)
