@@ -304,6 +304,16 @@ def export(args) -> int:
     return 0
 
 
+def share(args) -> int:
+    from .weights.huggingface import push, share
+
+    folder = share(args.weights, args.out, args.push or "OWNER/NAME")
+    print(f"{folder}: model.safetensors, config.json and the model card README.md")
+    if args.push:
+        print(f"pushed to {push(folder, args.push)}; take it as hf:{args.push}")
+    return 0
+
+
 def info(args) -> int:
     from .files import write_json
     from .tables import model_table, profile_table
@@ -634,6 +644,15 @@ def parser() -> argparse.ArgumentParser:
     )
     policy(add)
     add.add_argument("--check", metavar="ARCHIVE", help="check this archive instead of making one")
+
+    text = (
+        "Write a model as the Hugging Face Hub's users expect it: model.safetensors, config.json and a model card of its own "
+        "numbers. Every verb then takes hf:OWNER/NAME as WEIGHTS."
+    )
+    add = verb(verbs, "share", share, text, "seg share runs/voc_mini/best.safetensors --out shared --push OWNER/NAME")
+    add.add_argument("weights", metavar="WEIGHTS", help="best.safetensors of a run")
+    add.add_argument("--out", metavar="DIR", required=True, help="folder to write")
+    add.add_argument("--push", metavar="OWNER/NAME", help="upload it there too, by the login of hf auth login or HF_TOKEN")
 
     add = verb(
         verbs,

@@ -28,6 +28,7 @@ from ..errors import UserError, reason
 from ..evaluate.policy import masks_in_order, output_stride
 from ..files import whole
 from ..parallel import ahead
+from ..weights.own import local
 
 LIMIT = 2**24
 """Most bytes of a mask's file, and after the last: a few packed kilobytes can claim to be more than the memory holds."""
@@ -55,7 +56,7 @@ def submit(
     place = folder(competition, split)
     targets = [Path(out) / place / f"{item}.png" for item in split.ids]
     settings = json.dumps([__version__, asdict(policy)], sort_keys=True).encode()
-    shared = settings + hashlib.sha256(_read(weights)).digest()
+    shared = settings + hashlib.sha256(_read(local(weights))).digest()
 
     def checksum(index: int) -> str:
         return hashlib.sha256(shared + _read(split.images[index])).hexdigest()

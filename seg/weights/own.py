@@ -16,11 +16,20 @@ from ..files import whole
 FORMAT = "seg"
 
 
+def local(source) -> Path:
+    """The path of a file, fetched first where it is `hf:OWNER/NAME`."""
+    if str(source).startswith("hf:"):
+        from .huggingface import download
+
+        return download(str(source))
+    return Path(source)
+
+
 def open_safetensors(path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file. Raises UserError where it is not one, or is cut short."""
+    """Tensors and metadata of a safetensors file, or of `hf:OWNER/NAME`. Raises UserError where it is not one, or cut short."""
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
+    path = local(path)
     if not path.is_file():
         raise UserError(f"{path}: no such weights file; give a .safetensors file, or see seg convert --help for other sources")
     try:
