@@ -240,6 +240,24 @@ def machine() -> dict:
     }
 
 
+NEEDED = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("openvino", "openvino"),
+    "openvino int8": ("openvino", "onnxscript", "openvino", "nncf"),
+    "torchmetrics": ("benchmark", "torchmetrics"),
+}
+"""Of what is compared: the extra of setup.cfg that brings it, and its modules."""
+
+
+def installed(name: str) -> bool:
+    """Whether all is there that NEEDED has for the name; where it is not, that is told."""
+    extra, *modules = NEEDED.get(name, ("",))
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        tell(f"seg benchmark: {missing[0]} is not installed, the row of {name} is left out; pip install 'seg[{extra}]'")
+    return not missing
+
+
 # The networks.
 
 
@@ -306,12 +324,27 @@ def multiply_adds(backbone: str, width: float, side: int) -> int:
 # forward: a uint8 image in, a uint8 mask out.
 
 
-def our_mask(backbone: str, width: float, side: int):
+def our_mask(name: str, backbone: str, width: float, side: int):
+    """By a runtime of `seg predict`; `eager`: by the network as it is trained."""
     from .config import EvaluateConfig
     from .evaluate.policy import predict_mask
+    from .predict.runtimes import runtime
 
     model, image, policy = our_network(backbone, width), noise(side, side, 3), EvaluateConfig(canvas=side)
+    if name != "eager":
+        model = runtime(model, name)
     return lambda: predict_mask(model, image, policy)
+
+
+def our_int8_mask(backbone: str, width: float, side: int):
+    """By OpenVINO's graph, quantised as `seg export --int8` does, on noise: which values it sees changes no time."""
+    from .models.fold import folded
+    from .predict.export import Segment, converted, quantised, runner
+
+    image = noise(side, side, 3)
+    graph = converted(Segment(folded(our_network(backbone, width)).cpu(), side), "openvino")
+    run = runner(quantised(graph, "openvino", [image]), "openvino")
+    return lambda: run(image[None])[0]
 
 
 def smp_mask(encoder: str, side: int):
@@ -333,8 +366,10 @@ def smp_mask(encoder: str, side: int):
 def forward(backbone="xception65", width=1.0, side=513, encoder="tu-xception65", peer_side=512) -> list[Case]:
     peer = Side(f"smp DeepLabV3Plus {encoder}, {peer_side}x{peer_side}", smp_mask, (encoder, peer_side))
     limit = products(multiply_adds(backbone, width, side))
-    ours = Side("ours", our_mask, (backbone, width, side))
-    return [Case("forward", f"{side}x{side}, torch", ours, peer, limit)]
+    network = backbone, width, side
+    ours = {name: Side("ours", our_mask, (name, *network)) for name in ("eager", "torch", "onnx", "openvino")}
+    ours["openvino int8"] = Side("ours", our_int8_mask, network)
+    return [Case("forward", f"{side}x{side}, {name}", one, peer, limit) for name, one in ours.items() if installed(name)]
 
 
 # train-step: one update of the weights.
@@ -625,10 +660,8 @@ def evaluation(root: str, images=3, canvas=513, backbone="xception65", width=1.0
     limit = Limit("copying both masks", "GB", gigabytes / count, (copies,), (gigabytes / count,))
     ours = Side("ours", our_matrix, (root,), count)
     peers = [Side("numpy bincount", numpy_matrix, (root,), count)]
-    if importlib.util.find_spec("torchmetrics"):
+    if installed("torchmetrics"):
         peers.append(Side("torchmetrics", torchmetrics_matrix, (root,), count))
-    else:
-        tell("seg benchmark: torchmetrics is not installed, its row is left out; pip install 'seg[benchmark]'")
     cases = [Case("evaluation", "confusion matrix of a mask", ours, peer, limit) for peer in peers]
     for name, count, scales, flip in (
         (f"an image of {images}", images, (1.0,), False),

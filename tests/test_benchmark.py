@@ -144,13 +144,30 @@ class Recorder(torch.nn.Module):
         return images.repeat(1, 7, 1, 1)
 
 
-def test_without_torchmetrics_its_row_is_left_out_and_told(voc, monkeypatch, capsys):
+def test_what_is_not_installed_is_left_out_and_told(voc, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     peers = [case.peer.name for case in bench.evaluation(voc, **SMALL)]
     assert "torchmetrics" not in peers and "numpy bincount" in peers
-    assert capsys.readouterr().err == (
-        "seg benchmark: torchmetrics is not installed, its row is left out; pip install 'seg[benchmark]'\n"
+    assert [case.name for case in bench.forward(**SMALL, side=65, **PEER)] == ["65x65, eager", "65x65, torch"]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == (
+        "seg benchmark: torchmetrics is not installed, the row of torchmetrics is left out; pip install 'seg[benchmark]'"
     )
+    rows = [line.split("row of ")[1] for line in lines[1:]]
+    assert rows == [
+        "onnx is left out; pip install 'seg[onnx]'",
+        "openvino is left out; pip install 'seg[openvino]'",
+        "openvino int8 is left out; pip install 'seg[openvino]'",
+    ]
+
+
+def test_every_runtime_gives_the_masks_of_the_network():
+    wanted, *found = (bench.our_mask(name, "xception41", 0.125, 65)() for name in ("eager", "torch", "onnx", "openvino"))
+    int8 = bench.our_int8_mask("xception41", 0.125, 65)()
+    assert wanted.shape == int8.shape == (65, 65)
+    assert len(np.unique(wanted)) > 1
+    for mask in found:
+        assert (mask == wanted).mean() > 0.999
 
 
 def test_a_section_that_is_not_there():
