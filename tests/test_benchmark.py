@@ -11,7 +11,7 @@ from seg import benchmark as bench
 from seg.benchmark import Case, Limit, Row, Side, measure
 from seg.cli import main
 from seg.tables import benchmark_table
-from tests.toy import refused, toy_voc
+from tests.toy import Reader, refused, toy_voc
 
 SMALL = {"backbone": "xception41", "width": 0.125}
 PEER = {"encoder": "resnet18", "peer_side": 64}
@@ -44,8 +44,10 @@ def test_every_section_is_tried_below():
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_each_section_compares_with_a_peer_in_the_same_run(section, voc, no_processes):
-    cases = SECTIONS[section](voc)
+def test_each_section_compares_with_a_peer_in_the_same_run(section, voc, no_processes, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(bench, "installed", lambda name: name == "torchmetrics")  # converting a network takes a while
+        cases = SECTIONS[section](voc)
     rows = measure(cases, runs=1)
     assert [(row.section, row.case) for row in rows] == [(section, case.name) for case in cases]
     for row in rows:
@@ -161,13 +163,13 @@ def test_what_is_not_installed_is_left_out_and_told(voc, monkeypatch, capsys):
     ]
 
 
-def test_every_runtime_gives_the_masks_of_the_network():
-    wanted, *found = (bench.our_mask(name, "xception41", 0.125, 65)() for name in ("eager", "torch", "onnx", "openvino"))
-    int8 = bench.our_int8_mask("xception41", 0.125, 65)()
-    assert wanted.shape == int8.shape == (65, 65)
-    assert len(np.unique(wanted)) > 1
-    for mask in found:
-        assert (mask == wanted).mean() > 0.999
+def test_every_runtime_gives_the_masks_of_the_network(monkeypatch):
+    monkeypatch.setattr(bench, "our_network", lambda *_: Reader().eval())
+    works = {name: bench.our_mask(name, "", 1.0, 65) for name in ("eager", "torch", "onnx", "openvino")}
+    works["int8"] = bench.our_int8_mask("", 1.0, 65)
+    wanted = np.minimum(bench.noise(65, 65, 3)[..., 0] / 10, 20)
+    for name, work in works.items():
+        assert np.abs(work() - wanted).max() <= 0.5, name
 
 
 def test_a_section_that_is_not_there():
