@@ -4,7 +4,7 @@ Seconds: of one piece of work (an image, a step, a mask), medians over runs in w
 peer, ours, peer ...), each after a run to warm up; on a GPU by CUDA events.
 Memory: what two runs take at their peak beyond what was there when all was ready, in a process that does nothing else. Of the
 GPU where the work uses it, else resident (Linux; elsewhere unknown).
-Limits: what the machine does on the same operations, pixels or files and nothing else, measured in the same turns.
+Limits: what the machine does on the same operations, pixels or files and nothing else: the best of the same turns.
 """
 
 import contextlib
@@ -62,9 +62,9 @@ class Limit:
     sides: tuple[Side, ...]
     amounts: tuple[float, ...]
 
-    def seconds(self, measured: dict[Side, float]) -> float:
+    def seconds(self, spent: dict[Side, list[float]]) -> float:
         """Of a piece of our work at the best rate."""
-        return min(self.need / amount * measured[side] for side, amount in zip(self.sides, self.amounts, strict=True))
+        return min(self.need / amount * min(spent[side]) for side, amount in zip(self.sides, self.amounts, strict=True))
 
 
 @dataclass(frozen=True)
@@ -144,14 +144,13 @@ def measure(cases: list[Case], runs: int, tick=lambda: None) -> list[Row]:
             if turn:
                 spent[side].append(taken)
             tick()
-    middle = {side: median(taken) for side, taken in spent.items()}
-    return [row_of(case, middle, peaks) for case in cases]
+    return [row_of(case, spent, peaks) for case in cases]
 
 
-def row_of(case: Case, measured: dict[Side, float], peaks: dict[Side, float | None]) -> Row:
-    ours, peer, limit, by = measured[case.ours], measured[case.peer], None, None
+def row_of(case: Case, spent: dict[Side, list[float]], peaks: dict[Side, float | None]) -> Row:
+    ours, peer, limit, by = median(spent[case.ours]), median(spent[case.peer]), None, None
     if case.limit:
-        limit = case.limit.seconds(measured)
+        limit = case.limit.seconds(spent)
         by = f"{case.limit.name}, {case.limit.need / limit:.3g} {case.limit.unit}/s"
     return Row(case.section, case.name, ours, case.peer.name, peer, peer / ours, peaks[case.ours], peaks[case.peer], limit, by)
 
