@@ -143,7 +143,7 @@ def benchmark_table(machine: dict, rows) -> str:
     cores = f"{machine['cores']} core{'s' * (machine['cores'] != 1)}"
     threads = f"{machine['threads']} thread{'s' * (machine['threads'] != 1)}"
     where = [machine["processor"], cores, threads, f"torch {machine['torch']}", machine["gpu"] or "no GPU"]
-    return "\n".join([", ".join(where), _render(grid), *dict.fromkeys(limits)])
+    return "\n".join([", ".join(where), _render(grid, width=100), *dict.fromkeys(limits)])
 
 
 def profile_table(groups, height: int, width: int) -> str:
