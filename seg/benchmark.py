@@ -4,7 +4,7 @@ Seconds: of one piece of work (an image, a step, a mask), medians over runs in w
 peer, ours, peer ...), each after a run to warm up; on a GPU by CUDA events.
 Memory: what two runs take at their peak beyond what was there when all was ready, in a process that does nothing else. Of the
 GPU where the work uses it, else resident (Linux; elsewhere unknown).
-Limits: what the machine does on the same operations, pixels or files and nothing else, measured in the same turns.
+Limits: what the machine does on the same operations, pixels or files and nothing else: the best of the same turns.
 """
 
 import contextlib
@@ -62,9 +62,9 @@ class Limit:
     sides: tuple[Side, ...]
     amounts: tuple[float, ...]
 
-    def seconds(self, measured: dict[Side, float]) -> float:
+    def seconds(self, spent: dict[Side, list[float]]) -> float:
         """Of a piece of our work at the best rate."""
-        return min(self.need / amount * measured[side] for side, amount in zip(self.sides, self.amounts, strict=True))
+        return min(self.need / amount * min(spent[side]) for side, amount in zip(self.sides, self.amounts, strict=True))
 
 
 @dataclass(frozen=True)
@@ -144,14 +144,13 @@ def measure(cases: list[Case], runs: int, tick=lambda: None) -> list[Row]:
             if turn:
                 spent[side].append(taken)
             tick()
-    middle = {side: median(taken) for side, taken in spent.items()}
-    return [row_of(case, middle, peaks) for case in cases]
+    return [row_of(case, spent, peaks) for case in cases]
 
 
-def row_of(case: Case, measured: dict[Side, float], peaks: dict[Side, float | None]) -> Row:
-    ours, peer, limit, by = measured[case.ours], measured[case.peer], None, None
+def row_of(case: Case, spent: dict[Side, list[float]], peaks: dict[Side, float | None]) -> Row:
+    ours, peer, limit, by = median(spent[case.ours]), median(spent[case.peer]), None, None
     if case.limit:
-        limit = case.limit.seconds(measured)
+        limit = case.limit.seconds(spent)
         by = f"{case.limit.name}, {case.limit.need / limit:.3g} {case.limit.unit}/s"
     return Row(case.section, case.name, ours, case.peer.name, peer, peer / ours, peaks[case.ours], peaks[case.peer], limit, by)
 
@@ -240,6 +239,24 @@ def machine() -> dict:
     }
 
 
+NEEDED = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("openvino", "openvino"),
+    "openvino int8": ("openvino", "onnxscript", "openvino", "nncf"),
+    "torchmetrics": ("benchmark", "torchmetrics"),
+}
+"""Of what is compared: the extra of setup.cfg that brings it, and its modules."""
+
+
+def installed(name: str) -> bool:
+    """Whether all is there that NEEDED has for the name; where it is not, that is told."""
+    extra, *modules = NEEDED.get(name, ("",))
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        tell(f"seg benchmark: {missing[0]} is not installed, the row of {name} is left out; pip install 'seg[{extra}]'")
+    return not missing
+
+
 # The networks.
 
 
@@ -306,12 +323,27 @@ def multiply_adds(backbone: str, width: float, side: int) -> int:
 # forward: a uint8 image in, a uint8 mask out.
 
 
-def our_mask(backbone: str, width: float, side: int):
+def our_mask(name: str, backbone: str, width: float, side: int):
+    """By a runtime of `seg predict`; `eager`: by the network as it is trained."""
     from .config import EvaluateConfig
     from .evaluate.policy import predict_mask
+    from .predict.runtimes import runtime
 
     model, image, policy = our_network(backbone, width), noise(side, side, 3), EvaluateConfig(canvas=side)
+    if name != "eager":
+        model = runtime(model, name)
     return lambda: predict_mask(model, image, policy)
+
+
+def our_int8_mask(backbone: str, width: float, side: int):
+    """By OpenVINO's graph, quantised as `seg export --int8` does, on noise: which values it sees changes no time."""
+    from .models.fold import folded
+    from .predict.export import Segment, converted, quantised, runner
+
+    image = noise(side, side, 3)
+    graph = converted(Segment(folded(our_network(backbone, width)).cpu(), side), "openvino")
+    run = runner(quantised(graph, "openvino", [image]), "openvino")
+    return lambda: run(image[None])[0]
 
 
 def smp_mask(encoder: str, side: int):
@@ -333,8 +365,10 @@ def smp_mask(encoder: str, side: int):
 def forward(backbone="xception65", width=1.0, side=513, encoder="tu-xception65", peer_side=512) -> list[Case]:
     peer = Side(f"smp DeepLabV3Plus {encoder}, {peer_side}x{peer_side}", smp_mask, (encoder, peer_side))
     limit = products(multiply_adds(backbone, width, side))
-    ours = Side("ours", our_mask, (backbone, width, side))
-    return [Case("forward", f"{side}x{side}, torch", ours, peer, limit)]
+    network = backbone, width, side
+    ours = {name: Side("ours", our_mask, (name, *network)) for name in ("eager", "torch", "onnx", "openvino")}
+    ours["openvino int8"] = Side("ours", our_int8_mask, network)
+    return [Case("forward", f"{side}x{side}, {name}", one, peer, limit) for name, one in ours.items() if installed(name)]
 
 
 # train-step: one update of the weights.
@@ -625,10 +659,8 @@ def evaluation(root: str, images=3, canvas=513, backbone="xception65", width=1.0
     limit = Limit("copying both masks", "GB", gigabytes / count, (copies,), (gigabytes / count,))
     ours = Side("ours", our_matrix, (root,), count)
     peers = [Side("numpy bincount", numpy_matrix, (root,), count)]
-    if importlib.util.find_spec("torchmetrics"):
+    if installed("torchmetrics"):
         peers.append(Side("torchmetrics", torchmetrics_matrix, (root,), count))
-    else:
-        tell("seg benchmark: torchmetrics is not installed, its row is left out; pip install 'seg[benchmark]'")
     cases = [Case("evaluation", "confusion matrix of a mask", ours, peer, limit) for peer in peers]
     for name, count, scales, flip in (
         (f"an image of {images}", images, (1.0,), False),

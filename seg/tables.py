@@ -128,7 +128,7 @@ def benchmark_table(machine: dict, rows) -> str:
     """What the rows of seg.benchmark were measured on; then the rows, by section, and what the limits are."""
     grid = _table("case", "ours", "MiB", "peer", "its time", "its MiB", "ratio", "of limit")
     for column in (grid.columns[0], grid.columns[3]):
-        column.no_wrap, column.justify = False, "left"
+        column.no_wrap, column.justify, column.min_width = False, "left", 20
     section, limits = None, []
     for row in rows:
         if row.section != section:
@@ -143,7 +143,7 @@ def benchmark_table(machine: dict, rows) -> str:
     cores = f"{machine['cores']} core{'s' * (machine['cores'] != 1)}"
     threads = f"{machine['threads']} thread{'s' * (machine['threads'] != 1)}"
     where = [machine["processor"], cores, threads, f"torch {machine['torch']}", machine["gpu"] or "no GPU"]
-    return "\n".join([", ".join(where), _render(grid), *dict.fromkeys(limits)])
+    return "\n".join([", ".join(where), _render(grid, width=100), *dict.fromkeys(limits)])
 
 
 def profile_table(groups, height: int, width: int) -> str:

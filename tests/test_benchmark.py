@@ -11,7 +11,7 @@ from seg import benchmark as bench
 from seg.benchmark import Case, Limit, Row, Side, measure
 from seg.cli import main
 from seg.tables import benchmark_table
-from tests.toy import refused, toy_voc
+from tests.toy import Reader, refused, toy_voc
 
 SMALL = {"backbone": "xception41", "width": 0.125}
 PEER = {"encoder": "resnet18", "peer_side": 64}
@@ -44,8 +44,12 @@ def test_every_section_is_tried_below():
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_each_section_compares_with_a_peer_in_the_same_run(section, voc, no_processes):
-    cases = SECTIONS[section](voc)
+def test_each_section_compares_with_a_peer_in_the_same_run(section, voc, no_processes, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            bench, "installed", lambda name: name in ("eager", "torch", "torchmetrics")
+        )  # converting a network takes a while
+        cases = SECTIONS[section](voc)
     rows = measure(cases, runs=1)
     assert [(row.section, row.case) for row in rows] == [(section, case.name) for case in cases]
     for row in rows:
@@ -80,7 +84,7 @@ class Clock:
 def test_sides_take_turns_after_one_run_to_warm_up_and_the_medians_are_compared(monkeypatch, no_processes):
     clock = Clock(monkeypatch)
     first, second = clock.takes("first", [100, 8, 2, 4], pieces=2), clock.takes("second", [100, 10, 10, 1000], pieces=2)
-    peer, fast, slow = (clock.takes(*a) for a in (("peer", [100, 6, 7, 9]), ("fast", [9, 1, 1, 1]), ("slow", [9, 4, 4, 4])))
+    peer, fast, slow = (clock.takes(*a) for a in (("peer", [100, 6, 7, 9]), ("fast", [9, 1, 3, 3]), ("slow", [9, 4, 4, 4])))
     limit = Limit("arithmetic", "GFLOP", 3.0, (slow, fast), (4.0, 2.0))
     ticks = []
     rows = measure([Case("s", "a", first, peer, limit), Case("s", "b", second, peer)], 3, lambda: ticks.append(1))
@@ -89,7 +93,7 @@ def test_sides_take_turns_after_one_run_to_warm_up_and_the_medians_are_compared(
     a, b = rows
     assert (a.ours_s, a.peer_s, a.ratio) == (2.0, 7.0, 3.5)
     assert (b.ours_s, b.peer_s, b.ratio) == (5.0, 7.0, 1.4)
-    # The better rate is that of 2 GFLOP in 1 s.
+    # The best rate is that of 2 GFLOP in 1 s.
     assert (a.limit, a.limited_by, b.limit) == (1.5, "arithmetic, 2 GFLOP/s", None)
 
 
@@ -144,13 +148,42 @@ class Recorder(torch.nn.Module):
         return images.repeat(1, 7, 1, 1)
 
 
-def test_without_torchmetrics_its_row_is_left_out_and_told(voc, monkeypatch, capsys):
+def test_what_is_not_installed_is_left_out_and_told(voc, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     peers = [case.peer.name for case in bench.evaluation(voc, **SMALL)]
     assert "torchmetrics" not in peers and "numpy bincount" in peers
-    assert capsys.readouterr().err == (
-        "seg benchmark: torchmetrics is not installed, its row is left out; pip install 'seg[benchmark]'\n"
+    assert [case.name for case in bench.forward(**SMALL, side=65, **PEER)] == ["65x65, eager", "65x65, torch"]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == (
+        "seg benchmark: torchmetrics is not installed, the row of torchmetrics is left out; pip install 'seg[benchmark]'"
     )
+    rows = [line.split("row of ")[1] for line in lines[1:]]
+    assert rows == [
+        "onnx is left out; pip install 'seg[onnx]'",
+        "openvino is left out; pip install 'seg[openvino]'",
+        "openvino int8 is left out; pip install 'seg[openvino]'",
+    ]
+
+
+class Convolved(Reader):
+    """`Reader` behind a depthwise convolution that changes nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.same = torch.nn.Conv2d(3, 3, 1, groups=3, bias=False)
+        torch.nn.init.ones_(self.same.weight)
+
+    def logits(self, images):
+        return super().logits(self.same(images))
+
+
+def test_every_runtime_gives_the_masks_of_the_network(monkeypatch):
+    monkeypatch.setattr(bench, "our_network", lambda *_: Convolved().eval())
+    works = {name: bench.our_mask(name, "", 1.0, 65) for name in ("eager", "torch", "onnx", "openvino")}
+    works["int8"] = bench.our_int8_mask("", 1.0, 65)
+    wanted = np.minimum(bench.noise(65, 65, 3)[..., 0] / 10, 20)
+    for name, work in works.items():
+        assert np.abs(work() - wanted).max() <= 0.5, name
 
 
 def test_a_section_that_is_not_there():
@@ -180,4 +213,7 @@ def test_the_table_shows_ratio_memory_and_share_of_the_limit():
     lines = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.splitlines()]
     assert ["513x513", "500 ms", "812", "a peer", "1.43 s", "-", "2.86", "80%"] in lines
     assert ["513x513", "25.0 us", "812", "a peer", "1.43 s", "-", "2.86", "-"] in lines
+    long = dataclasses.replace(row, peer="smp DeepLabV3Plus tu-xception65, 512x512", case="batch 2, 321x321, float32")
+    folded = benchmark_table(where, [long])
+    assert all(word in folded for word in f"{long.peer} {long.case}".split()) and max(map(len, folded.splitlines())) <= 100
     assert "limit of forward: product, 9 GFLOP/s: 400 ms" in text
