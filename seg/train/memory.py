@@ -1,7 +1,6 @@
 """Less memory for more arithmetic."""
 
 import contextlib
-import ctypes
 import functools
 
 import torch
@@ -9,9 +8,6 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import UserError
-
-TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
-"""Of mallopt(3), in bytes and in heaps."""
 
 
 def checkpoint_activations(model: nn.Module) -> None:
@@ -40,16 +36,3 @@ def _once(module: nn.Module):
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-
-
-def keep_freed_memory() -> None:
-    """Have the C library keep what tensors free for those to come, in one heap for all threads.
-
-    By default it gives large blocks back to the system, which clears each page when it is next asked for, and the backward
-    pass, a thread of its own, cannot use what the forward pass has freed. glibc only; elsewhere nothing is changed.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL(None)
-        library.gnu_get_libc_version  # noqa: B018
-        for parameter, value in ((ARENA_MAX, 1), (MMAP_THRESHOLD, 32 << 20), (TRIM_THRESHOLD, (1 << 31) - 1)):
-            library.mallopt(parameter, value)
