@@ -8,6 +8,7 @@ Limits: what the machine does on the same operations, pixels or files and nothin
 """
 
 import contextlib
+import ctypes
 import gc
 import importlib.util
 import io
@@ -189,6 +190,8 @@ def peak(side: Side) -> float | None:
 def _peak(build, arguments) -> float | None:
     work = build(*arguments)
     gc.collect()
+    with contextlib.suppress(AttributeError):  # of glibc: what is free goes back, so that the work has to take it anew
+        ctypes.CDLL(None).malloc_trim(0)
     if on_gpu():
         import torch
 
@@ -240,21 +243,24 @@ def machine() -> dict:
 
 
 NEEDED = {
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("openvino", "openvino"),
-    "openvino int8": ("openvino", "onnxscript", "openvino", "nncf"),
-    "torchmetrics": ("benchmark", "torchmetrics"),
+    "onnx": ("onnxscript", "onnxruntime"),
+    "openvino": ("openvino",),
+    "openvino int8": ("onnxscript", "openvino", "nncf"),
+    "torchmetrics": ("torchmetrics",),
 }
-"""Of what is compared: the extra of setup.cfg that brings it, and its modules."""
+"""Modules of what is compared that come with an extra."""
 
 
 def installed(name: str) -> bool:
     """Whether all is there that NEEDED has for the name; where it is not, that is told."""
-    extra, *modules = NEEDED.get(name, ("",))
-    missing = [module for module in modules if importlib.util.find_spec(module) is None]
-    if missing:
-        tell(f"seg benchmark: {missing[0]} is not installed, the row of {name} is left out; pip install 'seg[{extra}]'")
-    return not missing
+    from .predict.runtimes import EXTRAS
+
+    for module in NEEDED.get(name, ()):
+        if importlib.util.find_spec(module) is None:
+            extra = EXTRAS.get(module, "benchmark")
+            tell(f"seg benchmark: {module} is not installed, the row of {name} is left out; pip install 'seg[{extra}]'")
+            return False
+    return True
 
 
 # The networks.

@@ -128,7 +128,7 @@ def benchmark_table(machine: dict, rows) -> str:
     """What the rows of seg.benchmark were measured on; then the rows, by section, and what the limits are."""
     grid = _table("case", "ours", "MiB", "peer", "its time", "its MiB", "ratio", "of limit")
     for column in (grid.columns[0], grid.columns[3]):
-        column.no_wrap, column.justify, column.min_width = False, "left", 20
+        column.no_wrap, column.justify, column.min_width = False, "left", 18
     section, limits = None, []
     for row in rows:
         if row.section != section:
