@@ -245,7 +245,7 @@ def machine() -> dict:
 NEEDED = {
     "onnx": ("onnxscript", "onnxruntime"),
     "openvino": ("openvino",),
-    "openvino int8": ("onnxscript", "openvino", "nncf"),
+    "openvino int8": ("openvino", "nncf", "onnxscript"),
     "torchmetrics": ("torchmetrics",),
 }
 """Modules of what is compared that come with an extra."""
@@ -626,34 +626,39 @@ def some(root: str, images: int):
     return replace(split, ids=split.ids[:images], images=split.images[:images], masks=split.masks[:images])
 
 
-def whole_evaluation(root: str, images: int, canvas: int, scales: tuple, flip: bool, backbone: str, width: float):
+def evaluating(root: str, images: int, canvas: int, scales: tuple, flip: bool, backbone: str, width: float):
+    """The network in the runtime of `seg evaluate`, and the evaluation by it."""
     from .config import EvaluateConfig
     from .evaluate.evaluator import evaluate_model
+    from .predict.runtimes import runtime
 
-    model, split, policy = our_network(backbone, width), some(root, images), EvaluateConfig(None, list(scales), flip, canvas)
-    return lambda: evaluate_model(model, split, policy)
+    model, split = runtime(our_network(backbone, width), "torch"), some(root, images)
+    policy = EvaluateConfig(None, list(scales), flip, canvas)
+    return model, lambda: evaluate_model(model, split, policy)
 
 
-def forward_passes(root: str, images: int, canvas: int, scales: tuple, flip: bool, backbone: str, width: float):
+def whole_evaluation(*arguments):
+    return evaluating(*arguments)[1]
+
+
+def forward_passes(*arguments):
+    """Those of the evaluation once more, on the same inputs."""
     import torch
 
-    from .data.loader import normalise
-    from .evaluate.policy import pad_to_canvas, scaled
-    from .models.layers import resize
+    model, evaluate = evaluating(*arguments)
+    logits, inputs = model.logits, []
 
-    model, split, inputs = our_network(backbone, width), some(root, images), []
-    here = next(model.parameters()).device
-    for index in range(len(split)):
-        padded = pad_to_canvas(split.image(index), canvas, here)
-        for scale in scales:
-            x = normalise(resize(padded, [scaled(side, scale) for side in padded.shape[-2:]]), model.mean, model.std)
-            x = x.contiguous(memory_format=torch.channels_last)
-            inputs += [x, x.flip(3)] if flip else [x]
+    def noted(images):
+        inputs.append(images)
+        return logits(images)
+
+    model.logits = noted
+    evaluate()
 
     @torch.inference_mode()
     def work():
-        for x in inputs:
-            model.logits(x)
+        for images in inputs:
+            logits(images)
 
     return work
 

@@ -60,6 +60,7 @@ def test_a_run_folder_holds_what_the_design_says(config):
     assert [e["iteration"] for e in events if "loss" in e] == [1, 2, 3, 4]
     assert [e["miou"] for e in events if "miou" in e] == [result.best]
     model, about = open_model(trainer.best)
+    assert about.score.pop("iou").keys() == set(about.labels.names)
     assert about.score == {"iteration": 4, "miou": result.best, "split": "val"}
     assert same(dict(model.state_dict()), dict(trainer.model.state_dict()))
 
