@@ -11,7 +11,8 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="session")
+# Of a module: while it lives, its event loop runs in this thread, which others must not find.
+@pytest.fixture(scope="module")
 def browser():
     """A headless Chromium with an empty profile of its own."""
     executable = shutil.which("chromium") or shutil.which("google-chrome")

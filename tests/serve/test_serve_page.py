@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from seg.classes import VOC
-from tests.browser import browser, opened  # noqa: F401
+from tests.browser import opened
 from tests.stress.serve_load import encoded
 from tests.toy import toy_sample, written
 
@@ -19,14 +19,14 @@ FILE = {"name": "photo.png", "mimeType": "image/png", "buffer": IMAGE}
 
 
 @pytest.fixture
-def page(browser, address):  # noqa: F811
+def page(browser, address):
     """The page, ready; afterwards nothing went wrong in it, and it asked nobody else."""
     with shown(browser, address, viewport={"width": 1280, "height": 900}) as found:
         yield found
 
 
 @contextlib.contextmanager
-def shown(browser, address, path="", **settings):  # noqa: F811
+def shown(browser, address, path="", **settings):
     with opened(browser, address + path, **settings) as found:
         found.address = address
         yield found
@@ -149,7 +149,7 @@ def test_what_is_refused_is_told_and_the_page_goes_on(page):
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_is_cut_off_at_any_width_in_light_and_dark(browser, address, width, scheme):  # noqa: F811
+def test_nothing_is_cut_off_at_any_width_in_light_and_dark(browser, address, width, scheme):
     with shown(browser, address, viewport={"width": width, "height": 800}, color_scheme=scheme) as page:
         choose(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -157,6 +157,6 @@ def test_nothing_is_cut_off_at_any_width_in_light_and_dark(browser, address, wid
         assert (int(ground[4:].split(",")[0]) < 100) == (scheme == "dark")
 
 
-def test_the_api_is_described_without_a_network(browser, address):  # noqa: F811
+def test_the_api_is_described_without_a_network(browser, address):
     with shown(browser, address, "/docs") as page:
         page.get_by_text("Segment an image").first.wait_for()
