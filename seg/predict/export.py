@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -181,7 +182,8 @@ def quantised(graph, format: str, images: list[np.ndarray]):
     else:
         data = nncf.Dataset(images, lambda image: image[None])
         depthwise = nncf.IgnoredScope(types=["GroupConvolution"])
-    # The library draws its progress, even where its log is silent.
+    # A line of its log on each layer would stand among the results; its progress is drawn even where the log is silent.
+    nncf.set_log_level(logging.WARNING)
     with redirect_stdout(io.StringIO()):
         return nncf.quantize(
             graph, data, subset_size=len(images), preset=nncf.QuantizationPreset.MIXED, ignored_scope=depthwise
