@@ -24,7 +24,7 @@ from ..models.layers import resize
 from ..weights import own
 from ..weights.own import Metadata
 from .images import find_images
-from .runtimes import exported, need, onnx_model, onnx_run, onnx_session, openvino_run
+from .runtimes import exported, need, onnx_model, onnx_run, onnx_session, openvino_core, openvino_run
 
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2", "safetensors": ".safetensors"}
 """And the suffix of the file; OpenVINO has a .bin beside it."""
@@ -165,7 +165,7 @@ def converted(segment: Segment, format: str):
     graph = onnx_model(program)
     if format == "onnx":
         return graph
-    return need("openvino").Core().read_model(graph.SerializeToString())
+    return openvino_core().read_model(graph.SerializeToString())
 
 
 def quantised(graph, format: str, images: list[np.ndarray]):

@@ -1,5 +1,6 @@
 """What runs the network: PyTorch with batch norm folded, ONNX Runtime or OpenVINO; and graphs that `seg export` wrote."""
 
+import functools
 import importlib
 import sys
 import warnings
@@ -32,6 +33,15 @@ def need(module: str):
         return importlib.import_module(module)
     except ImportError as error:
         raise UserError(f"{module} cannot be imported ({reason(error)}): pip install 'seg[{EXTRAS[module]}]'") from error
+
+
+@functools.cache
+def openvino_core():
+    """One for the whole process: each brings memory on which signals are handled, and where two go in the order they came, what
+    the first brought is in use when it is gone. Ctrl-C would be a segmentation fault."""
+    core = need("openvino").Core()
+    core.get_property("CPU", "FULL_DEVICE_NAME")  # loads what brings it, before another core can
+    return core
 
 
 class Network(nn.Module):
@@ -130,7 +140,7 @@ def openvino_run(model):
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
-    compiled = need("openvino").Core().compile_model(model, "CPU", settings)
+    compiled = openvino_core().compile_model(model, "CPU", settings)
     return lambda array: compiled([array])[0]
 
 
@@ -182,10 +192,10 @@ def open_runtime(path, name: str | None = None, overrides=()) -> tuple[nn.Module
 
 
 def _read_openvino(path: Path):
-    openvino = need("openvino")
+    core = openvino_core()
     if not path.with_suffix(".bin").is_file():
         raise UserError(f"{path.with_suffix('.bin')}: no such file; an OpenVINO graph is two, .xml and .bin, side by side")
     try:
-        return openvino.Core().read_model(path)
+        return core.read_model(path)
     except RuntimeError as error:
         raise UserError(f"{path}: not a graph that OpenVINO reads ({reason(error)})") from error

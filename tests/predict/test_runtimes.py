@@ -1,3 +1,4 @@
+import subprocess
 import sys
 
 import numpy as np
@@ -48,6 +49,25 @@ def test_the_policy_works_alike_with_every_runtime(model, ours, policy):
     with output_stride(ours, policy.output_stride):
         found = predict_mask(ours, image, policy)
     assert (found == predict_mask(model, image, policy)).mean() > 0.9999
+
+
+CTRL_C = """
+import os, signal
+import torch
+from seg.predict.runtimes import openvino_run
+import openvino
+
+first, second = (openvino_run(openvino.convert_model(torch.nn.ReLU(), example_input=torch.zeros(1))) for _ in range(2))
+del first
+del second
+signal.signal(signal.SIGINT, lambda *_: print("asked"))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_ctrl_c_is_heard_when_the_sessions_of_openvino_have_gone():
+    done = subprocess.run([sys.executable, "-c", CTRL_C], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "asked\n"), done.stderr
 
 
 def test_the_output_stride_is_the_policy_s(model):
