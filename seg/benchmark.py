@@ -1,9 +1,11 @@
 """The project's own speed and memory table: each row ours against a named peer, measured in the same run.
 
+Each side has a process of its own, in which nothing else is done: the allocator, as another's work has left it, makes the same
+work up to twice as fast or slow.
 Seconds: of one piece of work (an image, a step, a mask), medians over runs in which all sides of a section take turns (ours,
-peer, ours, peer ...), each after a run to warm up; on a GPU by CUDA events.
-Memory: what two runs take at their peak beyond what was there when all was ready, in a process that does nothing else. Of the
-GPU where the work uses it, else resident (Linux; elsewhere unknown).
+peer, ours, peer ...), after two calls to warm up; on a GPU by CUDA events.
+Memory: what those two calls take at their peak beyond what was there before them. Of the GPU where the work uses it, else
+resident (Linux; elsewhere unknown).
 Limits: what the machine does on the same operations, pixels or files and nothing else: the best of the same turns.
 """
 
@@ -17,6 +19,7 @@ import multiprocessing
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,6 +41,8 @@ SIZE = 500
 """Longer side of VOC's images."""
 PRODUCTS = ((1089, 728, 728), (2048, 2048, 2048))
 """Matrix products, the better of which is the machine's rate: a pointwise convolution of the middle flow, and a large one."""
+SHORTEST = 0.2
+"""Seconds that a run takes at least: of a work that takes less, the mean of several calls counts."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ def benchmark(sections=(), data=None, runs: int = 5, on_run=None) -> list[Row]:
                 data = folder
                 write_images(folder)
             cases.append(SECTIONS[name](str(data)) if name in READING else SECTIONS[name]())
-        total, done = sum(len(sides_of(part)) * (runs + 1) + len(contestants(part)) for part in cases), itertools.count(1)
+        total, done = sum(len(sides_of(part)) for part in cases) * (1 + runs), itertools.count(1)
 
         def tick() -> None:
             if on_run:
@@ -125,26 +130,18 @@ def sides_of(cases: list[Case]) -> list[Side]:
     return list(dict.fromkeys(side for c in cases for side in (c.ours, c.peer, *(c.limit.sides if c.limit else ()))))
 
 
-def contestants(cases: list[Case]) -> list[Side]:
-    """Those whose memory is measured."""
-    return list(dict.fromkeys(side for case in cases for side in (case.ours, case.peer)))
-
-
 def measure(cases: list[Case], runs: int, tick=lambda: None) -> list[Row]:
-    """A row for each case of one section; `tick()` is called after each run."""
-    # Memory first, while this process is small.
-    peaks = {}
-    for side in contestants(cases):
-        peaks[side] = peak(side)
-        tick()
-    works = {side: side.build(*side.arguments) for side in sides_of(cases)}
-    spent = {side: [] for side in works}
-    for turn in range(1 + runs):
-        for side, work in works.items():
-            taken = seconds(work) / side.pieces
-            if turn:
-                spent[side].append(taken)
+    """A row for each case of one section; `tick()` is called when a side is ready, and after each run."""
+    with contextlib.ExitStack() as stack:
+        processes = {side: stack.enter_context(Alone(side)) for side in sides_of(cases)}
+        peaks, spent = {}, {side: [] for side in processes}
+        for side, process in processes.items():
+            peaks[side] = process.ready()
             tick()
+        for _ in range(runs):
+            for side, process in processes.items():
+                spent[side].append(process.seconds() / side.pieces)
+                tick()
     return [row_of(case, spent, peaks) for case in cases]
 
 
@@ -156,14 +153,65 @@ def row_of(case: Case, spent: dict[Side, list[float]], peaks: dict[Side, float |
     return Row(case.section, case.name, ours, case.peer.name, peer, peer / ours, peaks[case.ours], peaks[case.peer], limit, by)
 
 
+class Alone:
+    """The process of one side."""
+
+    def __init__(self, side: Side):
+        self.side = side
+
+    def __enter__(self):
+        # Ctrl-C reaches the children, too: the first process decides what it means.
+        self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
+        return self
+
+    def __exit__(self, *_):
+        self.pool.shutdown(cancel_futures=True)
+
+    def ready(self) -> float | None:
+        """Build the work and call it; its `peak`."""
+        return self._ask(_ready, self.side.build, self.side.arguments)
+
+    def seconds(self) -> float:
+        """Of one call; see `seconds` below."""
+        return self._ask(_seconds)
+
+    def _ask(self, function, *arguments):
+        try:
+            return self.pool.submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            raise UserError(f"seg benchmark: the process of {self.side.name} died; is memory short?") from error
+
+
+_work = None
+"""Of this process."""
+
+
+def _ready(build, arguments) -> float | None:
+    global _work
+    _work = build(*arguments)
+    return peak(_work)
+
+
+def _seconds() -> float:
+    return seconds(_work)
+
+
 def on_gpu() -> bool:
     return "torch" in sys.modules and sys.modules["torch"].cuda.is_available()
 
 
 def seconds(work) -> float:
-    """That one call takes, until the GPU, too, is done."""
+    """Of one call: the mean of as many as take SHORTEST together."""
     # Threads of the side before still wait for work, in loops that cost the processor.
     time.sleep(0.02)
+    calls, spent = 0, 0.0
+    while spent < SHORTEST:
+        calls, spent = calls + 1, spent + _once(work)
+    return spent / calls
+
+
+def _once(work) -> float:
+    """Until the GPU, too, is done."""
     if on_gpu():
         import torch
 
@@ -178,17 +226,8 @@ def seconds(work) -> float:
     return time.perf_counter() - begin
 
 
-def peak(side: Side) -> float | None:
-    """MiB that two calls take at most beyond what is there before, in a process of their own; None where that is not known."""
-    try:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            return pool.submit(_peak, side.build, side.arguments).result()
-    except BrokenProcessPool as error:
-        raise UserError(f"seg benchmark: the process that ran {side.name} died; is memory short?") from error
-
-
-def _peak(build, arguments) -> float | None:
-    work = build(*arguments)
+def peak(work) -> float | None:
+    """MiB that two calls take at most beyond what is there before; None where that is not known."""
     gc.collect()
     with contextlib.suppress(AttributeError):  # of glibc: what is free goes back, so that the work has to take it anew
         ctypes.CDLL(None).malloc_trim(0)

@@ -26,8 +26,25 @@ def voc(tmp_path):
 
 @pytest.fixture
 def no_processes(monkeypatch):
-    """Memory is not measured, which takes a process a side."""
-    monkeypatch.setattr(bench, "peak", lambda side: 1.0)
+    """All sides work in this process; memory is not measured."""
+    monkeypatch.setattr(bench, "Alone", Here)
+    monkeypatch.setattr(bench, "SHORTEST", 0.001)
+
+
+class Here(bench.Alone):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def ready(self):
+        self.work = self.side.build(*self.side.arguments)
+        self.work()
+        return 1.0
+
+    def seconds(self):
+        return bench.seconds(self.work)
 
 
 SECTIONS = {
@@ -82,7 +99,7 @@ class Clock:
         return Side(name, build, (), pieces)
 
 
-def test_sides_take_turns_after_one_run_to_warm_up_and_the_medians_are_compared(monkeypatch, no_processes):
+def test_sides_take_turns_after_a_warm_up_and_the_medians_are_compared(monkeypatch, no_processes):
     clock = Clock(monkeypatch)
     first, second = clock.takes("first", [100, 8, 2, 4], pieces=2), clock.takes("second", [100, 10, 10, 1000], pieces=2)
     peer, fast, slow = (clock.takes(*a) for a in (("peer", [100, 6, 7, 9]), ("fast", [9, 1, 3, 3]), ("slow", [9, 4, 4, 4])))
@@ -90,7 +107,7 @@ def test_sides_take_turns_after_one_run_to_warm_up_and_the_medians_are_compared(
     ticks = []
     rows = measure([Case("s", "a", first, peer, limit), Case("s", "b", second, peer)], 3, lambda: ticks.append(1))
     assert clock.calls == ["first", "peer", "slow", "fast", "second"] * 4
-    assert len(ticks) == 3 + 5 * 4
+    assert len(ticks) == 5 * 4
     a, b = rows
     assert (a.ours_s, a.peer_s, a.ratio) == (2.0, 7.0, 3.5)
     assert (b.ours_s, b.peer_s, b.ratio) == (5.0, 7.0, 1.4)
@@ -98,15 +115,33 @@ def test_sides_take_turns_after_one_run_to_warm_up_and_the_medians_are_compared(
     assert (a.limit, a.limited_by, b.limit) == (1.5, "arithmetic, 2 GFLOP/s", None)
 
 
+def test_short_work_is_repeated_and_its_mean_counts(monkeypatch):
+    clock = Clock(monkeypatch)
+    assert bench.seconds(clock.takes("short", [0.05, 0.07, 0.03, 0.09]).build()) == pytest.approx(0.06)
+
+
+def alone(build, *arguments):
+    """What a side's own process says: the peak when it is ready, and the seconds of a run."""
+    with bench.Alone(Side("it", build, arguments)) as process:
+        return process.ready(), process.seconds()
+
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is known on Linux alone")
 @pytest.mark.parametrize("mib", [1, 100])
 def test_memory_is_what_the_work_takes_at_its_peak_not_what_made_it_ready(mib):
-    code = f"[len(b'x' * 300 * 2**20), lambda: len(b'x' * {mib} * 2**20)][1]"
-    assert bench.peak(Side("bytes", eval, (code,))) == pytest.approx(mib, abs=2)
+    peak, seconds = alone(eval, f"[len(b'x' * 300 * 2**20), lambda: len(b'x' * {mib} * 2**20)][1]")
+    assert peak == pytest.approx(mib, abs=2)
+    assert seconds > 0
 
 
 def test_memory_of_a_command_is_its_own():
-    assert bench.peak(Side("python", bench.command, (0, "-c", "x = b'x' * 200 * 2**20"))) == pytest.approx(210, abs=20)
+    peak, _ = alone(bench.command, 0, "-c", "x = b'x' * 200 * 2**20")
+    assert peak == pytest.approx(210, abs=20)
+
+
+def test_a_process_that_dies_is_told_in_one_line():
+    with refused("the process of it died; is memory short?"):
+        alone(eval, "__import__('os')._exit(1)")
 
 
 def test_both_sides_of_the_loss_come_to_the_same_gradient():
@@ -191,7 +226,7 @@ def test_the_command_writes_machine_and_rows_and_a_table_of_100_columns(tmp_path
     path = tmp_path / "speed.json"
     assert main(["benchmark", "loader", "loss", "--runs", "1", "--json", str(path)]) == 0
     captured = capsys.readouterr()
-    assert "benchmark 14/14" in captured.err
+    assert "benchmark 10/10" in captured.err
     found = json.loads(path.read_text())
     assert [row["section"] for row in found["rows"]] == ["loader", "loss"]
     assert found["machine"]["torch"] == torch.__version__ and found["machine"]["processor"] in captured.out.splitlines()[0]
