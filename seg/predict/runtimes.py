@@ -119,7 +119,7 @@ def onnx_session(model, what):
     onnxruntime = need("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # an error comes as an exception too
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library's own classes share no base
@@ -169,14 +169,32 @@ def open_graph(path) -> tuple[Graph, Metadata]:
         raise UserError(f"{path}: no such exported graph; seg export writes one")
     if path.suffix == ".onnx":
         session = onnx_session(path, path)
-        stored, run = session.get_modelmeta().custom_metadata_map, onnx_run(session)
+        try:
+            stored, run = session.get_modelmeta().custom_metadata_map, onnx_run(session)
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: its metadata is damaged ({reason(error)}); export it again") from error
     else:
         model = _read_openvino(path)
         keys = ("format", "config", "labels", "score")
         stored = {key: model.get_rt_info([FORMAT, key]).astype(str) for key in keys if model.has_rt_info([FORMAT, key])}
         run = openvino_run(model)
     metadata = read_metadata(stored, path)
-    return Graph(run, metadata.config.evaluate.output_stride), metadata
+    return Graph(_checked(run, path, len(metadata.labels)), metadata.config.evaluate.output_stride), metadata
+
+
+def _checked(run, path: Path, classes: int):
+    """A damaged graph may open and fail only when it runs, or give what is no mask: UserError."""
+
+    def checked(images: np.ndarray) -> np.ndarray:
+        try:
+            masks = run(images)
+        except Exception as error:  # the libraries' own classes share no base
+            raise UserError(f"{path}: the graph does not run ({reason(error)}); export it again") from error
+        if masks.dtype != np.uint8 or masks.shape != images.shape[:3] or masks.max() >= classes:
+            raise UserError(f"{path}: the graph does not give a class of {classes} for every pixel; export it again")
+        return masks
+
+    return checked
 
 
 def open_runtime(path, name: str | None = None, overrides=()) -> tuple[nn.Module, Metadata]:

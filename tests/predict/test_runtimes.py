@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from seg.classes import LabelSet
+from seg.classes import VOC, LabelSet
 from seg.config import Config, EvaluateConfig, ModelConfig
 from seg.evaluate.policy import output_stride, predict_mask, predict_masks
 from seg.models.factory import build_model
@@ -154,6 +154,29 @@ def test_a_graph_of_another_program_is_refused(tmp_path):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
     with refused("a.onnx", "no configuration in its metadata"):
+        open_graph(tmp_path / "a.onnx")
+
+
+def test_a_damaged_graph_that_opens_is_refused_when_it_runs(tmp_path, model):
+    from onnx import TensorProto, helper
+
+    def write(*nodes, about="{}"):
+        values = [helper.make_tensor_value_info(name, TensorProto.UINT8, [None] * 4) for name in "xy"]
+        graph = helper.make_graph(nodes, "g", values[:1], values[1:])
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        helper.set_model_props(made, own.describe(model, Config(), VOC, {}) | {"score": about})
+        (tmp_path / "a.onnx").write_bytes(made.SerializeToString())
+
+    image = np.zeros((5, 7, 3), np.uint8)
+    write(helper.make_node("Identity", ["x"], ["y"]))
+    with refused("a.onnx", "does not give a class of 21 for every pixel"):
+        open_graph(tmp_path / "a.onnx")[0].masks([image])
+    write(helper.make_node("Squeeze", ["x"], ["z"]), helper.make_node("Concat", ["x", "z"], ["y"], axis=0))
+    with refused("a.onnx", "the graph does not run"):
+        open_graph(tmp_path / "a.onnx")[0].masks([image])
+    write(helper.make_node("Identity", ["x"], ["y"]), about="@@@@")
+    (tmp_path / "a.onnx").write_bytes((tmp_path / "a.onnx").read_bytes().replace(b"@@@@", b"\xff\xfe\x93\xff"))
+    with refused("a.onnx", "its metadata is damaged"):
         open_graph(tmp_path / "a.onnx")
 
 
