@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 from . import __version__
-from .errors import UserError
+from .errors import UserError, reason
 from .progress import Progress, tell
 
 LOST = ("onnection", "NCCL", "timed out", "Broken pipe", "DataLoader worker")
 """Words of an error that another process's end causes."""
+FULL = ("can't allocate memory", "out of memory")
+"""Words of torch's error where memory is short."""
 
 # Rooms are imported by the verb that needs them: `seg --help` does not wait for torch.
 
@@ -321,17 +323,18 @@ def info(args) -> int:
     if args.source.endswith((".yaml", ".yml")):
         from .classes import load as load_labels
         from .config import load
-        from .models.factory import build_model
+        from .models.factory import build_model, outline
 
         config = load(args.source, args.overrides)
-        model = build_model(config.model, len(load_labels(config.data.labels)))
+        model = (build_model if args.profile else outline)(config.model, len(load_labels(config.data.labels)))
         size = config.data.crop
     else:
         from .weights.load import open_model
 
         model, about = open_model(args.source, args.overrides)
         size = about.config.data.crop
-        score = f"mIoU {about.score['miou']:.4f} on {about.score['split']}" if about.score else "not scored"
+        score = f"mIoU {about.score['miou']:.4f}" if "miou" in about.score else "not scored"
+        score += f" on {about.score['split']}" if "split" in about.score else ""
         print(f"weights of {args.source}: {score}; classes: {', '.join(about.labels.names)}")
     from .models.count import summary
 
@@ -821,7 +824,11 @@ def main(arguments=None) -> int:
     except KeyboardInterrupt:
         tell(f"{name}: stopped")
         return 130
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or any(word in str(error) for word in FULL):
+            what = "train.batch, data.crop, evaluate.canvas or evaluate.tile, or the model's width and channels"
+            tell(f"{name}: out of memory ({reason(error)}): lower {what}; or end other programs")
+            return 2
         if name == "seg" or not any(word in str(error) for word in LOST):
             raise
         tell(f"{name}: lost another process, which says why ({str(error).splitlines()[0]})")

@@ -11,6 +11,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 from .errors import UserError, nearest, reason
 from .files import read_yaml
 
+LARGEST = 2**15
+"""Pixels of a side, channels of a layer and crops of a batch that may be asked for."""
+
 
 def check(condition: bool, key: str, value, wants: str) -> None:
     if not condition:
@@ -32,8 +35,8 @@ class ASPPConfig:
     dropout: float = 0.1
 
     def __post_init__(self):
-        check(self.channels > 0, "model.aspp.channels", self.channels, "positive")
-        check(all(rate > 0 for rate in self.rates), "model.aspp.rates", self.rates, "positive")
+        check(0 < self.channels <= LARGEST, "model.aspp.channels", self.channels, f"from 1 to {LARGEST}")
+        check(all(0 < rate <= LARGEST for rate in self.rates), "model.aspp.rates", self.rates, f"from 1 to {LARGEST}")
         check(0 <= self.dropout < 1, "model.aspp.dropout", self.dropout, "from 0 to below 1")
 
 
@@ -48,9 +51,11 @@ class DecoderConfig:
     """Join the features at stride 8 first, then those at stride 4."""
 
     def __post_init__(self):
-        check(self.low_level_channels > 0, "model.decoder.low_level_channels", self.low_level_channels, "positive")
+        fits = 0 < self.low_level_channels <= LARGEST
+        check(fits, "model.decoder.low_level_channels", self.low_level_channels, f"from 1 to {LARGEST}")
         for item in self.convolutions:
-            fits = isinstance(item, list) and len(item) == 2 and item[0] in (1, 3) and isinstance(item[1], int) and item[1] > 0
+            fits = isinstance(item, list) and len(item) == 2 and item[0] in (1, 3) and isinstance(item[1], int)
+            fits = fits and 0 < item[1] <= LARGEST
             check(fits, "model.decoder.convolutions", self.convolutions, "pairs of kernel (1 or 3) and channels")
 
 
@@ -97,10 +102,10 @@ class ModelConfig:
         one_of("model.between", self.between, (None, "none", "relu", "elu"))
         check(self.segments is None or self.segments > 0, "model.segments", self.segments, "null or at least 1")
         check(
-            self.image_classes is None or self.image_classes > 0,
+            self.image_classes is None or 0 < self.image_classes <= LARGEST,
             "model.image_classes",
             self.image_classes,
-            "null or at least 1",
+            f"null or from 1 to {LARGEST}",
         )
         check(0 < self.width <= 8, "model.width", self.width, "above 0, at most 8")
 
@@ -138,11 +143,14 @@ class DataConfig:
     """Loader processes; 0 loads in the training process."""
 
     def __post_init__(self):
-        check(self.crop >= 33, "data.crop", self.crop, "at least 33, the smallest image the network takes")
+        wants = f"at least 33, the smallest image the network takes, and at most {LARGEST}"
+        check(33 <= self.crop <= LARGEST, "data.crop", self.crop, wants)
         check(0 < self.scale_min <= self.scale_max, "data.scale_min", self.scale_min, "above 0, at most data.scale_max")
-        check(self.scale_step >= 0, "data.scale_step", self.scale_step, "0 or more")
+        check(self.scale_max <= 16, "data.scale_max", self.scale_max, "at most 16")
+        fits = self.scale_step == 0 or 1e-3 <= self.scale_step <= 16
+        check(fits, "data.scale_step", self.scale_step, "0, or from 0.001 to 16")
         check(0 <= self.flip <= 1, "data.flip", self.flip, "a probability")
-        check(self.workers >= 0, "data.workers", self.workers, "0 or more")
+        check(0 <= self.workers <= 256, "data.workers", self.workers, "from 0 to 256")
 
 
 @dataclass
@@ -197,9 +205,12 @@ class TrainConfig:
 
     def __post_init__(self):
         for key in ("iterations", "batch", "validate_every", "log_every", "decay_every", "accumulate"):
-            check(getattr(self, key) > 0, f"train.{key}", getattr(self, key), "at least 1")
-        for key in ("learning_rate", "head_multiplier", "power", "momentum", "weight_decay", "warmup", "seed"):
+            most = LARGEST if key == "batch" else 2**31
+            check(0 < getattr(self, key) <= most, f"train.{key}", getattr(self, key), f"from 1 to {most}")
+        for key in ("learning_rate", "head_multiplier", "power", "momentum", "weight_decay"):
             check(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
+        for key in ("warmup", "seed"):
+            check(0 <= getattr(self, key) <= 2**31, f"train.{key}", getattr(self, key), f"from 0 to {2**31}")
         check(0 < self.batch_norm_momentum <= 1, "train.batch_norm_momentum", self.batch_norm_momentum, "above 0, at most 1")
         one_of("train.precision", self.precision, ("float32", "bfloat16", "float16"))
         one_of("train.non_finite", self.non_finite, ("stop", "skip"))
@@ -238,8 +249,14 @@ class EvaluateConfig:
         one_of("evaluate.output_stride", self.output_stride, (None, 8, 16, 32))
         fits = bool(self.scales) and all(0.1 <= scale <= 8 for scale in self.scales)
         check(fits, "evaluate.scales", self.scales, "numbers from 0.1 to 8")
-        check(self.canvas is None or self.canvas >= 33, "evaluate.canvas", self.canvas, "null or at least 33")
-        check(self.tile >= 257 and self.tile % 16 == 1, "evaluate.tile", self.tile, "16 k + 1, at least 257")
+        check(
+            self.canvas is None or 33 <= self.canvas <= LARGEST,
+            "evaluate.canvas",
+            self.canvas,
+            f"null, or from 33 to {LARGEST}",
+        )
+        fits = 257 <= self.tile <= LARGEST and self.tile % 16 == 1
+        check(fits, "evaluate.tile", self.tile, f"16 k + 1, from 257 to {LARGEST}")
 
 
 @dataclass

@@ -361,6 +361,19 @@ def test_what_needs_no_network_does_not_wait_for_torch(place):
     assert all((place / name).exists() for name in ("a.json", "b.json", "c.json", "scenes/labels.yaml"))
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError("Unable to allocate 9 GiB"), RuntimeError("x: can't allocate memory: you tried")]
+)
+def test_where_memory_is_short_a_line_says_what_to_lower(place, capsys, monkeypatch, error):
+    def short(*_):
+        raise error
+
+    monkeypatch.setattr("seg.models.count.summary", short)
+    line = the_line(capsys, "info", "small.yaml")
+    assert str(error) in line
+    assert "lower train.batch" in line
+
+
 def test_a_run_stopped_in_the_middle_says_how_to_go_on(place, capsys, monkeypatch):
     import os
     import signal

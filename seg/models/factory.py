@@ -1,5 +1,6 @@
 """From a configuration to a network."""
 
+import torch
 from torch import nn
 
 from ..config import ModelConfig
@@ -65,3 +66,12 @@ def build_model(config: ModelConfig, classes: int, *, pretrained: bool = False) 
             conv3=backbone.conv3_channels if decoder.conv3 else None,
         )
     return DeepLabV3Plus(backbone, head, decoder, classes, config.initialisation)
+
+
+def outline(config: ModelConfig, classes: int) -> nn.Module:
+    """The network that `build_model` makes, on the meta device: shapes without values, in no time and no memory, however large.
+
+    The library's networks, not all of which can be made so, come as they are.
+    """
+    with torch.device("cpu" if config.smp is not None else "meta"):
+        return build_model(config, classes)

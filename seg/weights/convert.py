@@ -3,8 +3,8 @@
 from ..classes import VOC, LabelSet
 from ..config import from_dict
 from ..errors import UserError
-from ..models.factory import build_model
-from .load import Report, fit
+from ..models.factory import build_model, outline
+from .load import Report, fit, match
 from .own import write
 from .source import Weights, open_source
 
@@ -21,6 +21,7 @@ def convert(source, out, labels: LabelSet | None = None) -> Report:
     if classes not in (None, len(labels)):
         raise UserError(f"{source}: has {classes} classes, the label set {len(labels)}; name them with --labels FILE.yaml")
     config = from_dict({"name": "converted", "model": weights.settings}, str(source))
+    match(outline(config.model, len(labels)), weights)  # before memory is asked for, which a damaged file may do without end
     model = build_model(config.model, len(labels))
     report = fit(model, weights)
     if report.missing and not all(name.startswith("backbone.") for name in report.matched):

@@ -64,6 +64,21 @@ def read_into(model: nn.Module, source, *, partial: bool = False) -> Report:
 
 def fit(model: nn.Module, weights: Weights, *, partial: bool = False) -> Report:
     """Copy the tensors into the model, all that fit or, where they do not, none (UserError)."""
+    report = match(model, weights, partial=partial)
+    state, tensors = model.state_dict(), weights.tensors
+    for name in report.matched:
+        if tensors[name].is_complex() or not tensors[name].to(state[name].dtype).isfinite().all():
+            raise UserError(
+                f"{weights.source}: tensor '{name}' holds what is no finite number; copy, download or train it again"
+            )
+    with torch.no_grad():
+        for name in report.matched:
+            state[name].copy_(tensors[name])
+    return report
+
+
+def match(model: nn.Module, weights: Weights, *, partial: bool = False) -> Report:
+    """What `fit` would do, by names and shapes alone: the model may be on the meta device. Raises UserError as it does."""
     state, tensors = model.state_dict(), weights.tensors
     report = Report(weights.source)
     backbone = next(name for name, module in model.named_modules() if module is model.backbone) + "."
@@ -92,14 +107,6 @@ def fit(model: nn.Module, weights: Weights, *, partial: bool = False) -> Report:
             f"'{(absent or ['all'])[0]}'; {_fitting(report)}{_remedy(model, weights)}; "
             "model.weights_use=partial takes less than a backbone"
         )
-    for name in report.matched:
-        if tensors[name].is_complex() or not tensors[name].to(state[name].dtype).isfinite().all():
-            raise UserError(
-                f"{weights.source}: tensor '{name}' holds what is no finite number; copy, download or train it again"
-            )
-    with torch.no_grad():
-        for name in report.matched:
-            state[name].copy_(tensors[name])
     return report
 
 
@@ -116,7 +123,7 @@ def _remedy(model: nn.Module, weights: Weights) -> str:
 
 def open_model(path, overrides=()) -> tuple[nn.Module, Metadata]:
     """The model that a weights file of ours describes, in evaluation mode, and its metadata. `overrides` change settings."""
-    from ..models.factory import build_model
+    from ..models.factory import build_model, outline
 
     tensors, raw = open_safetensors(path)
     metadata = read_metadata(raw, path)
@@ -126,8 +133,11 @@ def open_model(path, overrides=()) -> tuple[nn.Module, Metadata]:
         raise UserError(
             f"{path}: holds an image classifier, which has no masks; model.weights of a training takes its backbone"
         )
-    model = build_model(metadata.config.model, len(metadata.labels))
-    report = fit(model, Weights(str(path), tensors, as_dict(metadata.config)["model"]))
+    weights = Weights(str(path), tensors, as_dict(metadata.config)["model"])
+    # What the file says of its network may ask for more memory than there is: first, whether it is of that size.
+    report = match(outline(metadata.config.model, len(metadata.labels)), weights)
     if report.missing or report.reinitialised or report.unexpected:
         raise UserError(f"{report}; the file does not hold the model that its metadata describes")
+    model = build_model(metadata.config.model, len(metadata.labels))
+    fit(model, weights)
     return model.eval(), metadata

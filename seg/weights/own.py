@@ -58,11 +58,21 @@ def read_metadata(metadata: dict[str, str], path) -> Metadata:
         )
     try:
         config, labels, score = (json.loads(metadata[key]) for key in ("config", "labels", "score"))
-        if not isinstance(score, dict):
+        if not is_score(score):
             raise ValueError(f"score is {score!r}")
     except (KeyError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: its metadata is damaged ({reason(error)}); copy or download it again") from error
     return Metadata(config_from_dict(config, str(path)), from_dict(labels, str(path)), score)
+
+
+SCORE = {"iteration": int, "miou": int | float, "split": str, "iou": dict}
+"""What a score may say, and `iou` of each class by its name, null where undefined."""
+
+
+def is_score(value) -> bool:
+    if not isinstance(value, dict) or not all(isinstance(value[key], kind) for key, kind in SCORE.items() if key in value):
+        return False
+    return all(iou is None or isinstance(iou, int | float) for iou in value.get("iou", {}).values())
 
 
 def describe(model: nn.Module, config: Config, labels: LabelSet, score: dict) -> dict[str, str]:

@@ -8,7 +8,9 @@ from safetensors.torch import save_file
 from seg.classes import VOC, LabelSet
 from seg.config import Config, from_dict
 from seg.errors import UserError
+from seg.models import deeplab
 from seg.models.factory import build_model
+from seg.weights.convert import convert
 from seg.weights.load import open_model, read_into
 from seg.weights.own import write
 from tests.toy import refused
@@ -108,7 +110,18 @@ def test_values_that_are_no_numbers_are_refused_and_nothing_is_copied(saved):
 
 @pytest.mark.parametrize(
     "key, value",
-    [("config", "[1]"), ("config", "[" * 100_000), ("labels", "3"), ("labels", "{"), ("score", "null"), ("score", "")],
+    [
+        ("config", "[1]"),
+        ("config", "[" * 100_000),
+        ("labels", "3"),
+        ("labels", "{"),
+        ("score", "null"),
+        ("score", '{"miou": "x"}'),
+        ("score", '{"miou": 1, "split": 3}'),
+        ("score", '{"iou": {"cat": "x"}}'),
+        ("score", '{"iteration": 1.5}'),
+        ("score", ""),
+    ],
 )
 def test_metadata_that_is_not_ours_is_refused(saved, key, value):
     path, _ = saved
@@ -117,6 +130,22 @@ def test_metadata_that_is_not_ours_is_refused(saved, key, value):
     save_file({"a": torch.zeros(1)}, path, metadata)
     with refused(path):
         open_model(path)
+
+
+def test_a_network_that_is_not_the_files_size_is_refused_before_it_takes_memory(saved, monkeypatch):
+    path, _ = saved
+    with safe_open(path, "pt") as file:
+        tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    config = json.loads(metadata["config"])
+    config["model"]["aspp"]["channels"] = 64
+    save_file(tensors, path, metadata | {"config": json.dumps(config)})
+    made_on = []
+    monkeypatch.setattr(deeplab, "initialise", lambda model, how: made_on.append(model.classifier.weight.device.type))
+    with refused(path, "does not fit this model"):
+        open_model(path)
+    with refused(path, "does not fit this model"):
+        convert(path, path.with_name("out.safetensors"))
+    assert made_on == ["meta", "meta"]
 
 
 def test_files_of_others_are_refused(tmp_path):
