@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import math
+import re
 import struct
 import tarfile
 import zlib
@@ -153,6 +154,18 @@ def odd_json(data: bytes, rng) -> bytes:
 
 def json_file(path: Path, rng) -> None:
     path.write_bytes(rng.choice((spoil, odd_json, odd_json))(path.read_bytes(), rng))
+
+
+def page(path: Path, rng) -> None:
+    """A report: bytes of it, or the values in one of its scripts."""
+    data = path.read_bytes()
+    scripts = list(re.finditer(rb'<script type="application/json"[^>]*>([^<]*)</script>', data))
+    if rng.random() < 0.4:
+        path.write_bytes(spoil(data, rng))
+        return
+    script = rng.choice((scripts[0], rng.choice(scripts)))
+    text = odd_json(script[1], rng).replace(b"<", b"\\u003c")
+    path.write_bytes(data[: script.start(1)] + text + data[script.end(1) :])
 
 
 def json_lines(path: Path, rng) -> None:

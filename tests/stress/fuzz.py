@@ -73,6 +73,8 @@ MASKS = "evaluate --predictions saved --truth truth --labels labels.yaml --bound
 WEIGHTS = f"{TRAIN} model.weights="
 TRAINAUG = "data prepare trainaug --voc augmented --sbd sbd"
 UNPACK = "data download voc2012 --from-archive {} --out out/VOC2012"
+SHOWS = ("export {} --format safetensors --out out/exported.safetensors", "share {} --out out/shared")
+REPORT = "report runs/good --against other"
 LIBRARY = "convert library --labels labels.yaml --out out/converted.safetensors"
 SMALL = (
     "data.crop=33 data.workers=0 train.iterations=1 train.batch=2 train.accumulate=1 evaluate.canvas=null train.compile=false"
@@ -127,7 +129,14 @@ KINDS = {
     "weights": Kind(
         "best.safetensors",
         corrupt.safetensors,
-        ("info {}", "predict {} photo.png --out out", SCORE, "convert {} --out out/converted.safetensors", WEIGHTS + "{}"),
+        (
+            "info {}",
+            "predict {} photo.png --out out",
+            SCORE,
+            "convert {} --out out/converted.safetensors",
+            WEIGHTS + "{}",
+            *SHOWS,
+        ),
     ),
     "timm's weights": Kind(
         "timm.safetensors", corrupt.safetensors, (WEIGHTS + "{}", f"{WEIGHTS}{{}} model.weights_use=partial")
@@ -154,8 +163,9 @@ KINDS = {
     "own mask": Kind("own/masks/toy_001.png", corrupt.mask, ("data init own",), ("toy_001", "own")),
     "own names": Kind("own/class_dict.csv", corrupt.list_file, ("data init own",)),
     "event log": Kind(
-        "runs/good/metrics.jsonl", corrupt.json_lines, ("train small.yaml name=good train.iterations=3 --resume",)
+        "runs/good/metrics.jsonl", corrupt.json_lines, ("train small.yaml name=good train.iterations=3 --resume", REPORT)
     ),
+    "report": Kind("other/index.html", corrupt.page, (REPORT,), ("other",)),
 }
 
 
@@ -177,7 +187,7 @@ def write_good(place: Path) -> Path:
     succeed(place, "train small.yaml name=good")
     succeed(place, "train small.yaml name=good train.iterations=2 --resume")  # leaves the checkpoint before the last, too
     shutil.copy(place / "runs/good/best.safetensors", place)
-    succeed(place, "evaluate best.safetensors --json scores.json")
+    succeed(place, "evaluate best.safetensors --json scores.json --report other")
     shutil.copy(place / "scores.json", place / "best.json")
     succeed(place, "submit best.safetensors --data voc --split val --out submission")
     for name in ("voc.tar", "voc.tgz"):
