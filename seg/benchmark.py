@@ -446,7 +446,7 @@ def smp_step(encoder: str, side: int, batch: int):
     from .distributed import device
 
     model = smp_network(encoder).train()
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.007)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.007, momentum=0.9, weight_decay=4e-5)  # as ours
     images = torch.from_numpy(noise(batch, 3, side, side)).to(device()) / 127.5 - 1
     masks = torch.from_numpy(noise(batch, side, side) % CLASSES).long().to(device())
 

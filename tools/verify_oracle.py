@@ -203,7 +203,9 @@ class EndPoints:
             for index, conv in enumerate(module.convs, 1):
                 # The activation works in place: what is kept of the batch norm is what follows it.
                 self._output(f"{unit}/separable_conv{index}_depthwise", conv.depthwise_norm)
-                self._output(f"{unit}/separable_conv{index}_pointwise", conv)
+                # Where ReLU stands before the convolutions, that of the next one is none of this end point.
+                before = module.convs[0].placement.before
+                self._output(f"{unit}/separable_conv{index}_pointwise", conv.norm if before else conv, copied=before)
             if module.shortcut is not None:
                 self._output(f"{unit}/shortcut", module.shortcut)
             self._output(unit, module)
@@ -228,10 +230,12 @@ class EndPoints:
                 self._output(f"decoder_conv{index}", conv)
             self._output("decoder_out", decoder.convs[-1])
 
-    def _output(self, name: str, module) -> None:
-        module.register_forward_hook(
-            lambda m, inputs, output: self.values.update({name: output[0] if isinstance(output, tuple) else output})
-        )
+    def _output(self, name: str, module, copied=False) -> None:
+        def note(module, inputs, output):
+            output = output[0] if isinstance(output, tuple) else output
+            self.values[name] = output.clone() if copied else output
+
+        module.register_forward_hook(note)
 
     def _input(self, name: str, module) -> None:
         module.register_forward_hook(lambda m, inputs, output: self.values.update({name: inputs[0]}))

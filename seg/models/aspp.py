@@ -45,8 +45,11 @@ class ASPP(nn.Module):
                 conv.conv.dilation = conv.conv.padding = (rate, rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        branches = [self.conv1x1(x), *(conv(x) for conv in self.atrous)]
+        branches = []
         if self.pooling is not None:
+            # First, so that in the backward pass its gradient comes last: that of a mean is not channels-last, and all others
+            # would be added to it.
             pooled = self.pooling(x.mean((2, 3), keepdim=True))
-            branches.insert(0, pooled.expand(-1, -1, *x.shape[-2:]))
+            branches.append(pooled.expand(-1, -1, *x.shape[-2:]))
+        branches += [self.conv1x1(x), *(conv(x) for conv in self.atrous)]
         return self.dropout(self.project(torch.cat(branches, 1)))

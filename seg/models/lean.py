@@ -1,8 +1,9 @@
-"""Training in less memory: what batch norm and ReLU give is computed again in the backward pass instead of kept.
+"""Training in less memory: what batch norm, ReLU and depthwise convolutions give is computed again in the backward pass.
 
-A convolution keeps its input for the gradient of its weights, and batch norm keeps its own input. Of `conv(relu(norm(x)))` both
-x and relu(norm(x)) stay in memory, though the second is a cheap function of the first. Within `lean()` only x stays, about half
-of what a separable network keeps, for one elementwise pass more (arXiv 1707.06990 does it for DenseNet).
+A convolution keeps its input for the gradient of its weights, and batch norm keeps its own input. Of `relu(norm(conv(x)))` both
+conv(x) and the whole stay in memory, though the second is a cheap function of the first, as a depthwise convolution is of its
+input. Within `lean()` of a separable convolution only the pointwise one's output stays, a quarter of what it keeps otherwise
+(arXiv 1707.06990 does it for DenseNet).
 """
 
 import contextlib
@@ -15,43 +16,65 @@ from torch.autograd.function import once_differentiable
 from torch.multiprocessing.reductions import StorageWeakRef
 
 _recipes: dict[int, tuple[StorageWeakRef, "Recipe"]] | None = None
-"""Of the outputs of batch norms in the forward pass under way, by storage; None outside of `lean`."""
+"""Of the outputs that the forward pass under way need not keep, by storage; None outside of `lean`."""
+SLACK = 32
+"""Values more than a map has. The C library aligns memory, and so finds no room for a map where one of the very same size was;
+with so much more, maps that stay fill the gaps that others leave."""
 
 
 class Recipe:
-    """How to compute relu(norm(x)) again; the result is kept from its first use until batch norm's own backward pass."""
+    """How to compute a map again; the result is kept from its first use until the backward pass of the norm before or after it.
 
-    def __init__(self, out: Tensor, x: Tensor, norm: nn.BatchNorm2d, relu: bool, mean: Tensor, inverse_std: Tensor):
+    `compute(x)` gives the map; x is kept as it is, or as a recipe itself.
+    """
+
+    def __init__(self, out: Tensor, compute, x: Tensor):
         self.layout = out.shape, out.stride(), out.dtype
-        self.x, self.norm, self.relu, self.eps = x, norm, relu, norm.eps
-        self.weight, self.bias = norm.weight.detach(), norm.bias.detach()
-        self.training, self.mean, self.inverse_std = norm.training, mean, inverse_std
+        self.compute, self.x = compute, _pack(x.detach())
         self.result = None
+        storage = out.untyped_storage()
+        # The weak reference keeps the key from being given to another storage.
+        _recipes[storage._cdata] = (StorageWeakRef(storage), self)
 
     @torch.no_grad()
     def tensor(self) -> Tensor:
         if self.result is None:
-            mean, variance = self.norm.running_mean, self.norm.running_var
-            if self.training:
-                mean, variance = self.mean, self.inverse_std.pow(-2) - self.eps
-            self.result = F.batch_norm(self.x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
-            if self.relu:
-                self.result.relu_()
+            self.result = self.compute(_unpack(self.x))
         return self.result
+
+
+def _room_like(x: Tensor) -> Tensor:
+    return x.new_empty(x.numel() + SLACK).as_strided(x.shape, x.stride())
+
+
+def _normalised(x: Tensor, norm: nn.BatchNorm2d, relu: bool, mean, variance, training: bool):
+    """relu(norm(x)), or norm(x), and the statistics of the batch."""
+    out = _room_like(x)
+    batch_mean, inverse_std = (mean.new_empty(len(mean) if training else 0) for _ in range(2))
+    torch.ops.aten.native_batch_norm.out(
+        x,
+        norm.weight.detach(),
+        norm.bias.detach(),
+        mean,
+        variance,
+        training,
+        norm.momentum,
+        norm.eps,
+        out=out,
+        save_mean=batch_mean,
+        save_invstd=inverse_std,
+    )
+    return out.relu_() if relu else out, batch_mean, inverse_std
 
 
 class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, norm, relu):
-        out, mean, inverse_std = torch.native_batch_norm(
-            x, weight, bias, norm.running_mean, norm.running_var, norm.training, norm.momentum, norm.eps
-        )
-        if relu:
-            out.relu_()
-        recipe = Recipe(out, x.detach(), norm, relu, mean, inverse_std)
-        storage = out.untyped_storage()
-        # The weak reference keeps the key from being given to another storage.
-        _recipes[storage._cdata] = (StorageWeakRef(storage), recipe)
+        statistics = norm.running_mean, norm.running_var
+        out, mean, inverse_std = _normalised(x, norm, relu, *statistics, norm.training)
+        if norm.training:
+            statistics = mean, inverse_std.pow(-2) - norm.eps
+        recipe = Recipe(out, lambda x: _normalised(x, norm, relu, *statistics, False)[0], x)
         # What is saved goes when the backward pass has used it; an attribute would stay as long as the graph.
         ctx.recipe = weakref.ref(recipe)
         ctx.save_for_backward(x, weight, mean, inverse_std, *([out] if relu else []))
@@ -64,7 +87,9 @@ class _Norm(torch.autograd.Function):
         x, weight, mean, inverse_std, *result = ctx.saved_tensors
         recipe = ctx.recipe()
         if recipe is not None:
-            recipe.result = None
+            for done in (recipe, recipe.x):
+                if isinstance(done, Recipe):
+                    done.result = None
         if result:
             # The result is needed no more: its memory takes the gradient.
             grad = torch.ops.aten.threshold_backward.grad_input(grad, *result, 0, grad_input=result[0])
@@ -82,6 +107,16 @@ def norm_relu(norm: nn.Module, x: Tensor, relu: bool) -> Tensor:
         return _Norm.apply(x, norm.weight, norm.bias, norm, relu)
     x = norm(x)
     return F.relu(x, inplace=True) if relu else x
+
+
+def depthwise(conv: nn.Module, x: Tensor) -> Tensor:
+    """conv(x), of a convolution that is cheap."""
+    out = conv(x)
+    if _recipes is not None and torch.is_grad_enabled() and x.requires_grad and conv.bias is None:
+        # Autocast's precision is that of the output; the backward pass is outside of it.
+        out_dtype = out.dtype
+        Recipe(out, lambda x: conv._conv_forward(x.to(out_dtype), conv.weight.detach().to(out_dtype), None), x)
+    return out
 
 
 def _pack(tensor: Tensor):

@@ -82,6 +82,7 @@ class XceptionModule(nn.Module):
         depths: tuple[int, ...],
         placement: Placement,
         *,
+        tapped: bool,
         pool: bool,
         same: bool,
         residual: bool,
@@ -91,10 +92,15 @@ class XceptionModule(nn.Module):
         self.nominal_stride = row.stride
         self.pool = pool and row.stride > 1
         self.same = same
-        channels = (inputs, *depths)
-        self.convs = nn.ModuleList(
-            SeparableConv(a, b, placement, epsilon=EPSILON, segments=segments) for a, b in pairwise(channels)
-        )
+        last = len(depths) - 1
+        self.convs = nn.ModuleList()
+        for index, (a, b) in enumerate(pairwise((inputs, *depths))):
+            here = placement
+            if placement.before:
+                # The ReLU before a convolution follows the batch norm before it, where nothing else wants what that gives.
+                wanted = {-1, last} | ({1} if tapped else set())
+                here = replace(placement, before=index - 1 in wanted, after=index not in wanted)
+            self.convs.append(SeparableConv(a, b, here, epsilon=EPSILON, segments=segments))
         self.shortcut = None
         if residual and row.shortcut == "conv":
             self.shortcut = ConvNorm(inputs, depths[-1], 1, epsilon=EPSILON, activate=False)
@@ -112,7 +118,7 @@ class XceptionModule(nn.Module):
             self.shortcut.conv.stride = (stride, stride)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The module's output, and that of its second separable convolution."""
+        """The module's output, and that of its second separable convolution: before the third's ReLU, if tapped."""
         y = x
         for index, conv in enumerate(self.convs):
             y = conv(y)
@@ -178,6 +184,7 @@ class Xception(nn.Module):
                 row,
                 depths,
                 chosen,
+                tapped=row.name in self.taps,
                 pool=not self.aligned,
                 same=padding == "keras",
                 residual=residual,

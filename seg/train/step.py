@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..models.lean import lean
 from ..progress import tell
 from .loss import Loss
-from .memory import checkpoint_activations
+from .memory import checkpoint_activations, keep_free_memory
 from .optimiser import learning_rate, make_optimiser, set_learning_rate
 
 DROPOUT = 4
@@ -78,6 +78,8 @@ class Step:
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         if config.checkpoint_activations:
             checkpoint_activations(model)
+        if device.type == "cpu":
+            keep_free_memory()
         self.parallel = Logits(model)
         if distributed.world() > 1:
             # A library's network may have parts that its forward pass leaves out.

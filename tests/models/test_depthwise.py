@@ -13,7 +13,7 @@ def inputs(height, width, channels=5, seed=0):
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(21, 21), (9, 30), (4, 5), (1, 12), (33, 17)])
-@pytest.mark.parametrize("rate", [3, 4, 6, 12, 18, 36])
+@pytest.mark.parametrize("rate", [2, 3, 6, 12, 18, 36])
 def test_values_and_gradients_are_those_of_pytorch(size, rate, memory_format):
     x, weight = inputs(*size)
     found = []
@@ -29,12 +29,12 @@ def test_values_and_gradients_are_those_of_pytorch(size, rate, memory_format):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
-def test_only_large_rates_of_depthwise_convolutions_are_ours(monkeypatch):
+def test_only_atrous_depthwise_convolutions_are_ours(monkeypatch):
     calls = []
     original = _AtrousDepthwise.apply
     monkeypatch.setattr(_AtrousDepthwise, "apply", lambda *given: calls.append(given[2]) or original(*given))
     x = torch.randn(1, 4, 9, 9)
-    for groups, rate, stride, ours in ((4, 6, 1, True), (4, 2, 1, False), (4, 6, 2, False), (2, 6, 1, False)):
+    for groups, rate, stride, ours in ((4, 6, 1, True), (4, 2, 1, True), (4, 1, 1, False), (4, 6, 2, False), (2, 6, 1, False)):
         conv = DepthwiseConv(4, 4, 3, stride, rate, rate, groups=groups, bias=False)
         calls.clear()
         torch.testing.assert_close(conv(x), F.conv2d(x, conv.weight, None, stride, rate, rate, groups))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -33,12 +35,19 @@ def test_backbone_and_width_reach_the_model(name, modules):
     assert backbone.channels == 512 and backbone.low_level_channels == 64
 
 
-@pytest.mark.parametrize("placement, wanted", [("paper", POST), ("tf", PRE)])
-def test_placement_reaches_all_modules_but_the_last(placement, wanted):
+MERGED = [replace(PRE, after=True), replace(PRE, before=False, after=True), replace(PRE, before=False)]
+"""The ReLU before a convolution stands after the one before it, within a module."""
+TAPPED = [replace(PRE, after=True), replace(PRE, before=False), PRE]
+"""But not where the second's output is wanted before ReLU."""
+
+
+@pytest.mark.parametrize("placement, wanted, tapped", [("paper", [POST] * 3, [POST] * 3), ("tf", MERGED, TAPPED)])
+def test_placement_reaches_all_modules_but_the_last(placement, wanted, tapped):
     flow = build(backbone="xception41", width=0.125, placement=placement).backbone.flow
-    found = {name: {conv.placement for conv in module.convs} for name, module in flow.items()}
-    assert found.pop("exit2") == {POST}
-    assert all(placements == {wanted} for placements in found.values())
+    found = {name: [conv.placement for conv in module.convs] for name, module in flow.items()}
+    assert found.pop("exit2") == [POST] * 3
+    assert found.pop("entry2") == tapped
+    assert all(placements == wanted for placements in found.values())
 
 
 @pytest.mark.parametrize("stride", [8, 16, 32])
