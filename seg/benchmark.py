@@ -383,11 +383,11 @@ def our_mask(name: str, backbone: str, width: float, side: int):
 def our_int8_mask(backbone: str, width: float, side: int):
     """By OpenVINO's graph, quantised as `seg export --int8` does, on noise: which values it sees changes no time."""
     from .models.fold import folded
-    from .predict.export import Segment, converted, quantised, runner
+    from .predict.export import Segment, converted, fine_convolutions, quantised, runner
 
-    image = noise(side, side, 3)
-    graph = converted(Segment(folded(our_network(backbone, width)).cpu(), side), "openvino")
-    run = runner(quantised(graph, "openvino", [image]), "openvino")
+    image, model = noise(side, side, 3), our_network(backbone, width)
+    graph = converted(Segment(folded(model).cpu(), side), "openvino")
+    run = runner(quantised(graph, "openvino", [image], fine_convolutions(model)), "openvino")
     return lambda: run(image[None])[0]
 
 

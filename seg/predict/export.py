@@ -21,6 +21,7 @@ from ..evaluate.policy import output_stride, predict_mask
 from ..files import whole
 from ..models.fold import folded
 from ..models.layers import resize
+from ..models.xception import Xception
 from ..weights import own
 from ..weights.own import Metadata
 from .images import find_images
@@ -122,7 +123,7 @@ def export(model: nn.Module, about: Metadata, format: str, out, *, calibrate=(),
         step()
         if images:
             seen = images[::2] if len(images) > 3 else images
-            graph, result.calibrated = quantised(graph, format, seen), len(seen)
+            graph, result.calibrated = quantised(graph, format, seen, fine_convolutions(model)), len(seen)
         step()
         run, equal = runner(graph, format), []
         for batch in tests:
@@ -168,26 +169,40 @@ def converted(segment: Segment, format: str):
     return openvino_core().read_model(graph.SerializeToString())
 
 
-def quantised(graph, format: str, images: list[np.ndarray]):
+def quantised(graph, format: str, images: list[np.ndarray], fine: int):
     """An ONNX or OpenVINO graph with its dense convolutions in int8, their scales set by uint8 images [h, w, 3]: NNCF's
     post-training quantisation, with a scale for each output channel of a weight, and biases corrected.
 
-    Depthwise convolutions stay in float32: they are a small part of the time, and most of what int8 would change.
+    Little of the time and most of the difference is in depthwise convolutions, sums, and the first `fine` dense convolutions
+    (see `fine_convolutions`), of which the borders in the masks are made: they stay in float32.
     """
     nncf = need("nncf")
     if format == "onnx":
         name = graph.graph.input[0].name
         data = nncf.Dataset(images, lambda image: {name: image[None]})
-        depthwise = nncf.IgnoredScope(names=[node.name for node in graph.graph.node if _groups(node) > 1])
+        convolutions = [node for node in graph.graph.node if node.op_type == "Conv"]
+        dense = [node.name for node in convolutions if _groups(node) == 1]
+        exact = nncf.IgnoredScope(names=[n.name for n in convolutions if _groups(n) > 1] + dense[:fine], types=["Add"])
     else:
         data = nncf.Dataset(images, lambda image: image[None])
-        depthwise = nncf.IgnoredScope(types=["GroupConvolution"])
+        dense = [node.get_friendly_name() for node in graph.get_ordered_ops() if node.get_type_name() == "Convolution"]
+        exact = nncf.IgnoredScope(names=dense[:fine], types=["GroupConvolution", "Add"])
     # A line of its log on each layer would stand among the results; its progress is drawn even where the log is silent.
     nncf.set_log_level(logging.WARNING)
     with redirect_stdout(io.StringIO()):
-        return nncf.quantize(
-            graph, data, subset_size=len(images), preset=nncf.QuantizationPreset.MIXED, ignored_scope=depthwise
-        )
+        return nncf.quantize(graph, data, subset_size=len(images), preset=nncf.QuantizationPreset.MIXED, ignored_scope=exact)
+
+
+def fine_convolutions(model: nn.Module) -> int:
+    """How many dense convolutions of a network stand up to the module of its low-level features; 0 of networks not ours."""
+    if not isinstance(getattr(model, "backbone", None), Xception):
+        return 0
+    modules = [model.backbone.conv1, model.backbone.conv2]
+    for name, module in model.backbone.flow.items():
+        modules.append(module)
+        if name == model.backbone.taps[0]:
+            break
+    return sum(isinstance(part, nn.Conv2d) and part.groups == 1 for module in modules for part in module.modules())
 
 
 def _groups(node) -> int:

@@ -12,8 +12,8 @@ from seg.classes import LabelSet
 from seg.config import Config, EvaluateConfig, ModelConfig
 from seg.evaluate.policy import padded_size, predict_mask
 from seg.predict import export as room
-from seg.predict.export import FORMATS, Segment, export, padded_side
-from seg.predict.runtimes import open_graph
+from seg.predict.export import FORMATS, Segment, export, fine_convolutions, padded_side
+from seg.predict.runtimes import open_graph, openvino_core
 from seg.weights.load import open_model
 from seg.weights.own import Metadata
 from tests.toy import Small, picture, random_model, refused
@@ -139,6 +139,21 @@ def test_int8_is_calibrated_on_half_of_the_images_and_compared_on_the_others(tmp
     assert (b"QuantizeLinear" if format == "onnx" else b"FakeQuantize") in path.read_bytes()
     mask = open_graph(path)[0].masks([picture(61, 70, 1)])[0]
     assert 0.9 < (mask == predict_mask(model, picture(61, 70, 1), EvaluateConfig(canvas=65))).mean() < 1
+
+
+def test_int8_leaves_what_makes_borders_and_what_is_cheap_in_float32(tmp_path):
+    model = random_model(ModelConfig(backbone="xception41", width=0.125))
+    # The stem's two, and in each of two modules three pointwise ones and the shortcut's.
+    assert fine_convolutions(model) == 10
+    export(model, about(), "openvino", tmp_path / "model.xml", calibrate=[images_of(tmp_path / "images", 2)])
+    graph = openvino_core().read_model(tmp_path / "model.xml")
+    quantised = {"Convolution": [], "GroupConvolution": []}
+    for node in graph.get_ordered_ops():
+        if node.get_type_name() in quantised:
+            weights = node.input_value(1).get_node().get_type_name()
+            quantised[node.get_type_name()].append(weights == "Multiply")  # of integers by a scale
+    assert quantised["Convolution"][:10] == [False] * 10 and all(quantised["Convolution"][10:])
+    assert not any(quantised["GroupConvolution"])
 
 
 def test_safetensors_are_the_weights_with_the_policy(tmp_path):
