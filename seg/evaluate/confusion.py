@@ -1,5 +1,6 @@
 """The confusion matrix and the scores that it gives."""
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ SHORT = 32
 """Runs of equal pixels that are shorter on average cost more than a histogram."""
 EXACT = 2**24
 """Pixels that OpenCV's histogram counts exactly: it gives float32."""
+_kept = threading.local()
+"""Room for comparisons: taken anew for each image it costs, in page faults, several times what the comparisons do."""
 
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
@@ -32,12 +35,22 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) ->
 
 def _pairs(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of labels of [pixels], and how many pixels have each; a pair may stand there more than once."""
-    changes = (truth[1:] != truth[:-1]) | (prediction[1:] != prediction[:-1])
+    room = _room(max(0, truth.size - 1))
+    changes = np.not_equal(truth[1:], truth[:-1], out=room[0])
+    changes |= np.not_equal(prediction[1:], prediction[:-1], out=room[1])
     if np.count_nonzero(changes) > truth.size // SHORT and truth.dtype == prediction.dtype == np.uint8:
         return _pairs_of_noise(truth, prediction)
     # Masks are flat: runs of equal pixels are a hundredth as many.
     last = np.append(changes.nonzero()[0], truth.size - 1)[: truth.size]
     return truth[last], prediction[last], np.diff(last, prepend=-1)
+
+
+def _room(size: int) -> np.ndarray:
+    """bool [2, size], whatever they hold; this thread's alone."""
+    room = getattr(_kept, "room", None)
+    if room is None or room.shape[1] < size:
+        room = _kept.room = np.empty((2, size), bool)
+    return room[:, :size]
 
 
 def _pairs_of_noise(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

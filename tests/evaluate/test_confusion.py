@@ -1,6 +1,7 @@
 import json
 import math
 import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -209,3 +210,12 @@ def test_parts_that_processes_score_in_any_order_sum_to_the_whole(processes):
     with multiprocessing.get_context("fork").Pool(processes) as pool:
         parts = pool.starmap(confusion_matrix, pairs[::-1], chunksize=2)
     np.testing.assert_array_equal(sum(parts), whole)
+
+
+def test_threads_count_beside_each_other():
+    rng = np.random.default_rng(0)
+    pairs = [[np.repeat(rng.integers(0, 5, 300, np.uint8), size) for _ in range(2)] for size in range(40, 140)]
+    wanted = [confusion_matrix(*pair, 5) for pair in pairs]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda pair: confusion_matrix(*pair, 5), pairs * 4))
+    assert all(np.array_equal(a, b) for a, b in zip(found, wanted * 4, strict=True))
