@@ -421,9 +421,10 @@ def forward(backbone="xception65", width=1.0, side=513, encoder="tu-xception65",
 
 def our_step(backbone: str, width: float, side: int, batch: int):
     import numpy as np
+    import torch
 
     from .config import TrainConfig
-    from .data.loader import collate
+    from .data.loader import Batch
     from .distributed import device
     from .train.loss import Loss
     from .train.step import Step
@@ -432,10 +433,9 @@ def our_step(backbone: str, width: float, side: int, batch: int):
     loss = Loss(config, np.ones((1, CLASSES))).to(device())
     with contextlib.redirect_stderr(io.StringIO()):  # that so few images are too few for batch norm
         step = Step(our_network(backbone, width), loss, config, device())
-    samples = zip(
-        noise(batch, side, side, 3), noise(batch, side, side) % CLASSES, [np.array([side, 0, side])] * batch, strict=True
-    )
-    crops, iterations = collate(list(samples)), itertools.count()
+    images, masks = torch.from_numpy(noise(batch, side, side, 3)), torch.from_numpy(noise(batch, side, side) % CLASSES)
+    crops = Batch(images.permute(0, 3, 1, 2), masks, torch.tensor([[side, 0, side]] * batch))
+    iterations = itertools.count()
     return lambda: step(next(iterations), crops)
 
 

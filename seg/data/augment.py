@@ -87,7 +87,8 @@ class Augment:
         self.config = config
         self.transforms = named_transforms(config.transforms) if config.transforms else None
 
-    def __call__(self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    def __call__(self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator, out=None) -> tuple[np.ndarray, ...]:
+        """`out`: the arrays in which crop and mask are written; whatever they hold is overwritten."""
         crop = self.config.crop
         if self.transforms is not None:
             self.transforms.set_random_seed(int(rng.integers(2**31)))
@@ -104,8 +105,10 @@ class Augment:
         bottom, right = (min(start + crop, side) for start, side in zip((top, left), size, strict=True))
         rows, columns, mirror = bottom - top, right - left, rng.random() < self.config.flip
         first = crop - columns if mirror else 0
-        pixels, target = np.zeros((crop, crop, 3), np.uint8), np.full((crop, crop), VOID, np.uint8)
+        pixels, target = out or (np.empty((crop, crop, 3), np.uint8), np.empty((crop, crop), np.uint8))
         here = np.s_[:rows, first : first + columns]
+        for padding in (np.s_[rows:], np.s_[:rows, :first], np.s_[:rows, first + columns :]):
+            pixels[padding], target[padding] = 0, VOID
         resize_image(image, size, (top, left, bottom, right), mirror, out=pixels[here])
         target[here] = resize_mask(mask, size, (top, left, bottom, right), mirror)
         return pixels, target, np.array([rows, first, first + columns])

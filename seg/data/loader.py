@@ -1,5 +1,6 @@
 """From samples to batches. Which image a sample number is, and how it is augmented, is a function of (seed, number) alone."""
 
+import math
 import os
 import re
 import signal
@@ -8,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ..config import DataConfig
 from ..errors import UserError, reason
@@ -55,7 +56,7 @@ class Batch(NamedTuple):
 
 
 class TrainingSamples(Dataset):
-    """Augmented crop of each sample number, with mask and extent: see `Augment`.
+    """Batches of augmented crops by their sample numbers: see `Augment`.
 
     A UserError is returned, not raised: loader workers would wrap it in a traceback. `batches` raises it.
     `reading`, int64 [processes, 2], shared with the loader processes: process id and sample number of each at work.
@@ -70,23 +71,34 @@ class TrainingSamples(Dataset):
         """The image of each sample number."""
         return [str(self.split.images[self.order(number)]) for number in numbers]
 
-    def __getitem__(self, number: int):
-        if worker := get_worker_info():
-            self.reading[worker.id] = torch.tensor([os.getpid(), number])
-        try:
-            image, mask = self.split.sample(self.order(number))
-            return self.augment(image, mask, np.random.default_rng([self.seed, AUGMENT, number]))
-        except UserError as error:
-            return error
+    def __getitems__(self, numbers) -> Batch | UserError:
+        """The batch of these samples, each written into its place: none is copied on the way to the training process."""
+        worker, crop = get_worker_info(), self.augment.config.crop
+        images, masks = (_room((len(numbers), crop, crop, *channels), worker is not None) for channels in ((3,), ()))
+        extents = torch.empty((len(numbers), 3), dtype=torch.int64)
+        for place, number in enumerate(numbers):
+            if worker:
+                self.reading[worker.id] = torch.tensor([os.getpid(), number])
+            out = images[place].numpy(), masks[place].numpy()
+            try:
+                image, mask = self.split.sample(self.order(number))
+                _, _, extent = self.augment(image, mask, np.random.default_rng([self.seed, AUGMENT, number]), out)
+            except UserError as error:
+                return error
+            extents[place] = torch.from_numpy(extent)
+        return Batch(images.permute(0, 3, 1, 2), masks, extents)
 
 
-def collate(samples) -> Batch | UserError:
-    """A batch of the samples, written once: in a loader process straight into the memory shared with the training process."""
-    for sample in samples:
-        if isinstance(sample, UserError):
-            return sample
-    images, masks, extents = default_collate(samples)
-    return Batch(images.permute(0, 3, 1, 2), masks, extents)
+def _room(size: tuple[int, ...], shared: bool) -> Tensor:
+    """uint8, whatever it holds; shared with other processes or this one's alone."""
+    if not shared:
+        return torch.empty(size, dtype=torch.uint8)
+    storage = torch.UntypedStorage._new_shared(math.prod(size))
+    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, size)
+
+
+def _as_it_is(batch):
+    return batch
 
 
 def quiet_worker(_) -> None:
@@ -114,7 +126,7 @@ def batches(samples: TrainingSamples, batch: int, start: int, stop: int, workers
         samples,
         batch_sampler=(part_of(i, batch, rank, world) for i in range(start, stop)),
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=_as_it_is,
         worker_init_fn=quiet_worker,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=False,

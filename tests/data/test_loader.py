@@ -9,7 +9,7 @@ from torchvision.transforms import functional as vision
 from seg.classes import VOC
 from seg.config import DataConfig
 from seg.data import voc
-from seg.data.loader import Order, TrainingSamples, batches, collate, died, network_input, normalise, part_of
+from seg.data.loader import Order, TrainingSamples, batches, died, network_input, normalise, part_of
 from seg.data.read import read_image
 from seg.data.voc import open_split
 from tests.toy import refused, toy_sample, toy_voc
@@ -20,6 +20,12 @@ HALF = (0.5, 0.5, 0.5)
 def samples(root, seed=3, **settings):
     split = open_split(root, "train", VOC)
     return TrainingSamples(split, DataConfig(**{"crop": 33, **settings}), Order(len(split), seed), seed)
+
+
+def sample(samples, number):
+    """Crop, mask and extent of a sample number."""
+    images, masks, extents = samples.__getitems__([number])
+    return images[0].permute(1, 2, 0).numpy(), masks[0].numpy(), extents[0].numpy()
 
 
 def run(samples, start, stop, workers=0, batch=4):
@@ -89,7 +95,7 @@ def test_a_batch_is_bytes_channels_last_masks_and_extents(root):
 
 def test_a_batch_holds_the_samples_of_its_numbers(root):
     source = samples(root)
-    wanted = [np.stack(parts) for parts in zip(*(source[number] for number in range(8, 12)), strict=True)]
+    wanted = [np.stack(parts) for parts in zip(*(sample(source, number) for number in range(8, 12)), strict=True)]
     images, masks, extents = run(source, 2, 3)[0]
     for got, part in zip((images.permute(0, 2, 3, 1), masks, extents), wanted, strict=True):
         np.testing.assert_array_equal(got.numpy(), part)
@@ -99,20 +105,20 @@ def test_a_sample_is_the_same_whatever_was_drawn_before(root):
     numbers = [17, 3, 9, 3, 0]
     source = samples(root)
     for number in numbers:
-        for got, wanted in zip(source[number], samples(root)[number], strict=True):
+        for got, wanted in zip(sample(source, number), sample(samples(root), number), strict=True):
             np.testing.assert_array_equal(got, wanted)
 
 
 def test_an_image_is_cropped_anew_in_each_epoch_and_under_each_seed(root):
-    drawn = [samples(root, seed)[number] for seed in (0, 1) for number in range(12)]
-    assert len({sample[0].tobytes() for sample in drawn}) == 24
+    drawn = [sample(samples(root, seed), number)[0] for seed in (0, 1) for number in range(12)]
+    assert len({crop.tobytes() for crop in drawn}) == 24
 
 
 def test_a_crop_shows_its_image_and_mask(root):
     # At scale 1 without flip a crop of the whole size is the image itself.
     source = samples(root, crop=64, scale_min=1.0, scale_max=1.0, flip=0.0)
     for number in range(6):
-        mask = source[number][1][:48, :64]
+        mask = sample(source, number)[1][:48, :64]
         np.testing.assert_array_equal(mask, toy_sample(source.order(number))[1])
 
 
@@ -148,8 +154,7 @@ def test_a_bad_sample_ends_in_one_clear_line(root, workers):
 def test_one_bad_sample_makes_the_batch_an_error(root):
     source = samples(root)
     source.split.masks[2].write_bytes(b"no mask")
-    items = [source[number] for number in range(6)]
-    assert str(source.split.masks[2]) in str(collate(items))
+    assert str(source.split.masks[2]) in str(source.__getitems__(range(6)))
 
 
 # The network's input.
