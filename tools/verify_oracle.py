@@ -359,9 +359,9 @@ def training(folder: Path, name: str, case: dict) -> list[Check]:
         head_multiplier=wanted["last_layer_gradient_multiplier"],
         frozen_batch_norm="all" if frozen else "none",
     )
+    network.double()
     optimiser, loss = make_optimiser(network, config), Loss(config, np.zeros((1, 21)))
     height, width = wanted["crop"]
-    network.double()
     pixels = np.stack([draw_image(seed, height, width) for seed in wanted["image_seeds"]])
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).double() * 2 / 255 - 1
     masks = torch.stack([torch.from_numpy(draw_label(seed, height, width)).long() for seed in wanted["label_seeds"]])

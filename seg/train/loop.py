@@ -32,7 +32,7 @@ from ..weights.warm import warm_start
 from . import checkpoint
 from .log import EventLog, NoLog
 from .loss import Loss
-from .step import NotFinite, Step, check_parts
+from .step import Step, check_parts
 
 MEASURED = 16
 """Crops on which a warm start measures statistics."""
@@ -144,6 +144,7 @@ class Trainer:
                 tell(f"seg: {clear(line)}")
 
     def _save(self) -> None:
+        self._answer(self.step.failures())
         if not distributed.is_main():
             return
         state = {
@@ -213,25 +214,25 @@ class Trainer:
 
     def _update(self, batch: Batch, stop: bool) -> bool:
         """One step; whether it is to be the last."""
-        config, iteration = self.config.train, self.state.iteration
-        try:
-            stopping = self.step(iteration, batch, stop)
-        except NotFinite:
-            raise UserError(self._not_finite()) from None
-        if self.step.skipped and config.non_finite == "skip" and config.precision != "float16":
-            tell(f"seg: iteration {iteration} skipped: {self._not_finite()}")
-        if self.average is not None and not self.step.skipped:
+        stopping = self.step(self.state.iteration, batch, stop)
+        if self.average is not None:
             self.average.update_parameters(self.model)
+        self._answer(self.step.failures(under_way=1))
         return stopping
 
-    def _not_finite(self) -> str:
-        config, iteration = self.config.train, self.state.iteration
-        numbers = part_of(iteration, config.batch, distributed.rank(), distributed.world())
-        return (
-            f"loss {float(self.step.loss_value)} or its gradient is no number at iteration {iteration}, on "
-            f"{', '.join(self.samples.files(numbers))}: lower train.learning_rate (now {config.learning_rate}), add "
-            f"train.warmup or train.clip, or train.non_finite=skip. The last good checkpoint, if any, is {self.last}"
-        )
+    def _answer(self, failures: list[tuple[int, float]]) -> None:
+        """Stop at a gradient that was no number, or tell of it."""
+        config = self.config.train
+        for iteration, loss in failures:
+            numbers = part_of(iteration, config.batch, distributed.rank(), distributed.world())
+            said = (
+                f"loss {loss} or its gradient is no number at iteration {iteration}, on "
+                f"{', '.join(self.samples.files(numbers))}: lower train.learning_rate (now {config.learning_rate}), add "
+                f"train.warmup or train.clip, or train.non_finite=skip. The last good checkpoint, if any, is {self.last}"
+            )
+            if config.non_finite == "stop":
+                raise UserError(said)
+            tell(f"seg: iteration {iteration} skipped: {said}")
 
     def _report(self) -> None:
         value = self.step.mean_loss()

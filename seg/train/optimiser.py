@@ -39,7 +39,12 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
 
 def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
     # Fused: one pass over the weights instead of one for each operation.
-    return torch.optim.SGD(parameter_groups(model, config), lr=config.learning_rate, momentum=config.momentum, fused=True)
+    made = torch.optim.SGD(parameter_groups(model, config), lr=config.learning_rate, momentum=config.momentum, fused=True)
+    # PyTorch makes the momenta in the first step; where that is left out, as float16's overflows are, of whatever memory holds.
+    for group in made.param_groups if config.momentum else ():
+        for parameter in group["params"]:
+            made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return made
 
 
 def learning_rate(iteration: int, config: TrainConfig) -> float:

@@ -1,6 +1,7 @@
 """One update of the weights from the crops of one iteration: precision, accumulation, processes and guards."""
 
 import contextlib
+import math
 
 import numpy as np
 import torch
@@ -42,8 +43,20 @@ def seed_part(seed: int, iteration: int, rank: int, part: int) -> None:
     torch.manual_seed(int(sequence.generate_state(1)[0]))
 
 
-class NotFinite(Exception):
-    """Gradients that are no numbers; the weights are as they were."""
+class Late:
+    """Numbers on their way from the device. Asked for a step later, they do not keep the processor from giving it more work."""
+
+    def __init__(self, values: Tensor):
+        self.values, self.event = values, None
+        if values.device.type == "cuda":
+            self.values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
+            self.event = torch.cuda.Event()
+            self.event.record()
+
+    def __call__(self) -> list[float]:
+        if self.event is not None:
+            self.event.synchronize()
+        return self.values.tolist()
 
 
 class Logits(nn.Module):
@@ -88,6 +101,8 @@ class Step:
             self.parallel = nn.parallel.DistributedDataParallel(self.parallel, device_ids=ids, find_unused_parameters=unused)
         if config.compile:
             self.parallel = torch.compile(self.parallel)
+        self._stops: list[Late] = []
+        self._outcomes: list[tuple[int, Late]] = []
         if trains and distributed.is_main():
             self._warn_of_few_images()
 
@@ -104,10 +119,10 @@ class Step:
             )
 
     def __call__(self, iteration: int, batch: Batch, stop: bool = False) -> bool:
-        """Update the weights. `stop`: this process was asked to end; the answer is whether any was.
+        """Update the weights, but not where the gradient is no number (see `failures`).
 
-        `loss_value` (this process's share), `rate` and `skipped` then tell of the step. Raises NotFinite as the configuration
-        has it.
+        `stop`: this process was asked to end; the answer is whether any was, of several processes known a step later.
+        `loss_value` (this process's share) and `rate` then tell of the step.
         """
         config = self.config
         prepare_mode(self.model, config)
@@ -115,7 +130,8 @@ class Step:
         set_learning_rate(self.optimiser, self.rate)
         batch = Batch(*(tensor.to(self.device, non_blocking=True) for tensor in batch))
         # One message for both: the labelled pixels of the whole batch, and whether a process was told to end.
-        labelled = distributed.total(torch.stack([(batch.masks != VOID).sum(), torch.tensor(int(stop), device=self.device)]))
+        asked = torch.full((), int(stop), device=self.device)
+        labelled = distributed.total(torch.stack([(batch.masks != VOID).sum(), asked]))
         # Processes' gradients are averaged, so each counts its pixels as `world` times what they are.
         pixels = labelled[0].clamp(min=1) / distributed.world()
         self.optimiser.zero_grad(set_to_none=True)
@@ -132,8 +148,11 @@ class Step:
                 loss = self.loss(logits, masks, pixels, len(parts))
                 self.scaler.scale(loss).backward()
             self.loss_value += loss.detach()
-        self._update()
-        return bool(stop) if distributed.world() == 1 else bool(labelled[1] > 0)
+        self._update(iteration)
+        if distributed.world() == 1:
+            return stop
+        self._stops.append(Late(labelled[1:]))
+        return len(self._stops) > 1 and self._stops.pop(0)()[0] > 0
 
     def _kept(self):
         """What a forward pass keeps for its backward pass is little; torch.compile and checkpointing choose for themselves."""
@@ -146,20 +165,33 @@ class Step:
             return self.parallel.no_sync()
         return contextlib.nullcontext()
 
-    def _update(self) -> None:
+    def _update(self, iteration: int) -> None:
         parameters = [p for group in self.optimiser.param_groups for p in group["params"] if p.grad is not None]
         self.scaler.unscale_(self.optimiser)
         norm = nn.utils.get_total_norm([p.grad for p in parameters])
-        self.skipped = not bool(torch.isfinite(norm))
-        # With float16 an overflow is how the scale of the loss is found: the scaler leaves the step out and lowers it.
-        overflow = self.scaler.is_enabled() and bool(torch.isfinite(self.loss_value))
-        if self.skipped and not overflow and self.config.non_finite == "stop":
-            raise NotFinite
-        if not self.skipped and self.config.clip is not None:
+        if self.config.clip is not None:
             nn.utils.clip_grads_with_norm_(parameters, self.config.clip, norm)
-        if self.scaler.is_enabled() or not self.skipped:
-            self.scaler.step(self.optimiser)
+        if not self.scaler.is_enabled():
+            # As a scaler has it, the optimiser itself leaves the step out, on the device: nothing waits for the answer.
+            self.optimiser.found_inf = (~torch.isfinite(norm)).float()
+        self.scaler.step(self.optimiser)
         self.scaler.update()
+        self._outcomes.append((iteration, Late(torch.stack([norm, self.loss_value.to(norm)]))))
+
+    def failures(self, under_way: int = 0) -> list[tuple[int, float]]:
+        """Iteration and loss of each step, of those not yet asked for, whose gradient was no number: the weights stayed as they
+        were. The last `under_way` steps are not waited for, but left for the next time.
+
+        With float16 an overflow is no failure, but how the scale of the loss is found.
+        """
+        found = []
+        while len(self._outcomes) > under_way:
+            iteration, late = self._outcomes.pop(0)
+            norm, loss = late()
+            overflow = self.scaler.is_enabled() and math.isfinite(loss)
+            if not math.isfinite(norm) and not overflow:
+                found.append((iteration, loss))
+        return found
 
     def mean_loss(self) -> float:
         """Of the last step, over all processes. Each must ask."""

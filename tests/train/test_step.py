@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from seg.config import from_dict
 from seg.data.loader import Batch
 from seg.models.factory import build_model
 from seg.train.loss import Loss
-from seg.train.step import Logits, NotFinite, Step, check_parts, prepare_mode
+from seg.train.step import Logits, Step, check_parts, prepare_mode
 from tests.toy import refused
 
 MODEL = {
@@ -160,20 +162,41 @@ def test_a_compiled_network_steps_alike():
     assert compiled.mean_loss() == pytest.approx(plain.mean_loss(), rel=1e-6)
 
 
-@pytest.mark.parametrize("non_finite", ["stop", "skip"])
-def test_a_gradient_that_is_no_number_never_reaches_the_weights(non_finite):
-    given = batch()
-    step = make(non_finite=non_finite, frozen_batch_norm="all")
+@pytest.mark.parametrize("first", [True, False])
+def test_a_gradient_that_is_no_number_never_reaches_the_weights(first):
+    given, bad = batch(), batch()
+    bad.images[3, 0, 7, 7] = float("nan")
+    step, plain = make(frozen_batch_norm="all"), make(frozen_batch_norm="all")
+    for iteration, crops in ((0, bad), (0, given)) if first else ((0, given), (1, bad)):
+        step(iteration, crops)
+    plain(0, given)
+    ((iteration, loss),) = step.failures()
+    assert iteration == (0 if first else 1) and math.isnan(loss)
+    assert step.failures() == []
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(step.model.state_dict()[name], value), name
+
+
+def test_an_overflow_of_float16_leaves_a_step_out_and_is_no_failure():
+    given = batch(double=False)
+    step = make(double=False, precision="float16")
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    before = step.model.classifier.weight.clone()
     step(0, given)
-    before = {name: value.clone() for name, value in step.model.state_dict().items()}
+    assert torch.equal(step.model.classifier.weight, before) and step.scaler.get_scale() == 2.0**39
+    assert all(not state["momentum_buffer"].any() for state in step.optimiser.state.values())
+    assert step.failures() == []
+
+
+def test_the_last_step_s_outcome_may_wait():
+    given = batch()
+    step = make(frozen_batch_norm="all")
     given.images[3, 0, 7, 7] = float("nan")
-    if non_finite == "stop":
-        with pytest.raises(NotFinite):
-            step(1, given)
-    else:
-        step(1, given)
-    assert step.skipped
-    assert all(torch.equal(value, before[name]) for name, value in step.model.state_dict().items())
+    step(0, given)
+    assert step.failures(under_way=1) == []
+    step(1, given)
+    assert [iteration for iteration, _ in step.failures(under_way=1)] == [0]
+    assert [iteration for iteration, _ in step.failures()] == [1]
 
 
 def test_a_batch_that_cannot_be_dealt_out_is_refused():
