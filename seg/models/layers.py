@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .depthwise import DepthwiseConv
-from .lean import depthwise, norm_relu
+from .lean import norm_relu
 
 # Batch-norm decay 0.9997 of the released training code; PyTorch's momentum is its complement.
 BATCH_NORM_MOMENTUM = 0.0003
@@ -88,7 +88,7 @@ class SeparableConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.placement.before:
             x = F.relu(x)
-        x = norm_relu(self.depthwise_norm, depthwise(self.depthwise, x), self.placement.between == "relu")
+        x = norm_relu(self.depthwise_norm, self.depthwise(x), self.placement.between == "relu")
         if self.placement.between == "elu":
             x = F.elu(x, inplace=True)
         return norm_relu(self.norm, self.pointwise(x), self.placement.after)

@@ -1,9 +1,8 @@
-"""Training in less memory: what batch norm, ReLU and depthwise convolutions give is computed again in the backward pass.
+"""Training in less memory: what batch norm and ReLU give is computed again in the backward pass instead of kept.
 
-A convolution keeps its input for the gradient of its weights, and batch norm keeps its own input. Of `relu(norm(conv(x)))` both
-conv(x) and the whole stay in memory, though the second is a cheap function of the first, as a depthwise convolution is of its
-input. Within `lean()` of a separable convolution only the pointwise one's output stays, a quarter of what it keeps otherwise
-(arXiv 1707.06990 does it for DenseNet).
+A convolution keeps its input for the gradient of its weights, and batch norm keeps its own input. Of `conv(relu(norm(x)))` both
+x and relu(norm(x)) stay in memory, though the second is a cheap function of the first. Within `lean()` only x stays, about half
+of what a separable network keeps, for one elementwise pass more (arXiv 1707.06990 does it for DenseNet).
 """
 
 import contextlib
@@ -16,21 +15,19 @@ from torch.autograd.function import once_differentiable
 from torch.multiprocessing.reductions import StorageWeakRef
 
 _recipes: dict[int, tuple[StorageWeakRef, "Recipe"]] | None = None
-"""Of the outputs that the forward pass under way need not keep, by storage; None outside of `lean`."""
+"""Of the outputs of batch norms in the forward pass under way, by storage; None outside of `lean`."""
 SLACK = 32
 """Values more than a map has. The C library aligns memory, and so finds no room for a map where one of the very same size was;
 with so much more, maps that stay fill the gaps that others leave."""
 
 
 class Recipe:
-    """How to compute a map again; the result is kept from its first use until the backward pass of the norm before or after it.
-
-    `compute(x)` gives the map; x is kept as it is, or as a recipe itself.
-    """
+    """How to compute the output of a norm again, as `compute(x)`; the result is kept from its first use until the norm's own
+    backward pass."""
 
     def __init__(self, out: Tensor, compute, x: Tensor):
         self.layout = out.shape, out.stride(), out.dtype
-        self.compute, self.x = compute, _pack(x.detach())
+        self.compute, self.x = compute, x.detach()
         self.result = None
         storage = out.untyped_storage()
         # The weak reference keeps the key from being given to another storage.
@@ -39,7 +36,7 @@ class Recipe:
     @torch.no_grad()
     def tensor(self) -> Tensor:
         if self.result is None:
-            self.result = self.compute(_unpack(self.x))
+            self.result = self.compute(self.x)
         return self.result
 
 
@@ -87,9 +84,7 @@ class _Norm(torch.autograd.Function):
         x, weight, mean, inverse_std, *result = ctx.saved_tensors
         recipe = ctx.recipe()
         if recipe is not None:
-            for done in (recipe, recipe.x):
-                if isinstance(done, Recipe):
-                    done.result = None
+            recipe.result = None
         if result:
             # The result is needed no more: its memory takes the gradient.
             grad = torch.ops.aten.threshold_backward.grad_input(grad, *result, 0, grad_input=result[0])
@@ -107,16 +102,6 @@ def norm_relu(norm: nn.Module, x: Tensor, relu: bool) -> Tensor:
         return _Norm.apply(x, norm.weight, norm.bias, norm, relu)
     x = norm(x)
     return F.relu(x, inplace=True) if relu else x
-
-
-def depthwise(conv: nn.Module, x: Tensor) -> Tensor:
-    """conv(x), of a convolution that is cheap."""
-    out = conv(x)
-    if _recipes is not None and torch.is_grad_enabled() and x.requires_grad and conv.bias is None:
-        # Autocast's precision is that of the output; the backward pass is outside of it.
-        out_dtype = out.dtype
-        Recipe(out, lambda x: conv._conv_forward(x.to(out_dtype), conv.weight.detach().to(out_dtype), None), x)
-    return out
 
 
 def _pack(tensor: Tensor):
