@@ -41,7 +41,9 @@ class Recipe:
 
 
 def _room_like(x: Tensor) -> Tensor:
-    return x.new_empty(x.numel() + SLACK).as_strided(x.shape, x.stride())
+    storage = x.new_empty(x.numel() + SLACK).untyped_storage()
+    # Not a view, which autograd would not let a later operation change in place.
+    return x.new_empty(0).set_(storage, 0, x.shape, x.stride())
 
 
 def _normalised(x: Tensor, norm: nn.BatchNorm2d, relu: bool, mean, variance, training: bool):

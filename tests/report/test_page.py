@@ -182,7 +182,7 @@ def test_the_gallery_sorts_filters_and_steps_by_keyboard(browser, reports):
         page.wait_for_selector("#viewer canvas")
         page.keyboard.press("Escape")
         assert not viewer.is_visible()
-        assert page.evaluate("document.activeElement.image.name") == "toy_2"
+        page.wait_for_function("document.activeElement.image?.name === 'toy_2'")  # the event of closing comes later
         assert page.asked[0] == reports[0].as_uri() and all(address.startswith("data:") for address in page.asked[1:])
 
 
