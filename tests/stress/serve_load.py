@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -55,7 +56,9 @@ def small_weights(path) -> Path:
 def serving(weights, *arguments, code=130):
     """`seg serve` of the weights as a process: the process and its address. Ended by Ctrl-C, with `code`."""
     command = [sys.executable, "-m", "seg.cli", "serve", str(weights), "--port", "0", *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell's background job, as this may be, has Ctrl-C ignored, and so would the process.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     try:
         line = process.stdout.readline()
         assert "http://" in line, line + process.stderr.read()
@@ -66,7 +69,7 @@ def serving(weights, *arguments, code=130):
             _, said = process.communicate(timeout=30)
         finally:
             process.kill()
-    assert process.returncode == code, said
+    assert process.returncode == code, (process.returncode, said)
     assert "Traceback" not in said, said
 
 
