@@ -90,7 +90,7 @@ class SeparableConv(nn.Module):
             x = F.relu(x)
         x = norm_relu(self.depthwise_norm, self.depthwise(x), self.placement.between == "relu")
         if self.placement.between == "elu":
-            x = F.elu(x, inplace=True)
+            x = F.elu(x)  # not in place: `lean` would compute again what was there before
         return norm_relu(self.norm, self.pointwise(x), self.placement.after)
 
 

@@ -1,6 +1,7 @@
 """The same numbers from less memory."""
 
 import contextlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -82,7 +83,7 @@ def test_what_a_recipe_holds_is_let_go_by_the_backward_pass():
     assert all(ref() is None for ref in alive)
 
 
-@pytest.mark.parametrize("placement", [POST, PRE, ORIGINAL])
+@pytest.mark.parametrize("placement", [POST, PRE, ORIGINAL, replace(PRE, between="elu")])
 def test_gradients_are_right_by_finite_differences(placement):
     torch.manual_seed(0)
     conv = SeparableConv(3, 4, placement, epsilon=1e-3).double().train()
