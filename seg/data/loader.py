@@ -4,6 +4,7 @@ import math
 import os
 import re
 import signal
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -137,17 +138,33 @@ def batches(samples: TrainingSamples, batch: int, start: int, stop: int, workers
             item = next(stream)
         except StopIteration:
             return
-        except RuntimeError as error:
-            raise died(samples, error) from None
+        except (EOFError, OSError, RuntimeError) as error:
+            raise died(samples, _death(error) if workers else error) from None
         if isinstance(item, UserError):
             raise item
         yield item
 
 
-def died(samples: TrainingSamples, error: RuntimeError) -> Exception:
-    """What to say of a loader's error: where one of its processes has died, at which file."""
+def _lost(error: Exception) -> set[int]:
+    """Ids of the loader processes whose death an error of PyTorch's tells."""
     found = re.search(r"pid(?:\(s\))? ([\d, ]+)", str(error))
-    lost = {int(number) for number in found[1].split(",")} if found else set()
+    return {int(number) for number in found[1].split(",")} if found else set()
+
+
+def _death(error: Exception) -> Exception:
+    """The error that tells of a loader process's death, where `error` may be of its closed connections, which come first."""
+    if _lost(error):
+        return error
+    try:
+        time.sleep(5)  # until the signal of its death, which PyTorch raises in this process
+    except RuntimeError as told:
+        return told
+    return error
+
+
+def died(samples: TrainingSamples, error: Exception) -> Exception:
+    """What to say of a loader's error: where one of its processes has died, at which file."""
+    lost = _lost(error)
     numbers = [int(number) for pid, number in samples.reading if int(pid) in lost]
     if not numbers:
         return error

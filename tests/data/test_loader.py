@@ -1,5 +1,8 @@
+import multiprocessing
 import os
 import signal
+import time
+from multiprocessing import resource_sharer
 
 import numpy as np
 import pytest
@@ -197,13 +200,20 @@ def test_the_layout_is_kept_and_the_images_are_not_changed():
     assert torch.equal(images, before)
 
 
-def test_a_loader_process_that_dies_is_told_with_its_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("slowly", [False, True], ids=["at-once", "connections-first"])
+def test_a_loader_process_that_dies_is_told_with_its_file(tmp_path, monkeypatch, slowly):
     split = open_split(toy_voc(tmp_path / "voc"), "train", VOC)
     samples = TrainingSamples(split, DataConfig(crop=33, workers=1), Order(len(split), 0), 0)
     fatal = samples.files([5])[0]
+    assert fatal not in samples.files(range(5))
+    dying = multiprocessing.get_context("fork").Event()
 
     def deadly(path):
         if str(path) == fatal:
+            if slowly:
+                resource_sharer.stop()  # what is in the queue can no longer be fetched from here
+                dying.set()
+                time.sleep(0.5)
             os.kill(os.getpid(), signal.SIGKILL)
         return read_image(path)
 
@@ -211,7 +221,8 @@ def test_a_loader_process_that_dies_is_told_with_its_file(tmp_path, monkeypatch)
     with refused(fatal, "the loader process that read it died", "Lower data.workers"):
         try:
             for _ in batches(samples, 2, 0, 3, 1):
-                pass
+                if slowly:
+                    dying.wait(10)
         except RuntimeError as error:  # the death is told by a signal, wherever this process then is, as in Trainer.run
             raise died(samples, error) from None
 
