@@ -13,23 +13,23 @@ from ..errors import UserError, nearest, reason
 
 PAD = 127.5
 """Image value of padding: zero for the network."""
-ROWS = 64
+ROWS = 128
 """Rows that are resized at a time: what is made on the way stays in the processor's cache."""
 
 
 def resize_image(image: np.ndarray, size, window=None, mirror: bool = False, out: np.ndarray | None = None) -> np.ndarray:
     """Resize uint8 [H, W, 3] to `size`, bilinear with aligned corners; or only (top, left, bottom, right) of the result.
 
-    uint8: at most 0.51 of a grey level from the exact value, whatever the size; at the image's own size its pixels. What is
-    outside of the window is not computed. `mirror`: the result with left for right. `out`: where it is written.
+    uint8: at most 0.51 of a grey level from the exact value, whatever the size; at the image's own size its pixels. A fourth
+    channel is left out. What is outside of the window is not computed. `mirror`: the result with left for right. `out`: where
+    it is written.
     """
     import cv2
 
     top, left, bottom, right = window or (0, 0, *size)
     out = np.empty((bottom - top, right - left, 3), np.uint8) if out is None else out
     if image.shape[:2] == tuple(size) and not mirror:
-        out[...] = image[top:bottom, left:right]
-        return out
+        return cv2.cvtColor(_four_channels(image[top:bottom, left:right]), cv2.COLOR_RGBA2RGB, out)
     down, across = ((side - 1) / max(1, new - 1) for side, new in zip(image.shape, size, strict=False))
     start, step = (right - 1, -across) if mirror else (left, across)
     x, end = int(left * across), int((right - 1) * across) + 2
@@ -38,12 +38,18 @@ def resize_image(image: np.ndarray, size, window=None, mirror: bool = False, out
         # OpenCV's positions are float32: counted from the first pixel of a part they are as exact in large images as in small.
         y = int(row * down)
         matrix = np.array([[step, 0, start * across - x], [0, down, row * down - y]])
-        # With a fourth channel OpenCV takes half the time.
-        part = cv2.cvtColor(image[y : int(last * down) + 2, x:end], cv2.COLOR_RGB2RGBA)
+        part = _four_channels(image[y : int(last * down) + 2, x:end])
         size = right - left, last + 1 - row
         part = cv2.warpAffine(part, matrix, size, None, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE)
         cv2.cvtColor(part, cv2.COLOR_RGBA2RGB, out[row - top : last + 1 - top])
     return out
+
+
+def _four_channels(image: np.ndarray) -> np.ndarray:
+    """With a fourth channel OpenCV takes half the time."""
+    import cv2
+
+    return image if image.shape[2] == 4 else cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
 
 
 def resize_mask(mask: np.ndarray, size, window=None, mirror: bool = False) -> np.ndarray:
@@ -74,7 +80,8 @@ def scaled_side(side: int, scale: float) -> int:
 
 
 class Augment:
-    """uint8 image [H, W, 3] and mask [H, W] -> uint8 crop [crop, crop, 3], mask [crop, crop] and extent, int64 [3].
+    """uint8 image [H, W, 3] and mask [H, W] -> uint8 crop [crop, crop, 3], mask [crop, crop] and extent, int64 [3]. A fourth
+    channel of the image is left out (see `seg.data.read.read_rgbx`).
 
     The extent says which part of the crop is image: rows 0..extent[0], columns extent[1]..extent[2]. The rest is padding: the
     mask is void there, and the network's input is made `PAD`, which no uint8 holds (`seg.data.loader.network_input`).
@@ -92,7 +99,7 @@ class Augment:
         crop = self.config.crop
         if self.transforms is not None:
             self.transforms.set_random_seed(int(rng.integers(2**31)))
-            changed = self.transforms(image=image, mask=mask)
+            changed = self.transforms(image=np.ascontiguousarray(image[..., :3]), mask=mask)
             image, mask = changed["image"], changed["mask"]
             if image.dtype != np.uint8 or image.shape != (*mask.shape, 3):
                 raise UserError(

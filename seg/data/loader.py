@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from ..config import DataConfig
 from ..errors import UserError, reason
 from .augment import PAD, Augment
+from .read import read_rgbx
 from .voc import Split
 
 # Streams of random numbers under one seed: drawing images and augmenting them must not share one.
@@ -82,7 +83,7 @@ class TrainingSamples(Dataset):
                 self.reading[worker.id] = torch.tensor([os.getpid(), number])
             out = images[place].numpy(), masks[place].numpy()
             try:
-                image, mask = self.split.sample(self.order(number))
+                image, mask = self.split.sample(self.order(number), read_rgbx)
                 _, _, extent = self.augment(image, mask, np.random.default_rng([self.seed, AUGMENT, number]), out)
             except UserError as error:
                 return error

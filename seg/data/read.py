@@ -135,6 +135,40 @@ def read_image(source, name=None, pixels: int | None = None) -> np.ndarray:
     return _rgb(decode(source, IMAGE_FORMATS, name, pixels))
 
 
+def read_rgbx(path) -> np.ndarray:
+    """uint8 [H, W, 4]: `read_image`, and a fourth byte of no meaning. So Pillow holds an RGB image, and nothing is copied where
+    its memory is in one piece, up to 16 MB."""
+    image = decode(path)
+    if image.mode == "RGB":
+        with contextlib.suppress(ValueError):  # in several pieces
+            return _memory(image)
+    pixels = np.empty((image.height, image.width, 4), np.uint8)
+    pixels[..., :3] = _rgb(image)
+    return pixels
+
+
+class _Arrow(ctypes.Structure):
+    """An array as the Arrow C data interface gives it; what it ends in is not needed here."""
+
+
+_Arrow._fields_ = [
+    *((name, ctypes.c_int64) for name in ("length", "null_count", "offset", "n_buffers", "n_children")),
+    ("buffers", ctypes.POINTER(ctypes.c_void_p)),
+    ("children", ctypes.POINTER(ctypes.POINTER(_Arrow))),
+]
+_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
+
+
+def _memory(image: Image.Image) -> np.ndarray:
+    """uint8 [H, W, 4]: the memory of an image of several channels. Raises ValueError where it is not in one piece."""
+    _, capsule = image.__arrow_c_array__()
+    array = ctypes.cast(_pointer(capsule, b"arrow_array"), ctypes.POINTER(_Arrow)).contents
+    values = array.children[0].contents.buffers[1]
+    memory = (ctypes.c_uint8 * (image.height * image.width * 4)).from_address(values)
+    memory.owner = capsule  # the memory stays as long as this does
+    return np.frombuffer(memory, np.uint8).reshape(image.height, image.width, 4)
+
+
 def of_pillow(image: Image.Image) -> np.ndarray:
     """`read_image` of what Pillow has opened or made; the image stays as it is."""
     try:

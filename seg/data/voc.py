@@ -64,9 +64,9 @@ class Split:
         """uint8 [H, W], class index or 255."""
         return read_mask(self.masks[index], self.labels)
 
-    def sample(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image and mask. Raises UserError where they differ in size."""
-        image, mask = self.image(index), self.mask(index)
+    def sample(self, index: int, read=read_image) -> tuple[np.ndarray, np.ndarray]:
+        """Image, as `read` gives it, and mask. Raises UserError where they differ in size."""
+        image, mask = read(self.images[index]), self.mask(index)
         match(image, mask, self.images[index], self.masks[index])
         return image, mask
 

@@ -130,6 +130,15 @@ def test_at_its_own_size_an_image_is_itself_in_memory_of_its_own():
         assert not np.shares_memory(got, image)
 
 
+@pytest.mark.parametrize("transforms", [(), ("ToGray",)])
+def test_a_fourth_channel_changes_nothing(transforms):
+    image, mask = toy_sample(3)
+    more = np.dstack([image, np.random.default_rng(0).integers(0, 256, mask.shape, dtype=np.uint8)])
+    settings = config(scale_min=0.5, scale_max=2.0, flip=0.5, transforms=list(transforms))
+    for got, wanted in zip(draws(settings, more, mask, 12), draws(settings, image, mask, 12), strict=True):
+        np.testing.assert_array_equal(got[0], wanted[0])
+
+
 def shapes():
     """Of images: usual ones, thin, a single pixel wide, and as large as the crop of 33 at a scale."""
     rng = np.random.default_rng(0)

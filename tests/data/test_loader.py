@@ -11,9 +11,9 @@ from torchvision.transforms import functional as vision
 
 from seg.classes import VOC
 from seg.config import DataConfig
-from seg.data import voc
+from seg.data import loader
 from seg.data.loader import Order, TrainingSamples, batches, died, network_input, normalise, part_of
-from seg.data.read import read_image
+from seg.data.read import read_rgbx
 from seg.data.voc import open_split
 from tests.toy import refused, toy_sample, toy_voc
 
@@ -215,9 +215,9 @@ def test_a_loader_process_that_dies_is_told_with_its_file(tmp_path, monkeypatch,
                 dying.set()
                 time.sleep(0.5)
             os.kill(os.getpid(), signal.SIGKILL)
-        return read_image(path)
+        return read_rgbx(path)
 
-    monkeypatch.setattr(voc, "read_image", deadly)
+    monkeypatch.setattr(loader, "read_rgbx", deadly)
     with refused(fatal, "the loader process that read it died", "Lower data.workers"):
         try:
             for _ in batches(samples, 2, 0, 3, 1):

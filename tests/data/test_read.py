@@ -1,6 +1,7 @@
 import contextlib
 import io
 import os
+import resource
 import struct
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from PIL import Image
 
 from seg.classes import VOC, LabelSet, load
 from seg.data import read
-from seg.data.read import IMAGE_SUFFIXES, read_image, read_mask
+from seg.data.read import IMAGE_SUFFIXES, read_image, read_mask, read_rgbx
 from seg.errors import UserError
 from tests.toy import refused, save_palette, toy_sample
 
@@ -90,6 +91,28 @@ def test_every_kind_of_image_is_read_as_rgb(tmp_path, picture, wanted, kind):
     got = read_image(save(tmp_path / f"image.{kind}", picture))
     assert got.dtype == np.uint8 and got.shape == (6, 9, 3) and got.flags.writeable
     np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("mode", ["RGB", "L", "I;16"])
+@pytest.mark.parametrize("size", [(9, 7), (1, 1), (2100, 2001)], ids=["small", "one", "in-pieces"])
+def test_of_four_bytes_a_pixel_the_first_three_are_the_image(tmp_path, size, mode, orientation):
+    noise = np.random.default_rng(2).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    picture = {"RGB": noise, "L": noise[..., 0], "I;16": noise[..., 0].astype(np.uint16) * 257}[mode]
+    path = save(tmp_path / "image.png", picture, exif=turned_exif(orientation), compress_level=0)
+    got = read_rgbx(path)
+    assert got.dtype == np.uint8 and got.shape[2] == 4
+    np.testing.assert_array_equal(got[..., :3], read_image(path))
+
+
+def test_the_memory_of_four_bytes_a_pixel_stays_and_goes_with_the_array(tmp_path):
+    path = save(tmp_path / "image.png", np.full((1500, 1500, 3), 7, np.uint8))
+    kept, sizes = read_rgbx(path), []
+    for _ in range(40):
+        assert (read_rgbx(path)[::100, ::100, :3] == 7).all()
+        sizes.append(int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize())
+    assert sizes[-1] - sizes[20] < 30e6  # and not twenty times 9 MB
+    assert (kept[..., :3] == 7).all()
 
 
 @pytest.mark.parametrize("suffix", sorted(set(IMAGE_SUFFIXES) - {".jpg", ".jpeg"}))
