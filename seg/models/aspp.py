@@ -50,6 +50,7 @@ class ASPP(nn.Module):
             # First, so that in the backward pass its gradient comes last: that of a mean is not channels-last, and all others
             # would be added to it.
             pooled = self.pooling(x.mean((2, 3), keepdim=True))
-            branches.append(pooled.expand(-1, -1, *x.shape[-2:]))
+            # An expanded map has no layout: with it the concatenation would not be channels-last.
+            branches.append(pooled.expand(-1, -1, *x.shape[-2:]).contiguous(memory_format=torch.channels_last))
         branches += [self.conv1x1(x), *(conv(x) for conv in self.atrous)]
         return self.dropout(self.project(torch.cat(branches, 1)))

@@ -6,7 +6,7 @@ from itertools import pairwise
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .depthwise import DepthwiseConv
+from .convolution import DepthwiseConv, PointwiseConv
 from .layers import ConvNorm, LoneNorm, SeparableConv
 
 
@@ -32,6 +32,6 @@ def folded(model: nn.Module) -> nn.Module:
 def _fuse(parent: nn.Module, conv: str, norm: str) -> None:
     pair = getattr(parent, conv), getattr(parent, norm)
     # Not their subclasses: a library's may do more than their names say, such as an activation.
-    if type(pair[0]) in (nn.Conv2d, DepthwiseConv) and type(pair[1]) in (nn.BatchNorm2d, LoneNorm):
+    if type(pair[0]) in (nn.Conv2d, DepthwiseConv, PointwiseConv) and type(pair[1]) in (nn.BatchNorm2d, LoneNorm):
         setattr(parent, conv, fuse_conv_bn_eval(*pair))
         setattr(parent, norm, nn.Identity())

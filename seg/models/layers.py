@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .depthwise import DepthwiseConv
+from .convolution import DepthwiseConv, PointwiseConv
 from .lean import norm_relu
 
 # Batch-norm decay 0.9997 of the released training code; PyTorch's momentum is its complement.
@@ -57,8 +57,11 @@ class ConvNorm(nn.Module):
         self, inputs: int, outputs: int, kernel: int, *, epsilon: float, stride=1, rate=1, padding=None, activate=True
     ):
         super().__init__()
-        padding = rate * (kernel // 2) if padding is None else padding
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, rate, bias=False)
+        if kernel == 1:
+            self.conv = PointwiseConv(inputs, outputs, stride)
+        else:
+            padding = rate * (kernel // 2) if padding is None else padding
+            self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, rate, bias=False)
         self.norm = batch_norm(outputs, epsilon)
         self.activate = activate
 
@@ -77,7 +80,7 @@ class SeparableConv(nn.Module):
         self.placement = placement
         self.depthwise = DepthwiseConv(inputs, inputs, 3, stride, rate, rate, groups=segments or inputs, bias=False)
         self.depthwise_norm = batch_norm(inputs, epsilon) if placement.norm_between else nn.Identity()
-        self.pointwise = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.pointwise = PointwiseConv(inputs, outputs)
         self.norm = batch_norm(outputs, epsilon)
 
     def set_stride_and_rate(self, stride: int, rate: int) -> None:

@@ -1,8 +1,16 @@
-"""Depthwise convolutions, with atrous rates that PyTorch computes slowly on processors."""
+"""Depthwise and pointwise convolutions, whose gradients PyTorch computes slowly on processors."""
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+FEW = 2048
+"""Positions of a batch's maps, up to which a pointwise convolution's gradient of the weights is faster as a matrix product by
+oneDNN than as oneDNN's convolution: at 882 positions by a third, at 3362 by nothing (two cores of an EPYC)."""
+
+
+def _eager_on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
 
 
 def _taps(height: int, width: int, rate: int):
@@ -60,16 +68,52 @@ class _AtrousDepthwise(torch.autograd.Function):
         return of_x, of_weight, None
 
 
+class _Pointwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        return torch.conv2d(x, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        wanted_x, wanted_weight = ctx.needs_input_grad
+        of_x = of_weight = None
+        if wanted_x:
+            plain = [1, 1], [0, 0], [1, 1], False, [0, 0], 1
+            of_x, _, _ = torch.ops.aten.convolution_backward(grad, x, weight, None, *plain, [True, False, False])
+        if wanted_weight:
+            # [N * H * W, C], in the memory of channels-last maps.
+            rows = (tensor.movedim(1, -1).flatten(0, 2).t() for tensor in (grad, x))
+            of_weight = torch.ops.mkldnn._linear_pointwise(*rows, None, "none", [], "").view(weight.shape)
+        return of_x, of_weight
+
+
 class DepthwiseConv(nn.Conv2d):
     """3x3 convolution of each channel by itself, or of `groups` of channels; stride, rate and padding as nn.Conv2d's."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         rate = self.dilation[0]
         ours = rate > 1 and self.stride == (1, 1)
-        ours = ours and self.groups == self.in_channels == self.out_channels and x.device.type == "cpu"
-        if ours and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+        if ours and self.groups == self.in_channels == self.out_channels and _eager_on_cpu(x):
             if torch.is_autocast_enabled("cpu"):
                 x, weight = (tensor.to(torch.get_autocast_dtype("cpu")) for tensor in (x, weight))
             out = _AtrousDepthwise.apply(x, weight, rate)
             return out if bias is None else out + bias.to(out.dtype).view(-1, 1, 1)
+        return super()._conv_forward(x, weight, bias)
+
+
+class PointwiseConv(nn.Conv2d):
+    """1x1 convolution, made without bias; folding batch norm gives it one."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1):
+        super().__init__(inputs, outputs, 1, stride, bias=False)
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        trains = weight.requires_grad and torch.is_grad_enabled() and _eager_on_cpu(x)
+        if trains and bias is None and self.stride == (1, 1) and x.dtype == weight.dtype == torch.float32:
+            few = x.shape[0] * x.shape[2] * x.shape[3] <= FEW
+            if few and not torch.is_autocast_enabled("cpu") and torch.backends.mkldnn.is_available():
+                return _Pointwise.apply(x, weight)
         return super()._conv_forward(x, weight, bias)
