@@ -738,7 +738,7 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument(
         "name", metavar="NAME", help="voc2012 (train and val), sbd, or voc2012-test (by --from-archive or --mirror alone)"
     )
-    add.add_argument("--out", metavar="DIR", help="its folder; default: data/VOC2012, data/sbd, data/VOC2012-test")
+    add.add_argument("--out", metavar="DIR", help="its folder; default: data/VOC2012, data/sbd, data/VOC2012_test")
     add.add_argument("--from-archive", metavar="FILE", help="unpack this copy of the published archive; no network is needed")
     add.add_argument(
         "--mirror",

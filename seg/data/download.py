@@ -81,7 +81,7 @@ SOURCES = {
             "9065beb292b6c291fad82b2725749fda",
             1_850_626_560,
             "VOCdevkit/VOC2012",
-            "data/VOC2012-test",
+            "data/VOC2012_test",
             {"JPEGImages": 1_456, "ImageSets/Segmentation/test.txt": 0},
         ),
         Source(
