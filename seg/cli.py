@@ -229,7 +229,8 @@ def _predict_images(args, model, about, images) -> int:
             progress.total = total
             progress(done)
 
-        written, problems = predict_images(model, about.labels, about.config.evaluate, images, args.out, args.mode, on_image)
+        policy, crop = about.config.evaluate, None if args.scales else about.config.data.crop
+        written, problems = predict_images(model, about.labels, policy, images, args.out, args.mode, on_image, crop)
     for problem in problems:
         tell(f"seg: {problem}")
     count, wrong = (sum(part) for part in zip(*every((len(written), len(problems))), strict=True))

@@ -17,9 +17,13 @@ from ..errors import UserError
 from ..evaluate.policy import masks_in_order, output_stride
 from ..files import read_lines, whole
 from ..parallel import Behind, ahead
+from ..progress import tell
 from . import draw
 
 MODES = ("overlay", "palette", "side-by-side", "index")
+LARGE = 4
+"""Times the crop of its training, beyond which a network sees objects larger than it knows: in training they were up to twice
+their size."""
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv")
 
 
@@ -77,13 +81,25 @@ def listed(path: Path, line: str) -> Path:
     raise UserError(f"{path}: lists {line}, which is neither an image file nor an id of a VOC data set")
 
 
+def hint_of_scale(path: Path, image: np.ndarray, policy: EvaluateConfig, crop: int) -> str | None:
+    """A line for an image that is much larger, at all scales of the policy, than the crops of the training."""
+    longest = max(image.shape[:2])
+    if longest * min(policy.scales) <= LARGE * crop:
+        return None
+    return (
+        f"{path}: {image.shape[1]}x{image.shape[0]} pixels, {longest / crop:.0f} times as long as the crops of the training: "
+        f"what is large there may not be found. Try --scales {crop / longest:.2g}, which looks at it from further off"
+    )
+
+
 def predict_images(
-    model: nn.Module, labels: LabelSet, policy: EvaluateConfig, inputs, out, mode="overlay", on_image=None
+    model: nn.Module, labels: LabelSet, policy: EvaluateConfig, inputs, out, mode="overlay", on_image=None, crop=None
 ) -> tuple[list[Path], list[str]]:
     """Write a PNG under `out` for every image of `inputs` (see `find_images`): the files written, and a line for each image
     that could not be read. `on_image(done, total)` is called after each. Several processes deal the images out among them.
 
     mode: `overlay` (with a legend), `palette` (P-mode mask), `side-by-side` (image and overlay), `index` (grey mask).
+    crop: of the training; given, the first image that is far larger is told (see `hint_of_scale`).
     Raises UserError, before the first is written, where two images would have one name or an image would be overwritten.
     """
     pairs = [(image, Path(out) / place.with_suffix(".png")) for image, place in find_images(inputs)]
@@ -98,10 +114,17 @@ def predict_images(
     mine = list(targets.items())[distributed.rank() :: distributed.world()]
 
     def read(item) -> np.ndarray | UserError:
+        nonlocal crop
         try:
-            return read_image(item[1])
+            pixels = read_image(item[1])
         except UserError as error:
             return error
+        # Before the network begins: of a large image it is busy for a minute.
+        hint = hint_of_scale(item[1], pixels, policy, crop) if crop else None
+        if hint:
+            tell(f"seg: {hint}")
+            crop = None
+        return pixels
 
     # The next images are read and the last pictures written while the network works.
     with output_stride(model, policy.output_stride), Behind() as behind:

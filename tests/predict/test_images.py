@@ -7,7 +7,7 @@ from PIL import Image
 from seg.classes import VOC
 from seg.config import EvaluateConfig
 from seg.predict import draw
-from seg.predict.images import MODES, find_images, predict_images
+from seg.predict.images import MODES, find_images, hint_of_scale, predict_images
 from tests.toy import Reader, refused, toy_sample, toy_voc, written
 
 NATIVE = EvaluateConfig(canvas=None)
@@ -228,3 +228,21 @@ def test_the_policy_s_output_stride_is_set_and_the_model_given_back(tmp_path):
     predict_images(model, VOC, policy, [put(tmp_path / "a.png")], tmp_path / "out", "index")
     np.testing.assert_array_equal(read(tmp_path / "out" / "a.png"), labelled(0))
     assert model.training and model.output_stride == 16
+
+
+def test_the_first_image_far_larger_than_the_training_s_crops_is_told_once(tmp_path, capsys):
+    for name, size in (("a", (40, 50)), ("b", (60, 201)), ("c", (300, 20))):
+        put(tmp_path / "in" / f"{name}.png", size=size)
+    predict([tmp_path / "in"], tmp_path / "out")
+    assert capsys.readouterr().err == ""
+    predict([tmp_path / "in"], tmp_path / "out", crop=50)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and all(part in said for part in ("b.png: 201x60", "4 times", "--scales 0.25"))
+    predict([tmp_path / "in"], tmp_path / "out", crop=75)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_scale_that_makes_a_large_image_small_needs_no_hint():
+    image = np.zeros((3000, 4000, 3), np.uint8)
+    assert "--scales 0.13" in hint_of_scale(Path("a.jpg"), image, EvaluateConfig(scales=[1, 2]), 513)
+    assert hint_of_scale(Path("a.jpg"), image, EvaluateConfig(scales=[0.5, 1]), 513) is None
