@@ -1,6 +1,7 @@
 """A model as a Python object: `seg.load(...)`, then masks of whatever holds an image."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from .errors import UserError, reason
 from .evaluate.policy import masks_in_order, output_stride
 from .parallel import ahead
 from .predict.draw import overlay
+from .predict.runtimes import GRAPHS, in_runtime, open_runtime
 from .weights.load import open_model
 from .weights.own import Metadata
 
@@ -68,13 +70,16 @@ class Segmenter:
         return f"<Segmenter: {len(self.labels)} classes{score}>"
 
 
-def load(weights, device=None, **policy) -> Segmenter:
-    """The model in a weights file of ours, such as a run's best.safetensors.
+def load(weights, device=None, runtime=None, **policy) -> Segmenter:
+    """The model in a weights file of ours, such as a run's best.safetensors, or in a graph of `seg export`, .onnx or .xml.
 
-    device: as torch names it; default the GPU where there is one. `policy`: settings of `seg.config.EvaluateConfig` over those
-    of the file: output_stride, scales, flip, canvas (None: the size of each image), tile. Raises UserError where the file is
-    none, or a setting.
+    device: as torch names it; default the GPU where there is one. runtime: what runs the network, one of
+    `seg.predict.runtimes.RUNTIMES`; default PyTorch, as trained. `policy`: settings of `seg.config.EvaluateConfig` over those
+    of the file: output_stride, scales, flip, canvas (None: the size of each image), tile. A graph has all of these within.
+    Raises UserError where the file is none, or a setting.
     """
+    if Path(weights).suffix in GRAPHS:
+        return Segmenter(*open_runtime(weights, runtime or device, list(policy)))
     model, about = open_model(weights)
     settings = as_dict(about.config)
     settings["evaluate"] |= policy
@@ -83,6 +88,8 @@ def load(weights, device=None, **policy) -> Segmenter:
         model.to(distributed.device() if device is None else device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {device}: cannot be used ({reason(error)}); leave it out, or give 'cpu'") from error
+    if runtime is not None:
+        model = in_runtime(model, runtime, about.config.evaluate.output_stride)
     return Segmenter(model, about)
 
 

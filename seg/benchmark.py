@@ -372,11 +372,11 @@ def our_mask(name: str, backbone: str, width: float, side: int):
     """By a runtime of `seg predict`; `eager`: by the network as it is trained."""
     from .config import EvaluateConfig
     from .evaluate.policy import predict_mask
-    from .predict.runtimes import runtime
+    from .predict.runtimes import in_runtime
 
     model, image, policy = our_network(backbone, width), noise(side, side, 3), EvaluateConfig(canvas=side)
     if name != "eager":
-        model = runtime(model, name)
+        model = in_runtime(model, name)
     return lambda: predict_mask(model, image, policy)
 
 
@@ -669,9 +669,9 @@ def evaluating(root: str, images: int, canvas: int, scales: tuple, flip: bool, b
     """The network in the runtime of `seg evaluate`, and the evaluation by it."""
     from .config import EvaluateConfig
     from .evaluate.evaluator import evaluate_model
-    from .predict.runtimes import runtime
+    from .predict.runtimes import in_runtime
 
-    model, split = runtime(our_network(backbone, width), "torch"), some(root, images)
+    model, split = in_runtime(our_network(backbone, width), "torch"), some(root, images)
     policy = EvaluateConfig(None, list(scales), flip, canvas)
     return model, lambda: evaluate_model(model, split, policy)
 

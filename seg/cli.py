@@ -244,12 +244,11 @@ def serve(args) -> int:
         from .serve import app, server
     except ImportError as error:
         raise UserError(f"seg serve: {error}: pip install 'seg[serve]'") from error
-    from .distributed import device
-    from .weights.load import open_model
+    from .predict.runtimes import open_runtime
 
     with server.listen(args.host, args.port) as opened:  # first: that a port is taken is said at once
-        model, about = open_model(args.weights, policy_overrides(args))
-        made = app.make_app(app.Service(model.to(device()), about, about.config.name or Path(args.weights).stem))
+        model, about = open_runtime(args.weights, args.runtime, policy_overrides(args))
+        made = app.make_app(app.Service(model, about, about.config.name or Path(args.weights).stem))
         print(f"{args.weights}: serving at {server.address(opened)}  (Ctrl-C ends it)", flush=True)
         server.run(made, opened, args.quiet)
     return 0
@@ -620,10 +619,11 @@ def parser() -> argparse.ArgumentParser:
         "It has no passwords: with a --host other than this machine's own, whoever reaches the port may use it."
     )
     add = verb(verbs, "serve", serve, text, "seg serve runs/voc_mini/best.safetensors --port 8080")
-    add.add_argument("weights", metavar="WEIGHTS", help="best.safetensors of a run")
+    add.add_argument("weights", metavar="WEIGHTS", help="best.safetensors of a run, or an exported .onnx or .xml")
     add.add_argument("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1: this machine alone)")
     add.add_argument("--port", type=int, default=8000, help="default 8000; 0 takes a free one")
     policy(add)
+    runtime(add)
 
     add = verb(
         verbs,

@@ -73,6 +73,25 @@ def test_settings_are_the_flags_of_the_command(weights, tmp_path):
     assert (wanted != seg.load(weights).predict(IMAGE)).any()
 
 
+def test_a_runtime_sees_what_the_model_sees(model, weights):
+    mask = seg.load(weights, runtime="onnx").predict(IMAGE)
+    assert mask.dtype == np.uint8 and (mask == model.predict(IMAGE)).mean() > 0.999
+    with refused("runtime onxx", "did you mean 'onnx'?"):
+        seg.load(weights, runtime="onxx")
+
+
+def test_an_exported_graph_is_loaded_with_its_policy_and_labels(model, weights, tmp_path):
+    graph = tmp_path / "a.onnx"
+    assert main(["export", str(weights), "--format", "onnx", "--out", str(graph), "--quiet"]) == 0
+    loaded = seg.load(graph)
+    assert loaded.classes == model.classes and loaded.score == model.score
+    for mask, wanted in zip(loaded.predict([IMAGE, IMAGE[:40]]), model.predict([IMAGE, IMAGE[:40]]), strict=True):
+        assert (mask == wanted).mean() > 0.999
+    for named in ({"device": "cpu"}, {"runtime": "torch"}, {"flip": True}):
+        with refused("a.onnx", "leave out", *(named if "flip" in named else named.values())):
+            seg.load(graph, **named)
+
+
 def test_a_pillow_image_is_turned_upright_and_left_as_it_is(model, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6

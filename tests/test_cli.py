@@ -1,3 +1,4 @@
+import io
 import json
 import re
 import shlex
@@ -427,6 +428,22 @@ def test_a_reader_that_leaves_early_is_no_error(place):
     command = f"{sys.executable} -m seg.cli completion bash | head -1"
     found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=Path(__file__).parent.parent)
     assert found.stderr == "" and found.stdout.count("\n") == 1
+
+
+def test_serve_runs_the_network_in_another_runtime_or_an_exported_graph(place, monkeypatch):
+    weights = "runs/small/best.safetensors"
+    assert main(["train", "small.yaml", "data.root=voc", "--quiet"]) == 0
+    assert main(["export", weights, "--format", "onnx", "--out", "a.onnx", "--quiet"]) == 0
+    made, answers = [], []
+    monkeypatch.setattr("seg.serve.server.run", lambda app, opened, quiet: None)
+    monkeypatch.setattr("seg.serve.app.make_app", made.append)
+    for arguments in ([weights], [weights, "--runtime", "onnx"], ["a.onnx"]):
+        assert main(["serve", *arguments, "--port", "0"]) == 0
+        image = (place / "voc" / "JPEGImages" / "toy_000.jpg").read_bytes()
+        answers.append(np.array(Image.open(io.BytesIO(made[-1].segment(image, "index").body))))
+    kinds = [type(service.model).__name__ for service in made]
+    assert kinds == ["DeepLabV3Plus", "Session", "Graph"]
+    assert all((answer == answers[0]).mean() > 0.999 for answer in answers)
 
 
 def test_serve_says_what_is_missing_and_what_is_taken(place, capsys, monkeypatch):

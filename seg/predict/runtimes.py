@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..distributed import device
-from ..errors import UserError, reason
+from ..errors import UserError, nearest, reason
 from ..models.fold import folded
 from ..weights.load import open_model
 from ..weights.own import FORMAT, Metadata, read_metadata
@@ -70,12 +70,14 @@ class Session(nn.Module):
         return torch.from_numpy(self.run(images.contiguous().cpu().numpy()))
 
 
-def runtime(model: nn.Module, name: str, output_stride: int | None = None) -> nn.Module:
+def in_runtime(model: nn.Module, name: str, output_stride: int | None = None) -> nn.Module:
     """The model in evaluation mode, batch norm folded, in one of RUNTIMES, as `evaluate.policy` takes it; equal to rounding.
 
     output_stride: of the policy that will use it; None: the model's. `onnx` and `openvino` keep it from then on, and compute in
-    float32 on the CPU, with as many threads as PyTorch. Raises UserError where the runtime is not installed.
+    float32 on the CPU, with as many threads as PyTorch. Raises UserError where the runtime is none, or not installed.
     """
+    if name not in RUNTIMES:
+        raise UserError(f"runtime {name}: no such{nearest(name, RUNTIMES)}")
     model = folded(model)
     model.output_stride = output_stride or model.output_stride
     if name == "onnx":
@@ -206,7 +208,7 @@ def open_runtime(path, name: str | None = None, overrides=()) -> tuple[nn.Module
         return open_graph(path)
     model, about = open_model(path, overrides)
     model.to(device())
-    return runtime(model, name, about.config.evaluate.output_stride) if name else model, about
+    return in_runtime(model, name, about.config.evaluate.output_stride) if name else model, about
 
 
 def _read_openvino(path: Path):

@@ -9,7 +9,7 @@ from seg.classes import VOC, LabelSet
 from seg.config import Config, EvaluateConfig, ModelConfig
 from seg.evaluate.policy import output_stride, predict_mask, predict_masks
 from seg.models.factory import build_model
-from seg.predict.runtimes import EXTRAS, Graph, need, open_graph, open_runtime, runtime
+from seg.predict.runtimes import EXTRAS, Graph, in_runtime, need, open_graph, open_runtime
 from seg.weights import own
 from tests.toy import Small, picture, random_model, refused
 
@@ -21,7 +21,7 @@ def model():
 
 @pytest.fixture(scope="module", params=["torch", "onnx", "openvino"])
 def ours(request, model):
-    return runtime(model, request.param)
+    return in_runtime(model, request.param)
 
 
 def relative(got, wanted) -> float:
@@ -72,7 +72,7 @@ def test_ctrl_c_is_heard_when_the_sessions_of_openvino_have_gone():
 
 def test_the_output_stride_is_the_policy_s(model):
     images = torch.randn(1, 3, 65, 65)
-    got = runtime(model, "openvino", 8)
+    got = in_runtime(model, "openvino", 8)
     assert got.output_stride == 8 and model.output_stride == 16
     with output_stride(model, 8), torch.inference_mode():
         assert relative(got.logits(images), model.logits(images)) < 1e-5
@@ -81,7 +81,7 @@ def test_the_output_stride_is_the_policy_s(model):
 @torch.inference_mode()
 def test_compiling_is_optional_and_equal():
     model = Small().eval()
-    compiled = runtime(model, "compile")
+    compiled = in_runtime(model, "compile")
     for size in ((1, 3, 33, 47), (1, 3, 65, 65)):
         images = torch.randn(size)
         assert relative(compiled.logits(images), model.logits(images)) < 1e-5
@@ -90,7 +90,7 @@ def test_compiling_is_optional_and_equal():
 @torch.inference_mode()
 def test_a_library_s_network_runs_in_openvino():
     model = build_model(ModelConfig(smp="DeepLabV3Plus", backbone="resnet18"), 5).eval()
-    got = runtime(model, "openvino")
+    got = in_runtime(model, "openvino")
     for size in ((1, 3, 64, 96), (2, 3, 75, 51)):
         images = torch.randn(size)
         assert relative(got.logits(images), model.logits(images)) < 1e-4
@@ -101,7 +101,12 @@ def test_a_runtime_that_is_not_installed_is_answered_with_the_command(model, mon
     module = {"onnx": "onnxruntime"}.get(name, name)
     monkeypatch.setitem(sys.modules, module, None)
     with refused(module, f"pip install 'seg[{name}]'"):
-        runtime(model, name)
+        in_runtime(model, name)
+
+
+def test_an_unknown_runtime_is_answered_with_the_nearest(model):
+    with refused("runtime openvno", "did you mean 'openvino'?"):
+        in_runtime(model, "openvno")
 
 
 def test_every_optional_module_is_in_its_extra():
