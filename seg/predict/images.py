@@ -88,7 +88,7 @@ def hint_of_scale(path: Path, image: np.ndarray, policy: EvaluateConfig, crop: i
         return None
     return (
         f"{path}: {image.shape[1]}x{image.shape[0]} pixels, {longest / crop:.0f} times as long as the crops of the training: "
-        f"what is large there may not be found. Try --scales {crop / longest:.2g}, which looks at it from further off"
+        f"what is large there may not be found. Try --scales {max(0.1, crop / longest):.2g}, which looks at it from further off"
     )
 
 

@@ -245,4 +245,5 @@ def test_the_first_image_far_larger_than_the_training_s_crops_is_told_once(tmp_p
 def test_a_scale_that_makes_a_large_image_small_needs_no_hint():
     image = np.zeros((3000, 4000, 3), np.uint8)
     assert "--scales 0.13" in hint_of_scale(Path("a.jpg"), image, EvaluateConfig(scales=[1, 2]), 513)
+    assert "--scales 0.1," in hint_of_scale(Path("a.jpg"), image, EvaluateConfig(), 129)  # the smallest there is
     assert hint_of_scale(Path("a.jpg"), image, EvaluateConfig(scales=[0.5, 1]), 513) is None
