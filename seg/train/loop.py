@@ -232,6 +232,8 @@ class Trainer:
             )
             if config.non_finite == "stop":
                 raise UserError(said)
+            if not self.step.sound():
+                raise UserError(f"{said}. It cannot be skipped: batch norm's moving statistics are no numbers either")
             tell(f"seg: iteration {iteration} skipped: {said}")
 
     def _report(self) -> None:

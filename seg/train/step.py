@@ -193,6 +193,11 @@ class Step:
                 found.append((iteration, loss))
         return found
 
+    def sound(self) -> bool:
+        """Whether batch norm's moving statistics are numbers: a forward pass that overflows ruins them, though its step is left
+        out."""
+        return all(torch.isfinite(statistic).all() for statistic in self.model.buffers())
+
     def mean_loss(self) -> float:
         """Of the last step, over all processes. Each must ask."""
         return float(distributed.total(self.loss_value.clone()) / distributed.world())

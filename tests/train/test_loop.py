@@ -12,6 +12,7 @@ import yaml
 from safetensors.torch import save_file
 
 from seg.config import from_dict
+from seg.data.loader import network_input
 from seg.errors import UserError
 from seg.train import checkpoint
 from seg.train.log import EventLog
@@ -19,7 +20,7 @@ from seg.train.loop import Trainer, changes
 from seg.train.loss import Loss
 from seg.train.step import prepare_mode
 from seg.weights.load import open_model
-from tests.toy import same, toy_voc
+from tests.toy import refused, same, toy_voc
 
 SMALL = {
     "model": {
@@ -163,6 +164,20 @@ def test_a_step_that_is_no_number_can_be_skipped(config, diverging, capsys):
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
     assert line.startswith("seg: iteration 2 skipped: loss nan")
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
+
+
+def test_a_step_that_ruins_batch_norms_statistics_is_not_skipped(config, monkeypatch):
+    count = [0]
+
+    def overflowing(*given):
+        count[0] += 1
+        return network_input(*given) * (float("inf") if count[0] == 3 else 1)
+
+    monkeypatch.setattr("seg.train.step.network_input", overflowing)
+    trainer = Trainer(config("a", "train.non_finite=skip", "train.validate_every=2"), quiet=True)
+    with refused("at iteration 2", "cannot be skipped", "batch norm", str(trainer.last)):
+        trainer.run()
+    assert all(torch.isfinite(value).all() for value in weights(trainer)["model"].values())
 
 
 def test_one_image_a_batch_and_an_smp_model_train(config):
