@@ -317,11 +317,13 @@ def built(backbone: str, width: float):
 
 
 def our_network(backbone: str, width: float):
-    """In evaluation mode on the device."""
+    """In evaluation mode on the device, in a process as `seg` has it."""
     import torch
 
     from .distributed import device
+    from .memory import keep_free_memory
 
+    keep_free_memory()
     return built(backbone, width).to(device(), memory_format=torch.channels_last).eval()
 
 
@@ -538,7 +540,9 @@ def one_thread() -> None:
 def our_crops(root: str, crop: int, count: int):
     from .config import DataConfig
     from .data.loader import Order, TrainingSamples, batches
+    from .memory import keep_free_memory
 
+    keep_free_memory()  # as in training
     one_thread()
     split = images_of(root)
     samples = TrainingSamples(split, DataConfig(crop=crop, workers=0), Order(len(split), 0), 0)

@@ -1,7 +1,6 @@
-"""Less memory for more arithmetic, and less time for memory."""
+"""Less memory for more arithmetic."""
 
 import contextlib
-import ctypes
 import functools
 
 import torch
@@ -9,20 +8,6 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import UserError
-
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-"""Names of mallopt(3)."""
-
-
-def keep_free_memory() -> None:
-    """Have the C library keep the memory that a step frees for the next one (glibc; others have no such setting).
-
-    It gives large pieces back to the system otherwise, and each page of them, taken anew, costs a fault: a step of Xception-65
-    on two images of 321x321 has 100,000.
-    """
-    with contextlib.suppress(AttributeError):
-        for setting in (TRIM_THRESHOLD, MMAP_THRESHOLD):
-            ctypes.CDLL(None).mallopt(setting, 2**31 - 1)
 
 
 def checkpoint_activations(model: nn.Module) -> None:

@@ -12,10 +12,11 @@ from ..classes import VOID
 from ..config import TrainConfig
 from ..data.loader import Batch, network_input
 from ..errors import UserError
+from ..memory import keep_free_memory
 from ..models.lean import lean
 from ..progress import tell
 from .loss import Loss
-from .memory import checkpoint_activations, keep_free_memory
+from .memory import checkpoint_activations
 from .optimiser import learning_rate, make_optimiser, set_learning_rate
 
 DROPOUT = 4
