@@ -106,7 +106,7 @@ def report(args) -> int:
     if not weights.is_file():
         raise UserError(f"{weights}: no such file; give the folder of a run that has validated, as runs/NAME")
     flags = ["--data", args.data] * bool(args.data) + ["--against", args.against] * bool(args.against)
-    flags += ["--quiet"] * args.quiet
+    flags += ["--quiet"] * args.quiet + ["--json", args.json] * bool(args.json)
     return evaluate(parser().parse_args(["evaluate", str(weights), "--report", str(folder), "--boundary", *flags]))
 
 
@@ -156,6 +156,15 @@ def _score_masks(args, pictures):
     return scores, boundary, {"predictions": args.predictions, "truth": args.truth, "labels": args.labels}
 
 
+def _open(args):
+    """The model of a verb that predicts, and its metadata."""
+    from .memory import keep_free_memory
+    from .predict.runtimes import open_runtime
+
+    keep_free_memory()
+    return open_runtime(args.weights, args.runtime, policy_overrides(args))
+
+
 def _score_model(args, pictures, against):
     from dataclasses import asdict
 
@@ -163,9 +172,8 @@ def _score_model(args, pictures, against):
     from .distributed import every, is_main
     from .evaluate.boundary import Boundary
     from .evaluate.evaluator import evaluate_model
-    from .predict.runtimes import open_runtime
 
-    model, about = open_runtime(args.weights, args.runtime, policy_overrides(args))
+    model, about = _open(args)
     data, policy = about.config.data, about.config.evaluate
     split = open_split(args.data or data.root, args.split or data.val, about.labels, data.masks)
     if against:
@@ -192,22 +200,33 @@ def _score_model(args, pictures, against):
 
 
 def predict(args) -> int:
+    from .distributed import every, is_main
+    from .files import write_json
     from .predict.images import find_videos
-    from .predict.runtimes import open_runtime
 
-    model, about = open_runtime(args.weights, args.runtime, policy_overrides(args))
+    model, about = _open(args)
     videos = find_videos(args.inputs)
     images = [item for item in args.inputs if item not in videos]
-    code = _predict_images(args, model, about, images) if images else 0
-    if videos:
-        _predict_videos(args, model, about, videos)
-    return code
+    written, problems = _predict_images(args, model, about, images) if images else ([], [])
+    mine = {"images": [str(path) for path in written], "problems": problems}
+    mine["videos"] = _predict_videos(args, model, about, videos) if videos else []
+    parts = every(mine)
+    made = {key: [item for part in parts for item in part[key]] for key in mine}
+    if is_main():
+        if images:
+            count = len(made["images"])
+            print(f"{count} {args.mode} image{'s' if count != 1 else ''} in {args.out}")
+        if args.json:
+            write_json(args.json, made)
+    return 2 if made["problems"] else 0
 
 
-def _predict_videos(args, model, about, videos) -> None:
+def _predict_videos(args, model, about, videos) -> list[dict]:
+    """Of those that this process makes: path, frames and seconds."""
     from .distributed import is_main, rank, world
     from .predict.video import predict_video
 
+    found = []
     for video in videos[rank() :: world()]:
         with Progress("predict", None, unit="frames", quiet=args.quiet or not is_main()) as progress:
 
@@ -217,10 +236,12 @@ def _predict_videos(args, model, about, videos) -> None:
 
             made = predict_video(model, about.labels, about.config.evaluate, video, args.out, args.mode, args.frames, on_frame)
         print("; ".join([f"{made.path}: {made.frames} frames, {made.frames / made.seconds:.1f} frames/s", *made.notes]))
+        found.append({"path": str(made.path), "frames": made.frames, "seconds": made.seconds})
+    return found
 
 
-def _predict_images(args, model, about, images) -> int:
-    from .distributed import every, is_main
+def _predict_images(args, model, about, images) -> tuple[list[Path], list[str]]:
+    from .distributed import is_main
     from .predict.images import predict_images
 
     with Progress("predict", 0, quiet=args.quiet or not is_main()) as progress:
@@ -233,10 +254,7 @@ def _predict_images(args, model, about, images) -> int:
         written, problems = predict_images(model, about.labels, policy, images, args.out, args.mode, on_image, crop)
     for problem in problems:
         tell(f"seg: {problem}")
-    count, wrong = (sum(part) for part in zip(*every((len(written), len(problems))), strict=True))
-    if is_main():
-        print(f"{count} {args.mode} image{'s' if count != 1 else ''} in {args.out}")
-    return 2 if wrong else 0
+    return written, problems
 
 
 def serve(args) -> int:
@@ -244,10 +262,8 @@ def serve(args) -> int:
         from .serve import app, server
     except ImportError as error:
         raise UserError(f"seg serve: {error}: pip install 'seg[serve]'") from error
-    from .predict.runtimes import open_runtime
-
     with server.listen(args.host, args.port) as opened:  # first: that a port is taken is said at once
-        model, about = open_runtime(args.weights, args.runtime, policy_overrides(args))
+        model, about = _open(args)
         made = app.make_app(app.Service(model, about, about.config.name or Path(args.weights).stem))
         print(f"{args.weights}: serving at {server.address(opened)}  (Ctrl-C ends it)", flush=True)
         server.run(made, opened, args.quiet)
@@ -261,6 +277,7 @@ def submit(args) -> int:
     from .classes import VOC
     from .data.voc import open_images
     from .distributed import device, is_main
+    from .files import write_json
     from .predict.submission import check_archive, submit
     from .weights.load import open_model
 
@@ -268,6 +285,8 @@ def submit(args) -> int:
         split = open_images(args.data, args.split, VOC)
         check_archive(args.check, split, args.competition)
         print(f"{args.check}: {len(split)} masks, as the server wants them")
+        if args.json:
+            write_json(args.json, {"archive": args.check, "masks": len(split)})
         return 0
     model, about = open_model(args.weights, policy_overrides(args))
     model.to(device())
@@ -282,6 +301,8 @@ def submit(args) -> int:
     if is_main():
         print(f"{path}: {len(split)} masks{f', {kept} of them from before' if kept else ''}, as the server wants them")
         print(f"  upload it for {args.competition}:  http://host.robots.ox.ac.uk:8080")
+        if args.json:
+            write_json(args.json, {"archive": str(path), "masks": len(split), "kept": kept})
     return 0
 
 
@@ -375,12 +396,15 @@ def benchmark(args) -> int:
 
 def convert(args) -> int:
     from .classes import load
+    from .files import write_json
     from .weights.convert import convert
 
     report = convert(args.source, args.out, load(args.labels) if args.labels else None)
     print(report)
     whole = "a whole model: seg evaluate, predict and train take it"
     print(f"{args.out}: {'a backbone: model.weights of a training takes it' if report.missing else whole}")
+    if args.json:
+        write_json(args.json, vars(report))
     return 0
 
 
@@ -405,6 +429,7 @@ def data_scenes(args) -> int:
 
 def data_prepare(args) -> int:
     from .data.sbd import prepare_trainaug
+    from .files import write_json
 
     with Progress("prepare", 0, unit="masks", quiet=args.quiet) as progress:
 
@@ -415,6 +440,8 @@ def data_prepare(args) -> int:
         made = prepare_trainaug(args.voc, args.sbd, progress=on_mask)
     print(f"{made.ids:,} ids in {made.path}")
     print(f"masks: {made.written:,} written, {made.replaced:,} replaced, {made.kept:,} there already and right")
+    if args.json:
+        write_json(args.json, vars(made) | {"path": str(made.path)})
     return 0
 
 
@@ -422,6 +449,7 @@ def data_init(args) -> int:
     from shlex import quote
 
     from .data.init import init
+    from .files import write_json
 
     with Progress("init", 0, unit="masks", quiet=args.quiet) as progress:
 
@@ -440,6 +468,9 @@ def data_init(args) -> int:
     print(f"  look:   seg data check {quote(str(made.out))} --labels {quote(str(labels))}")
     settings = (f"data.root={made.out}", f"data.labels={labels}", f"data.train={split}")
     print(f"  train:  seg train configs/voc_mini.yaml {' '.join(map(quote, settings))}")
+    if args.json:
+        numbers = {"out": str(made.out), "classes": list(made.labels.names), "splits": made.splits, "notes": made.notes}
+        write_json(args.json, numbers)
     return 0
 
 
@@ -517,6 +548,9 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--quiet", action="store_true", help="no progress; results and mistakes alone")
         return added
 
+    def json(added, what: str = "the numbers") -> None:
+        added.add_argument("--json", metavar="FILE", help=f"write {what} here")
+
     def canvas(added) -> None:
         added.add_argument("--output-stride", type=int, choices=(8, 16, 32), help="default: as trained")
         added.add_argument(
@@ -548,7 +582,7 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("config", metavar="CONFIG", help="YAML file, as in configs/")
     add.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings that override the file's")
     add.add_argument("--resume", action="store_true", help="go on from the newest good checkpoint of runs/NAME")
-    add.add_argument("--json", metavar="FILE", help="write the best score here")
+    json(add, "the best score")
 
     add = verb(
         verbs,
@@ -581,7 +615,7 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument(
         "--compare", nargs=2, metavar="JSON", help="the difference of two evaluations, class by class, from their --json files"
     )
-    add.add_argument("--json", metavar="FILE", help="write all numbers here")
+    json(add, "all numbers")
 
     add = verb(
         verbs,
@@ -593,6 +627,7 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("run_folder", metavar="RUN", help="folder of a run, as runs/NAME")
     add.add_argument("--data", metavar="ROOT", help="folder in VOC layout; default: as trained")
     add.add_argument("--against", metavar="DIR|JSON", help=against)
+    json(add, "all numbers")
 
     add = verb(
         verbs,
@@ -613,6 +648,7 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--frames", type=_count, metavar="N", help="of a video or a camera: the first N")
     policy(add)
     runtime(add)
+    json(add, "the files made, the frames of videos and their seconds")
 
     text = (
         "Serve a page to try a model in the browser, and its API: POST /api/segment, described at /docs. "
@@ -648,6 +684,7 @@ def parser() -> argparse.ArgumentParser:
     )
     policy(add)
     add.add_argument("--check", metavar="ARCHIVE", help="check this archive instead of making one")
+    json(add)
 
     text = (
         "Write a model as the Hugging Face Hub's users expect it: model.safetensors, config.json and a model card of its own "
@@ -676,7 +713,7 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument(
         "--calibrate", metavar="IMAGES", nargs="+", help="of int8: images, folders, globs or .txt lists like those to come"
     )
-    add.add_argument("--json", metavar="FILE", help="write the comparison with the model here")
+    json(add, "the comparison with the model")
     add.set_defaults(scales=None, flip=False)
 
     add = verb(
@@ -692,7 +729,7 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument(
         "--profile", action="store_true", help="also time a forward pass and count the activations of a training one, by group"
     )
-    add.add_argument("--json", metavar="FILE", help="write the numbers here")
+    json(add)
 
     add = verb(
         verbs,
@@ -707,7 +744,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add.add_argument("--data", metavar="ROOT", help="folder in VOC layout with a list val; default: synthetic scenes")
     add.add_argument("--runs", type=_count, default=5, metavar="N", help="timed runs of each side (default 5)")
-    add.add_argument("--json", metavar="FILE", help="write the numbers here")
+    json(add)
 
     add = verb(
         verbs,
@@ -724,6 +761,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add.add_argument("--out", metavar="FILE", required=True, help="the .safetensors to write")
     add.add_argument("--labels", help="label set of the classes: voc or a YAML file; default: VOC's 21")
+    json(add, "what matched, by tensor,")
 
     text = "Print what makes a shell complete seg's verbs, options and files."
     add = verb(verbs, "completion", completion, text, 'eval "$(seg completion bash)"')
@@ -771,6 +809,7 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument(
         "--sbd", metavar="DIR", default="data/sbd", help="SBD's folder with cls/, train.txt and val.txt (default data/sbd)"
     )
+    json(add)
     text = (
         "Make your own images and masks ready for training: find the classes, list the splits. FOLDER holds images/ and masks/ "
         "(or other usual names), with or without a folder a split; or train/, train_labels/, val/, val_labels/, as CamVid has "
@@ -783,6 +822,7 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--images", metavar="DIR", help="folder of the images under FOLDER; default: found by its name")
     add.add_argument("--masks", metavar="DIR", help="folder of the masks under FOLDER; default: found by its name")
     add.add_argument("--out", metavar="DIR", help="what is made; default FOLDER/voc")
+    json(add, "what was found")
     text = (
         "Read every image and mask of a data set in VOC layout (JPEGImages, SegmentationClassAug or SegmentationClass, "
         "ImageSets/Segmentation); list what is wrong with lists, images and masks, and count classes and sizes. Masks are "
@@ -797,7 +837,7 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument(
         "--convert", action="store_true", help="rewrite the masks that are RGB in the label set's colours as palette PNGs"
     )
-    add.add_argument("--json", metavar="FILE", help="write the findings here")
+    json(add, "the findings")
     return main
 
 

@@ -151,16 +151,24 @@ def test_the_job_from_training_to_masks(place, capsys):
     for _ in range(3):
         film.write(np.full((48, 64, 3), 110, np.uint8))
     film.release()
-    code, out, err = run(capsys, "predict", weights, "film.avi", "voc/JPEGImages", "--out", "both")
+    code, out, err = run(capsys, "predict", weights, "film.avi", "voc/JPEGImages", "--out", "both", "--json", "made.json")
     assert code == 0
+    made = json.loads((place / "made.json").read_text())
+    assert made["images"] == [f"both/toy_{number:03d}.png" for number in range(9)] and made["problems"] == []
+    (film,) = made["videos"]
+    assert (film["path"], film["frames"]) == ("both/film.mp4", 3) and film["seconds"] > 0
     assert "masks" not in out and "both/film.mp4: 3 frames, " in out and "overlay images in both" in out
     assert "predict 3/3" in err
 
-    code, out, _ = run(capsys, "submit", weights, "--split", "val", "--out", "submission", "--flip", "--quiet")
+    code, out, _ = run(
+        capsys, "submit", weights, "--split", "val", "--out", "submission", "--flip", "--json", "sent.json", "--quiet"
+    )
     assert code == 0
+    assert json.loads((place / "sent.json").read_text()) == {"archive": "submission/results.tar.gz", "masks": 3, "kept": 0}
     assert "submission/results.tar.gz: 3 masks, as the server wants them" in out
     check = ["submit", "--check", "submission/results.tar.gz", "--data", "voc", "--split"]
-    assert run(capsys, *check, "val", "--quiet")[:2] == (0, out.splitlines()[0] + "\n")
+    assert run(capsys, *check, "val", "--json", "checked.json", "--quiet")[:2] == (0, out.splitlines()[0] + "\n")
+    assert json.loads((place / "checked.json").read_text()) == {"archive": "submission/results.tar.gz", "masks": 3}
     assert "comp6_val_cls/toy_006.png: not in results" in the_line(capsys, *check, "train")
 
     code, out, _ = run(capsys, "info", weights)
@@ -201,7 +209,8 @@ def test_two_evaluations_are_compared(place, capsys):
 
 def test_a_report_is_written_of_a_run_and_of_saved_masks(place, capsys):
     assert run(capsys, "train", "small.yaml", "data.root=voc", "--quiet")[0] == 0
-    code, out, _ = run(capsys, "report", "runs/small", "--quiet")
+    code, out, _ = run(capsys, "report", "runs/small", "--json", "reported.json", "--quiet")
+    assert json.loads((place / "reported.json").read_text())["images"] == 3
     assert code == 0 and out.splitlines()[-1] == "report: runs/small/report/index.html"
     page = (place / "runs/small/report/index.html").read_text()
     assert 'id="training"' in page and 'id="boundary"' in page and page.count('"photo":') == 3
@@ -273,9 +282,11 @@ def test_own_data_is_trained_on_by_the_commands_that_init_names(place, capsys):
     (place / "voc" / "JPEGImages").rename(place / "voc" / "images")
     (place / "voc" / "SegmentationClass").rename(place / "voc" / "masks")
     (place / "voc").rename(place / "my data")
-    code, out, err = run(capsys, "data", "init", "my data")
+    code, out, err = run(capsys, "data", "init", "my data", "--json", "made.json")
     assert code == 0
     assert "init 9/9" in err
+    made = json.loads((place / "made.json").read_text())
+    assert made["out"] == "my data/voc" and sum(made["splits"].values()) == 9 and f"{len(made['classes'])} classes" in out
     look, learn = (shlex.split(line.split(":", 1)[1]) for line in out.splitlines()[-2:])
     assert (look.pop(0), learn.pop(0)) == ("seg", "seg")
     assert run(capsys, *look, "--quiet")[0] == 0
@@ -289,8 +300,10 @@ def test_trainaug_is_prepared(place, capsys, monkeypatch):
     (place / "sbd" / "cls").mkdir(parents=True)
     for part in ("train", "val"):
         (place / "sbd" / f"{part}.txt").write_text("toy_000\n")
-    code, out, err = run(capsys, "data", "prepare", "trainaug", "--voc", "voc", "--sbd", "sbd")
+    code, out, err = run(capsys, "data", "prepare", "trainaug", "--voc", "voc", "--sbd", "sbd", "--json", "made.json")
     assert code == 0
+    numbers = {"ids": 6, "written": 9, "replaced": 0, "kept": 0, "path": "voc/ImageSets/Segmentation/trainaug.txt"}
+    assert json.loads((place / "made.json").read_text()) == numbers
     assert "prepare 9/9" in err
     assert "6 ids in voc/ImageSets/Segmentation/trainaug.txt" in out and "9 written" in out
     assert "9 there already" in run(capsys, "data", "prepare", "trainaug", "--voc", "voc", "--sbd", "sbd", "--quiet")[1]

@@ -41,8 +41,11 @@ def test_a_backbone_is_written_alone_and_starts_a_training_not_a_prediction(tmp_
     theirs = timm.create_model("xception41", pretrained=False)
     save_file(theirs.state_dict(), tmp_path / "timm.safetensors")
     out = tmp_path / "backbone.safetensors"
-    assert main(["convert", str(tmp_path / "timm.safetensors"), "--out", str(out)]) == 0
+    report = tmp_path / "report.json"
+    assert main(["convert", str(tmp_path / "timm.safetensors"), "--out", str(out), "--json", str(report)]) == 0
     assert "a backbone: model.weights" in capsys.readouterr().out
+    found = json.loads(report.read_text())
+    assert "backbone.conv1.conv.weight" in found["matched"] and "classifier.weight" in found["missing"]
     with refused(out, "does not hold the model"):
         open_model(out)
     model = build_model(from_dict({"model": {"backbone": "xception41", "placement": "tf"}}, "test").model, 5)
