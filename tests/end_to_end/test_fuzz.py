@@ -21,5 +21,6 @@ def test_corrupted_files_end_in_success_or_one_clear_line(first):
     assert "25 cases in" in fuzz("--count", "25", "--seed", first)
 
 
-def test_its_commands_succeed_on_files_that_are_not_corrupted():
-    assert "commands succeed" in fuzz("--good")
+@pytest.mark.parametrize("start", ["0", "1", "2"])
+def test_its_commands_succeed_on_files_that_are_not_corrupted(start):
+    assert "commands succeed" in fuzz("--good", start, "3")
