@@ -36,11 +36,16 @@ def font(size: int):
     return ImageFont.load_default(size)
 
 
-def legend(masks, labels: LabelSet, width: int) -> np.ndarray:
-    """RGB [h, width, 3]: swatch and name of every class in the masks, the largest first, void last."""
+def text_size(width: int, least: int) -> int:
+    """Of the text on a picture of this width: a fiftieth, to be read when the whole is looked at."""
+    return max(least, width // 50)
+
+
+def legend(masks, labels: LabelSet, width: int, panels: int = 1) -> np.ndarray:
+    """RGB [h, width, 3]: swatch and name of every class in the masks, the largest first, void last; below so many pictures."""
     counts = sum(np.bincount(mask.ravel(), minlength=256) for mask in masks)
     found = [int(i) for i in np.argsort(-counts[: len(labels)], kind="stable") if counts[i]] + [VOID] * bool(counts[VOID])
-    size = 14 if width >= 240 else 10
+    size = text_size(width // panels, 14 if width >= 240 else 10)
     swatch, gap = size, size // 2
     place, places, rows = gap, [], 0
     for index in found:
@@ -58,14 +63,15 @@ def legend(masks, labels: LabelSet, width: int) -> np.ndarray:
     return np.asarray(strip)
 
 
-def with_legend(picture: np.ndarray, masks, labels: LabelSet) -> np.ndarray:
-    """The picture with a legend of the masks' classes below it."""
-    return np.concatenate([picture, legend(masks, labels, picture.shape[1])])
+def with_legend(picture: np.ndarray, masks, labels: LabelSet, panels: int = 1) -> np.ndarray:
+    """The picture, or so many in a row, with a legend of the masks' classes below."""
+    return np.concatenate([picture, legend(masks, labels, picture.shape[1], panels)])
 
 
 def side_by_side(panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
     """Titled RGB pictures of one size [H, W, 3] in a row."""
-    size = 14 if panels[0][1].shape[1] >= 160 else 10
+    width = panels[0][1].shape[1]
+    size = text_size(width, 14 if width >= 160 else 10)
     columns = []
     for title, picture in panels:
         head = Image.new("RGB", (picture.shape[1], size + 8), "white")
@@ -81,7 +87,7 @@ def comparison(image: np.ndarray, prediction: np.ndarray, labels: LabelSet, trut
     if truth is not None:
         panels.append(("ground truth", overlay(image, truth, labels)))
         masks.append(truth)
-    return with_legend(side_by_side(panels), masks, labels)
+    return with_legend(side_by_side(panels), masks, labels, len(panels))
 
 
 def confusion_picture(matrix: np.ndarray, names) -> np.ndarray:

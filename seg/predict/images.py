@@ -114,23 +114,24 @@ def predict_images(
     mine = list(targets.items())[distributed.rank() :: distributed.world()]
 
     def read(item) -> np.ndarray | UserError:
-        nonlocal crop
         try:
-            pixels = read_image(item[1])
+            return read_image(item[1])
         except UserError as error:
             return error
-        # Before the network begins: of a large image it is busy for a minute.
-        hint = hint_of_scale(item[1], pixels, policy, crop) if crop else None
-        if hint:
-            tell(f"seg: {hint}")
-            crop = None
-        return pixels
+
+    def samples():
+        told = False
+        for (target, path), pixels in zip(mine, ahead(read, mine), strict=True):
+            sound = isinstance(pixels, np.ndarray)
+            hint = hint_of_scale(path, pixels, policy, crop) if sound and crop and not told else None
+            if hint:
+                tell(f"seg: {hint}")
+                told = True
+            yield (target, pixels), pixels if sound else None
 
     # The next images are read and the last pictures written while the network works.
     with output_stride(model, policy.output_stride), Behind() as behind:
-        found = ((target, pixels) for (target, _), pixels in zip(mine, ahead(read, mine), strict=True))
-        samples = ((pair, None if isinstance(pair[1], UserError) else pair[1]) for pair in found)
-        for done, ((target, pixels), mask) in enumerate(masks_in_order(model, samples, policy), 1):
+        for done, ((target, pixels), mask) in enumerate(masks_in_order(model, samples(), policy), 1):
             if mask is None:
                 problems.append(str(pixels))
             else:

@@ -82,9 +82,9 @@ def test_a_legend_lists_exactly_the_classes_present(width):
 
 
 def test_a_legend_of_many_classes_takes_as_many_rows_as_it_needs():
-    heights = [draw.legend([every_label()], VOC, width).shape[0] for width in (2500, 500, 160)]
+    heights = [draw.legend([every_label()], VOC, width).shape[0] for width in (690, 500, 160)]
     assert heights[0] < heights[1] < heights[2]
-    for width in (2500, 500, 160):
+    for width in (2500, 690, 500, 160):
         assert swatches(draw.legend([every_label()], VOC, width)) == named(*range(21), 255)
 
 
@@ -98,6 +98,16 @@ def test_a_legend_names_the_classes_of_all_masks_the_largest_first():
 def test_a_name_makes_letters():
     legend = draw.legend([np.full((5, 5), 12, np.uint8)], VOC, 300)
     assert (legend[:, 30:] < 100).all(2).sum() > 20
+
+
+def test_the_text_grows_with_a_large_picture_and_not_with_the_number_of_pictures():
+    mask = np.full((30, 4000), 12, np.uint8)
+    heights = [
+        draw.legend([mask], VOC, width, panels).shape[0] for width, panels in ((500, 1), (1500, 3), (4000, 1), (8000, 2))
+    ]
+    assert heights[0] == heights[1] and heights[2] == heights[3] > 5 * heights[0]
+    small, large = (draw.side_by_side([("image", np.zeros((30, width, 3), np.uint8))]).shape[0] - 30 for width in (500, 4000))
+    assert large > 3 * small
 
 
 def test_a_legend_below_a_picture_keeps_the_picture():
