@@ -207,17 +207,21 @@ def predict(args) -> int:
     model, about = _open(args)
     videos = find_videos(args.inputs)
     images = [item for item in args.inputs if item not in videos]
-    written, problems = _predict_images(args, model, about, images) if images else ([], [])
-    mine = {"images": [str(path) for path in written], "problems": problems}
-    mine["videos"] = _predict_videos(args, model, about, videos) if videos else []
-    parts = every(mine)
-    made = {key: [item for part in parts for item in part[key]] for key in mine}
-    if is_main():
-        if images:
+    made = {"images": [], "problems": [], "videos": []}
+    if images:
+        for written, problems in every(_predict_images(args, model, about, images)):
+            made["images"] += map(str, written)
+            made["problems"] += problems
+        if is_main():
             count = len(made["images"])
             print(f"{count} {args.mode} image{'s' if count != 1 else ''} in {args.out}")
+    if videos:
+        mine = _predict_videos(args, model, about, videos)
+        # Videos differ in length: a process whose own are done waits for the others only where one file tells of all.
         if args.json:
-            write_json(args.json, made)
+            made["videos"] = [video for part in every(mine) for video in part]
+    if args.json and is_main():
+        write_json(args.json, made)
     return 2 if made["problems"] else 0
 
 

@@ -176,6 +176,19 @@ def test_the_job_from_training_to_masks(place, capsys):
     assert "classes: background, aeroplane" in out
 
 
+def test_no_process_waits_for_the_videos_of_the_others(place, capsys, monkeypatch):
+    weights = "runs/small/best.safetensors"
+    assert run(capsys, "train", "small.yaml", "data.root=voc", "--quiet")[0] == 0
+    asked = []
+    monkeypatch.setattr("seg.distributed.every", lambda value: asked.append(value) or [value])
+    monkeypatch.setattr("seg.cli._predict_videos", lambda *given: ["a video"])
+    (place / "film.mp4").write_bytes(b"")
+    assert run(capsys, "predict", weights, "film.mp4", "--out", "out", "--quiet")[0] == 0
+    assert asked == []
+    assert run(capsys, "predict", weights, "film.mp4", "--out", "out", "--json", "made.json", "--quiet")[0] == 0
+    assert asked == [["a video"]]
+
+
 def test_an_exported_graph_scores_as_its_weights(place, capsys):
     assert run(capsys, "train", "small.yaml", "data.root=voc", "--quiet")[0] == 0
     weights = "runs/small/best.safetensors"
