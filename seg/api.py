@@ -8,22 +8,22 @@ import torch
 from PIL import Image
 
 from . import distributed
-from .classes import LabelSet
 from .config import as_dict, from_dict
-from .data.read import PIXELS, of_pillow, read_image
+from .data.images import PIXELS, of_pillow, read_image
 from .errors import UserError, reason
-from .evaluate.policy import masks_in_order, output_stride
-from .parallel import ahead
-from .predict.draw import overlay
-from .predict.runtimes import GRAPHS, in_runtime, open_runtime
-from .weights.load import open_model
-from .weights.own import Metadata
+from .inference.predictor import masks_in_order, output_stride
+from .labels import LabelSet
+from .runtimes.models import GRAPHS, in_runtime, open_runtime
+from .threads import prefetch
+from .visualize import overlay
+from .weights.file import Metadata
+from .weights.loading import open_model
 
 
 class Segmenter:
     """A model with its classes and its way of inference; see `load`.
 
-    An image is a path, a PIL image of any mode, a NumPy array uint8 [H, W, 3] (RGB) or [H, W] (grey), or a torch tensor uint8
+    An image is a path, a PIL image of any mode, a NumPy array uint8 [H, W, 3] (RGB) or [H, W] (gray), or a torch tensor uint8
     [3, H, W], [1, H, W] or as an array. Files and PIL images are turned upright by their EXIF.
     """
 
@@ -40,7 +40,7 @@ class Segmenter:
 
     @property
     def palette(self) -> np.ndarray:
-        """uint8 [256, 3]: the colour of every mask value."""
+        """uint8 [256, 3]: the color of every mask value."""
         return self.labels.palette
 
     def predict(self, image):
@@ -50,12 +50,12 @@ class Segmenter:
         """
         images = image if isinstance(image, list | tuple) else [image]
         with output_stride(self.model, self.policy.output_stride):
-            samples = ((None, pixels) for pixels in ahead(to_pixels, images))
+            samples = ((None, pixels) for pixels in prefetch(to_pixels, images))
             masks = [mask for _, mask in masks_in_order(self.model, samples, self.policy)]
         return masks if images is image else masks[0]
 
     def draw(self, image, mask: np.ndarray):
-        """The image with each class of the mask, uint8 [H, W], in its colour over it: of a path or PIL image a PIL image, else
+        """The image with each class of the mask, uint8 [H, W], in its color over it: of a path or PIL image a PIL image, else
         uint8 [H, W, 3]. Raises UserError where their sizes differ."""
         pixels, mask = to_pixels(image), np.asarray(mask)
         if mask.dtype != np.uint8 or mask.shape != pixels.shape[:2]:
@@ -74,7 +74,7 @@ def load(weights, device=None, runtime=None, **policy) -> Segmenter:
     """The model in a weights file of ours, such as a run's best.safetensors, or in a graph of `seg export`, .onnx or .xml.
 
     device: as torch names it; default the GPU where there is one. runtime: what runs the network, one of
-    `seg.predict.runtimes.RUNTIMES`; default PyTorch, as trained. `policy`: settings of `seg.config.EvaluateConfig` over those
+    `seg.runtimes.models.RUNTIMES`; default PyTorch, as trained. `policy`: settings of `seg.config.EvaluateConfig` over those
     of the file: output_stride, scales, flip, canvas (None: the size of each image), tile. A graph has all of these within.
     Raises UserError where the file is none, or a setting.
     """
@@ -111,6 +111,6 @@ def to_pixels(image) -> np.ndarray:
         )
     if image.ndim not in (2, 3) or (image.ndim == 3 and shape[2] not in (1, 3)) or not 0 < shape[0] * shape[1] <= PIXELS:
         raise UserError(
-            f"an image {shape}: must be [H, W, 3] (RGB) or [H, W] (grey), of at most {PIXELS:,} pixels; many: a list"
+            f"an image {shape}: must be [H, W, 3] (RGB) or [H, W] (gray), of at most {PIXELS:,} pixels; many: a list"
         )
     return np.broadcast_to(image if image.ndim == 3 else image[..., None], (*shape[:2], 3))

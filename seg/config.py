@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from .errors import UserError, nearest, reason
+from .errors import UserError, did_you_mean, reason
 from .files import read_yaml
 
 LARGEST = 2**15
@@ -28,7 +28,7 @@ def one_of(key: str, value, choices) -> None:
 @dataclass
 class ASPPConfig:
     channels: int = 256
-    rates: list[int] = field(default_factory=lambda: [6, 12, 18])
+    atrous_rates: list[int] = field(default_factory=lambda: [6, 12, 18])
     """Atrous rates at output stride 16; twice as large at 8, half at 32."""
     separable: bool = True
     image_pooling: bool = True
@@ -36,7 +36,12 @@ class ASPPConfig:
 
     def __post_init__(self):
         check(0 < self.channels <= LARGEST, "model.aspp.channels", self.channels, f"from 1 to {LARGEST}")
-        check(all(0 < rate <= LARGEST for rate in self.rates), "model.aspp.rates", self.rates, f"from 1 to {LARGEST}")
+        check(
+            all(0 < rate <= LARGEST for rate in self.atrous_rates),
+            "model.aspp.atrous_rates",
+            self.atrous_rates,
+            f"from 1 to {LARGEST}",
+        )
         check(0 <= self.dropout < 1, "model.aspp.dropout", self.dropout, "from 0 to below 1")
 
 
@@ -70,21 +75,21 @@ class ModelConfig:
     """An architecture of segmentation-models-pytorch in place of ours, such as DeepLabV3Plus."""
     weights: str | None = None
     """Where to start from: FILE.safetensors, tf:PATH/model.ckpt-N, timm:NAME or a folder that segmentation-models-pytorch saved
-    (see seg/weights/source.py); with `smp`, also the name of that encoder's published weights, such as imagenet."""
+    (see seg/weights/sources.py); with `smp`, also the name of that encoder's published weights, such as imagenet."""
     weights_use: str = "full"
     """full: they must fill the backbone. partial: less is accepted. warm_start: the original's begin an aligned Xception."""
-    placement: str = "paper"
+    activation_placement: str = "paper"
     """Of batch norm and ReLU in the aligned Xceptions: paper (after each convolution) or tf (as all published weights)."""
     width: float = 1.0
     """Multiplies the backbone's channels, rounded to multiples of 8."""
     output_stride: int = 16
-    initialisation: str = "released"
+    initialization: str = "released"
     """Of weights that come from no file: released (the TensorFlow code's) or he, which learns faster from scratch."""
     residual: bool = True
     """false: no shortcuts (arXiv 1610.02357, section 4.7)."""
-    between: str | None = None
+    separable_activation: str | None = None
     """Activation between depthwise and pointwise convolutions of the backbone: none, relu, elu; null: the placement's."""
-    segments: int | None = None
+    spatial_groups: int | None = None
     """Groups of channels of the backbone's spatial convolutions: 1 is dense; null is one a channel, depthwise."""
     image_classes: int | None = None
     """A number makes the network an image classifier of so many classes, as trained on ImageNet; null: segmentation."""
@@ -94,13 +99,18 @@ class ModelConfig:
 
     def __post_init__(self):
         if self.smp is None and self.backbone not in BACKBONES:
-            raise UserError(f"model.backbone={self.backbone}: not a backbone{nearest(self.backbone, BACKBONES)}")
+            raise UserError(f"model.backbone={self.backbone}: not a backbone{did_you_mean(self.backbone, BACKBONES)}")
         one_of("model.weights_use", self.weights_use, ("full", "partial", "warm_start"))
-        one_of("model.placement", self.placement, ("paper", "tf"))
-        one_of("model.initialisation", self.initialisation, ("released", "he"))
+        one_of("model.activation_placement", self.activation_placement, ("paper", "tf"))
+        one_of("model.initialization", self.initialization, ("released", "he"))
         one_of("model.output_stride", self.output_stride, (8, 16, 32))
-        one_of("model.between", self.between, (None, "none", "relu", "elu"))
-        check(self.segments is None or self.segments > 0, "model.segments", self.segments, "null or at least 1")
+        one_of("model.separable_activation", self.separable_activation, (None, "none", "relu", "elu"))
+        check(
+            self.spatial_groups is None or self.spatial_groups > 0,
+            "model.spatial_groups",
+            self.spatial_groups,
+            "null or at least 1",
+        )
         check(
             self.image_classes is None or 0 < self.image_classes <= LARGEST,
             "model.image_classes",
@@ -121,13 +131,13 @@ class DataConfig:
     root: str = "data/VOC2012"
     """Folder with JPEGImages, SegmentationClassAug or SegmentationClass, and ImageSets/Segmentation."""
     labels: str = "voc"
-    """voc, or a YAML file of class names and colours."""
+    """voc, or a YAML file of class names and colors."""
     masks: str | None = None
     """Folder of the masks; null: SegmentationClassAug where there is one, else SegmentationClass."""
     train: str = "trainaug"
     """Split to train on: the name of a list in ImageSets/Segmentation."""
     val: str = "val"
-    crop: int = 513
+    crop_size: int = 513
     """Side of the square crop, in pixels."""
     scale_min: float = 0.5
     scale_max: float = 2.0
@@ -139,27 +149,27 @@ class DataConfig:
     """albumentations transforms by name, on the uint8 image before the scale: [{ColorJitter: {brightness: 0.2}}, ToGray]."""
     balanced: bool = False
     """Draw a class evenly, then an image that has it; else each image once an epoch."""
-    workers: int = 2
+    num_workers: int = 2
     """Loader processes; 0 loads in the training process."""
 
     def __post_init__(self):
         wants = f"at least 33, the smallest image the network takes, and at most {LARGEST}"
-        check(33 <= self.crop <= LARGEST, "data.crop", self.crop, wants)
+        check(33 <= self.crop_size <= LARGEST, "data.crop_size", self.crop_size, wants)
         check(0 < self.scale_min <= self.scale_max, "data.scale_min", self.scale_min, "above 0, at most data.scale_max")
         check(self.scale_max <= 16, "data.scale_max", self.scale_max, "at most 16")
         fits = self.scale_step == 0 or 1e-3 <= self.scale_step <= 16
         check(fits, "data.scale_step", self.scale_step, "0, or from 0.001 to 16")
         check(0 <= self.flip <= 1, "data.flip", self.flip, "a probability")
-        check(0 <= self.workers <= 256, "data.workers", self.workers, "from 0 to 256")
+        check(0 <= self.num_workers <= 256, "data.num_workers", self.num_workers, "from 0 to 256")
 
 
 @dataclass
 class TrainConfig:
     iterations: int = 30000
-    batch: int = 16
+    batch_size: int = 16
     """Crops an iteration."""
     learning_rate: float = 0.007
-    head_multiplier: float = 1.0
+    head_lr_multiplier: float = 1.0
     """Learning-rate multiplier of everything that is not the backbone."""
     warmup: int = 0
     """Iterations over which the learning rate first rises linearly."""
@@ -180,13 +190,13 @@ class TrainConfig:
     """Of the cross-entropy: the share of each target that is spread over all classes (arXiv 1512.00567, section 7)."""
     batch_norm_momentum: float = 0.0003
     """Share of the batch in the moving statistics: the released code's; raise it (0.03) for runs of few iterations."""
-    average: float = 0.0
+    ema_decay: float = 0.0
     """Decay of a moving average of the weights (Polyak), which is then what is validated and saved as best; 0: none."""
-    accumulate: int = 1
+    grad_accumulation: int = 1
     """Parts that a batch is computed in, one after another: less memory, and the same gradient where batch norm is frozen."""
     precision: str = "float32"
     """float32, bfloat16 or float16: of the forward pass under autocast; weights, loss and sums stay float32."""
-    clip: float | None = None
+    grad_clip_norm: float | None = None
     """Largest norm of the whole gradient; null: as it is."""
     non_finite: str = "stop"
     """What a gradient that is no number does: stop the run, or skip the update."""
@@ -194,9 +204,9 @@ class TrainConfig:
     """Compute the backbone's activations twice instead of keeping them."""
     compile: bool = False
     """Run the network through torch.compile."""
-    frozen_backbone: bool = False
-    """Train the head alone; see frozen_batch_norm for the backbone's statistics."""
-    frozen_batch_norm: str = "none"
+    freeze_backbone: bool = False
+    """Train the head alone; see freeze_batch_norm for the backbone's statistics."""
+    freeze_batch_norm: str = "none"
     """none, backbone or all: those use their moving statistics and leave them as they are."""
     seed: int = 0
     validate_every: int = 1000
@@ -204,24 +214,29 @@ class TrainConfig:
     log_every: int = 10
 
     def __post_init__(self):
-        for key in ("iterations", "batch", "validate_every", "log_every", "decay_every", "accumulate"):
-            most = LARGEST if key == "batch" else 2**31
+        for key in ("iterations", "batch_size", "validate_every", "log_every", "decay_every", "grad_accumulation"):
+            most = LARGEST if key == "batch_size" else 2**31
             check(0 < getattr(self, key) <= most, f"train.{key}", getattr(self, key), f"from 1 to {most}")
-        for key in ("learning_rate", "head_multiplier", "power", "momentum", "weight_decay"):
+        for key in ("learning_rate", "head_lr_multiplier", "power", "momentum", "weight_decay"):
             check(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
         for key in ("warmup", "seed"):
             check(0 <= getattr(self, key) <= 2**31, f"train.{key}", getattr(self, key), f"from 0 to {2**31}")
         check(0 < self.batch_norm_momentum <= 1, "train.batch_norm_momentum", self.batch_norm_momentum, "above 0, at most 1")
         one_of("train.precision", self.precision, ("float32", "bfloat16", "float16"))
         one_of("train.non_finite", self.non_finite, ("stop", "skip"))
-        check(self.clip is None or self.clip > 0, "train.clip", self.clip, "null or above 0")
+        check(
+            self.grad_clip_norm is None or self.grad_clip_norm > 0,
+            "train.grad_clip_norm",
+            self.grad_clip_norm,
+            "null or above 0",
+        )
         one_of("train.schedule", self.schedule, ("poly", "exponential"))
         check(0 < self.decay <= 1, "train.decay", self.decay, "above 0, at most 1")
-        check(0 <= self.average < 1, "train.average", self.average, "from 0 to below 1")
-        one_of("train.frozen_batch_norm", self.frozen_batch_norm, ("none", "backbone", "all"))
+        check(0 <= self.ema_decay < 1, "train.ema_decay", self.ema_decay, "from 0 to below 1")
+        one_of("train.freeze_batch_norm", self.freeze_batch_norm, ("none", "backbone", "all"))
         for name, weight in self.loss.items():
             if name not in LOSSES:
-                raise UserError(f"train.loss.{name}: not a loss{nearest(name, LOSSES)}")
+                raise UserError(f"train.loss.{name}: not a loss{did_you_mean(name, LOSSES)}")
             check(weight >= 0, f"train.loss.{name}", weight, "0 or more")
         check(not self.loss or any(self.loss.values()), "train.loss", self.loss, "at least one loss with a weight above 0")
         check(0 <= self.label_smoothing < 1, "train.label_smoothing", self.label_smoothing, "from 0 to below 1")
@@ -234,7 +249,7 @@ LOSSES = ("cross_entropy", "dice", "jaccard", "lovasz", "focal")
 
 
 @dataclass
-class EvaluateConfig:
+class InferenceConfig:
     output_stride: int | None = None
     """null: the model's."""
     scales: list[float] = field(default_factory=lambda: [1.0])
@@ -267,7 +282,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    evaluate: InferenceConfig = field(default_factory=InferenceConfig)
 
     @property
     def folder(self) -> Path:
@@ -296,8 +311,12 @@ def _check_keys(value: dict, cls, place: str, prefix="") -> None:
         if key not in hints:
             path, known = f"{prefix}{key}", [name for name in _paths(Config) if f"{name}." != prefix]
             # A key in the wrong section is as common as a misspelt one: look for its last word everywhere.
-            close = difflib.get_close_matches(path, known, n=1, cutoff=0.7)
-            close = close or [name for name in known if name.split(".")[-1] == str(key)]
+            last = {name: name.split(".")[-1] for name in known}
+            close = [name for name in known if last[name] == str(key)]
+            # Half a name, such as `crop` or `rate`, is no close match by letters.
+            words = {name: {word.rstrip("s") for word in last[name].split("_")} for name in known}
+            close = close or [name for name in known if name.startswith(prefix) and str(key).rstrip("s") in words[name]]
+            close = close or difflib.get_close_matches(path, known, n=1, cutoff=0.7)
             hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(hints)}"
             raise UserError(f"{place}: unknown setting '{path}'; {hint}")
         section = _section(hints[key])

@@ -30,7 +30,7 @@ def rank() -> int:
     return dist.get_rank() if dist else 0
 
 
-def world() -> int:
+def world_size() -> int:
     dist = _joined()
     return dist.get_world_size() if dist else 1
 
@@ -49,7 +49,7 @@ def device() -> torch.device:
 
 
 @contextlib.contextmanager
-def group():
+def process_group():
     """Join the processes that torchrun started, with NCCL on GPUs and gloo without, and yield the rank; one alone: None.
 
     Raises UserError where a node has more processes than GPUs.
@@ -75,41 +75,41 @@ def group():
         dist.destroy_process_group()
 
 
-def total(value: torch.Tensor) -> torch.Tensor:
+def all_reduce_sum(value: torch.Tensor) -> torch.Tensor:
     """The sum of `value` over the processes, on each."""
     if dist := _joined():
         dist.all_reduce(value)
     return value
 
 
-def total_array(value: np.ndarray) -> np.ndarray:
+def all_reduce_sum_array(value: np.ndarray) -> np.ndarray:
     """The same for an integer array."""
     if not _joined():
         return value
     import torch
 
-    return total(torch.from_numpy(value).to(device())).cpu().numpy()
+    return all_reduce_sum(torch.from_numpy(value).to(device())).cpu().numpy()
 
 
-def every(value) -> list:
+def all_gather(value) -> list:
     """What each process has, in order of rank, on all: plain values."""
     dist = _joined()
     if not dist:
         return [value]
-    box = [None] * world()
+    box = [None] * world_size()
     dist.all_gather_object(box, value)
     return box
 
 
 @contextlib.contextmanager
-def together():
+def raise_on_all_ranks():
     """A mistake inside, on any process, ends all: rank 0 says the first, the others end without a word."""
     found = None
     try:
         yield
     except UserError as error:
         found = error
-    messages = every(found and str(found))
+    messages = all_gather(found and str(found))
     wrong = [(number, message) for number, message in enumerate(messages) if message]
     if wrong and not is_main():
         raise SystemExit(2)

@@ -11,10 +11,10 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str):
-        super().__init__(clear(message))
+        super().__init__(single_line(message))
 
 
-def clear(text: str) -> str:
+def single_line(text: str) -> str:
     r"""One line that any terminal can show: a line break in what it quotes as `\n`, an escape character as `\x1b`, and so on;
     the middle of more than LONGEST characters is left out."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -22,7 +22,7 @@ def clear(text: str) -> str:
     return line if len(line) <= LONGEST else f"{line[:half]}...{line[-half:]}"
 
 
-def nearest(word: str, words) -> str:
+def did_you_mean(word: str, words) -> str:
     """`; did you mean 'crop'?` for a word near one of `words`, else the list of them, the first 20 where they are many."""
     import difflib
 

@@ -14,7 +14,7 @@ DEEPEST = 50
 
 
 @contextlib.contextmanager
-def whole(path):
+def atomic_write(path):
     """Yield a temporary path beside `path`; on success it is fsynced and renamed over `path`, on failure removed.
 
     A reader sees the old file or the new one, never a part. The folder is made where it is missing; links are followed; what
@@ -54,7 +54,7 @@ def whole(path):
 
 def write_text(path, text: str) -> None:
     """Write `text` to `path`, whole or not at all."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def tell(line: str) -> None:
+def print_stderr(line: str) -> None:
     """A line for the person at the terminal; standard output is for results."""
     print(line, file=sys.stderr, flush=True)
 
@@ -53,14 +53,14 @@ class Progress:
             self.bar.update(self.task, completed=done, total=self.total, note=note)
         elif not self.quiet and (now - self.told >= self.every or done == self.total):
             self.told = now
-            tell(f"{self.what} {done}{f'/{self.total}' if self.total else ''} {note}")
+            print_stderr(f"{self.what} {done}{f'/{self.total}' if self.total else ''} {note}")
 
     def say(self, line: str) -> None:
         """A line that stays, above the bar where there is one."""
         if self.bar:
             self.bar.console.print(line, highlight=False, markup=False)
         elif not self.quiet:
-            tell(line)
+            print_stderr(line)
 
     def __exit__(self, *_):
         if self.bar:

@@ -4,4 +4,4 @@ import os
 # a hundred times what they save. Read when torch is imported, which is after this, and by the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["tests.browser"]
+pytest_plugins = ["tests.helpers.browser"]

@@ -14,15 +14,15 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ..config import DataConfig
 from ..errors import UserError, reason
-from .augment import PAD, Augment
-from .read import read_rgbx
+from .images import read_rgbx
+from .transforms import PADDING_VALUE, TrainTransform
 from .voc import Split
 
 # Streams of random numbers under one seed: drawing images and augmenting them must not share one.
 ORDER, DRAW, AUGMENT = 1, 2, 3
 
 
-class Order:
+class EpochSampler:
     """Index of the image for each sample number 0, 1, 2, ...
 
     Each image once an epoch, in an order of its own each epoch; or with `present` (bool [images, classes]) balanced: a class
@@ -64,10 +64,10 @@ class TrainingSamples(Dataset):
     `reading`, int64 [processes, 2], shared with the loader processes: process id and sample number of each at work.
     """
 
-    def __init__(self, split: Split, config: DataConfig, order: Order, seed: int):
+    def __init__(self, split: Split, config: DataConfig, order: EpochSampler, seed: int):
         self.split, self.order, self.seed = split, order, seed
-        self.augment = Augment(config)
-        self.reading = torch.full((max(1, config.workers), 2), -1).share_memory_()
+        self.augment = TrainTransform(config)
+        self.reading = torch.full((max(1, config.num_workers), 2), -1).share_memory_()
 
     def files(self, numbers) -> list[str]:
         """The image of each sample number."""
@@ -75,7 +75,7 @@ class TrainingSamples(Dataset):
 
     def __getitems__(self, numbers) -> Batch | UserError:
         """The batch of these samples, each written into its place: none is copied on the way to the training process."""
-        worker, crop = get_worker_info(), self.augment.config.crop
+        worker, crop = get_worker_info(), self.augment.config.crop_size
         images, masks = (_room((len(numbers), crop, crop, *channels), worker is not None) for channels in ((3,), ()))
         extents = torch.empty((len(numbers), 3), dtype=torch.int64)
         for place, number in enumerate(numbers):
@@ -103,7 +103,7 @@ def _as_it_is(batch):
     return batch
 
 
-def quiet_worker(_) -> None:
+def init_worker(_) -> None:
     # Ctrl-C reaches the whole process group: the training process decides what it means, and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -113,7 +113,7 @@ def quiet_worker(_) -> None:
     cv2.setNumThreads(0)
 
 
-def part_of(iteration: int, batch: int, rank: int = 0, world: int = 1) -> range:
+def sample_numbers(iteration: int, batch: int, rank: int = 0, world: int = 1) -> range:
     """Sample numbers of an iteration's batch, or of one process's part of it."""
     share = batch // world
     return range(iteration * batch + rank * share, iteration * batch + (rank + 1) * share)
@@ -126,10 +126,10 @@ def batches(samples: TrainingSamples, batch: int, start: int, stop: int, workers
     """
     loader = DataLoader(
         samples,
-        batch_sampler=(part_of(i, batch, rank, world) for i in range(start, stop)),
+        batch_sampler=(sample_numbers(i, batch, rank, world) for i in range(start, stop)),
         num_workers=workers,
         collate_fn=_as_it_is,
-        worker_init_fn=quiet_worker,
+        worker_init_fn=init_worker,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=False,
     )
@@ -140,7 +140,7 @@ def batches(samples: TrainingSamples, batch: int, start: int, stop: int, workers
         except StopIteration:
             return
         except (EOFError, OSError, RuntimeError) as error:
-            raise died(samples, _death(error) if workers else error) from None
+            raise worker_crash_error(samples, _death(error) if workers else error) from None
         if isinstance(item, UserError):
             raise item
         yield item
@@ -163,7 +163,7 @@ def _death(error: Exception) -> Exception:
     return error
 
 
-def died(samples: TrainingSamples, error: Exception) -> Exception:
+def worker_crash_error(samples: TrainingSamples, error: Exception) -> Exception:
     """What to say of a loader's error: where one of its processes has died, at which file."""
     lost = _lost(error)
     numbers = [int(number) for pid, number in samples.reading if int(pid) in lost]
@@ -171,19 +171,19 @@ def died(samples: TrainingSamples, error: Exception) -> Exception:
         return error
     return UserError(
         f"{samples.files(numbers)[0]}: the loader process that read it died ({reason(error)}); "
-        "is memory short? Lower data.workers, or read the file with seg data check"
+        "is memory short? Lower data.num_workers, or read the file with seg data check"
     )
 
 
 def network_input(images: Tensor, extents: Tensor, mean, std) -> Tensor:
-    """The network's float32 input N3HW of a batch's images: normalised on their device, with the padding at `PAD` before."""
+    """The network's float32 input N3HW of a batch's images: normalized on their device, with the padding at `PAD` before."""
     rows, first, end = extents.view(-1, 3, 1, 1, 1).unbind(1)
     down, across = (torch.arange(side, device=images.device) for side in images.shape[2:])
     inside = (down[:, None] < rows) & (across >= first) & (across < end)
-    return normalise(torch.where(inside, images, PAD), mean, std)
+    return normalize(torch.where(inside, images, PADDING_VALUE), mean, std)
 
 
-def normalise(images: Tensor, mean, std) -> Tensor:
+def normalize(images: Tensor, mean, std) -> Tensor:
     """Images in 0..255, N3HW, to the network's input: `x / 255` less mean, by std; for 0.5 and 0.5 exactly `2/255 * x - 1`."""
     # Not to wait for the device: what it is busy with may be the batch before.
     scale, shift = (

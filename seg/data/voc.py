@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from ..classes import LabelSet
-from ..errors import UserError, nearest
-from ..files import read_lines, whole
-from .read import IMAGE_SUFFIXES, read_image, read_mask
+from ..errors import UserError, did_you_mean
+from ..files import atomic_write, read_lines
+from ..labels import LabelSet
+from .images import IMAGE_SUFFIXES, read_image, read_mask
 
 LISTS = "ImageSets/Segmentation"
 IMAGES = "JPEGImages"
@@ -123,7 +123,11 @@ def list_file(root, name: str) -> Path:
     path = data_folder(root) / LISTS / f"{name}.txt"
     if not path.is_file():
         known = sorted(p.stem for p in path.parent.glob("*.txt"))
-        hint = nearest(name, known) if known else "; the folder is not in VOC layout (JPEGImages, SegmentationClass, ImageSets)"
+        hint = (
+            did_you_mean(name, known)
+            if known
+            else "; the folder is not in VOC layout (JPEGImages, SegmentationClass, ImageSets)"
+        )
         raise UserError(f"{path}: no such split{hint}")
     return path
 
@@ -189,7 +193,7 @@ def missing(what: str, path: Path, more: str = "") -> str:
 
 
 def mask_picture(mask: np.ndarray, labels: LabelSet | None) -> Image.Image:
-    """uint8 [H, W] as a palette picture in the label set's colours, or with no label set as a grey one; values unchanged."""
+    """uint8 [H, W] as a palette picture in the label set's colors, or with no label set as a gray one; values unchanged."""
     image = Image.fromarray(mask)
     if labels is not None:
         image.putpalette(labels.palette.tobytes())
@@ -201,5 +205,5 @@ def save_mask(path, mask: np.ndarray, labels: LabelSet | None, **texts: str) -> 
     info = PngInfo()
     for name, text in texts.items():
         info.add_text(name, text)
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         mask_picture(mask, labels).save(temporary, pnginfo=info)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .layers import BATCH_NORM_MOMENTUM, POST, ConvNorm, LoneNorm, SeparableConv
+from .layers import BATCH_NORM_MOMENTUM, POST, ConvNorm, SeparableConv, SinglePixelBatchNorm2d
 
 EPSILON = 1e-5
 """Batch-norm epsilon of ASPP and decoder."""
@@ -28,7 +28,7 @@ class ASPP(nn.Module):
         self.pooling = None
         if image_pooling:
             self.pooling = ConvNorm(inputs, channels, 1, epsilon=EPSILON)
-            self.pooling.norm = LoneNorm(channels, eps=EPSILON, momentum=BATCH_NORM_MOMENTUM)
+            self.pooling.norm = SinglePixelBatchNorm2d(channels, eps=EPSILON, momentum=BATCH_NORM_MOMENTUM)
         self.conv1x1 = ConvNorm(inputs, channels, 1, epsilon=EPSILON)
         self.atrous = nn.ModuleList(atrous_conv(inputs, channels, separable=separable, rate=rate) for rate in self.rates)
         branches = 1 + len(self.rates) + (1 if image_pooling else 0)

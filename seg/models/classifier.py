@@ -6,7 +6,7 @@ from .deeplab import truncated_normal
 
 
 class ImageClassifier(nn.Module):
-    """Images N,3,H,W, normalised with `mean` and `std` -> logits N,classes: global average pooling, dropout, classifier."""
+    """Images N,3,H,W, normalized with `mean` and `std` -> logits N,classes: global average pooling, dropout, classifier."""
 
     mean = std = (0.5, 0.5, 0.5)
 

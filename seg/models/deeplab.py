@@ -11,7 +11,7 @@ def truncated_normal(conv: nn.Module, std: float) -> None:
     nn.init.trunc_normal_(conv.weight, std=std, a=-2 * std, b=2 * std)
 
 
-def initialise(model: nn.Module, how: str) -> None:
+def initialize(model: nn.Module, how: str) -> None:
     """Draw the weights of a DeepLab. `released`: as the released code, truncated normals and, in the head's convolutions that
     are not separable, Glorot uniform. `he`: normal by the number of outputs (arXiv 1502.01852), and each residual branch that
     ends in batch norm starts at zero (arXiv 1706.02677, section 5.1): from scratch this learns faster.
@@ -31,30 +31,30 @@ def initialise(model: nn.Module, how: str) -> None:
             nn.init.xavier_uniform_(module.weight)
     if how == "he":
         for module in model.backbone.flow.values():
-            if module.shortcut is not None and not module.convs[-1].placement.after:
+            if module.shortcut is not None and not module.convs[-1].activation_placement.after:
                 nn.init.zeros_(module.convs[-1].norm.weight)
     truncated_normal(model.classifier, 0.01)
     nn.init.zeros_(model.classifier.bias)
 
 
 class DeepLabV3Plus(nn.Module):
-    """Images N,3,H,W, normalised with `mean` and `std`, any H, W >= 33 -> logits N,classes,H,W.
+    """Images N,3,H,W, normalized with `mean` and `std`, any H, W >= 33 -> logits N,classes,H,W.
 
     decoder None is DeepLab V3: the classifier on the ASPP output.
-    initialisation: see `initialise`.
+    initialization: see `initialize`.
     """
 
     mean = std = (0.5, 0.5, 0.5)
     """Of the input, for images in [0, 1], as timm states them; here they give `2/255 * x - 1`."""
 
-    def __init__(self, backbone: nn.Module, aspp: ASPP, decoder: Decoder | None, classes: int, initialisation="released"):
+    def __init__(self, backbone: nn.Module, aspp: ASPP, decoder: Decoder | None, classes: int, initialization="released"):
         super().__init__()
         self.backbone = backbone
         self.aspp = aspp
         self.decoder = decoder
         self.classifier = nn.Conv2d(aspp.channels if decoder is None else decoder.channels, classes, 1)
         self.output_stride = backbone.output_stride
-        initialise(self, initialisation)
+        initialize(self, initialization)
 
     @property
     def output_stride(self) -> int:

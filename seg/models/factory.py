@@ -35,23 +35,25 @@ def build_model(config: ModelConfig, classes: int, *, pretrained: bool = False) 
     try:
         backbone = Xception(
             config.backbone,
-            placement=config.placement,
+            activation_placement=config.activation_placement,
             width=config.width,
             output_stride=config.output_stride,
             residual=config.residual,
-            between=config.between,
-            segments=config.segments,
+            separable_activation=config.separable_activation,
+            spatial_groups=config.spatial_groups,
             conv3=config.decoder is not None and config.decoder.conv3,
         )
     except ValueError as error:
-        raise UserError(f"model.segments={config.segments}: must divide the channels of every layer ({error})") from error
+        raise UserError(
+            f"model.spatial_groups={config.spatial_groups}: must divide the channels of every layer ({error})"
+        ) from error
     if config.image_classes is not None:
         return ImageClassifier(backbone, config.image_classes)
     aspp, decoder = config.aspp, config.decoder
     head = ASPP(
         backbone.channels,
         channels=aspp.channels,
-        rates=aspp.rates,
+        rates=aspp.atrous_rates,
         separable=aspp.separable,
         image_pooling=aspp.image_pooling,
         dropout=aspp.dropout,
@@ -65,10 +67,10 @@ def build_model(config: ModelConfig, classes: int, *, pretrained: bool = False) 
             separable=decoder.separable,
             conv3=backbone.conv3_channels if decoder.conv3 else None,
         )
-    return DeepLabV3Plus(backbone, head, decoder, classes, config.initialisation)
+    return DeepLabV3Plus(backbone, head, decoder, classes, config.initialization)
 
 
-def outline(config: ModelConfig, classes: int) -> nn.Module:
+def build_meta_model(config: ModelConfig, classes: int) -> nn.Module:
     """The network that `build_model` makes, on the meta device: shapes without values, in no time and no memory, however large.
 
     The library's networks, not all of which can be made so, come as they are.

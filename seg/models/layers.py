@@ -1,38 +1,38 @@
-"""Convolutions, and where their normalisation and activation stand."""
+"""Convolutions, and where their normalization and activation stand."""
 
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .convolution import DepthwiseConv, PointwiseConv
-from .lean import norm_relu
+from .ops.convolution import DepthwiseConv, PointwiseConv
+from .ops.recompute import norm_relu
 
 # Batch-norm decay 0.9997 of the released training code; PyTorch's momentum is its complement.
 BATCH_NORM_MOMENTUM = 0.0003
 
 
 @dataclass(frozen=True)
-class Placement:
+class ActivationPlacement:
     """Where a separable convolution has ReLU, and whether batch norm stands between its two convolutions."""
 
     before: bool = False
     """ReLU on the input."""
     norm_between: bool = True
     """Batch norm after the depthwise convolution."""
-    between: str | None = None
+    separable_activation: str | None = None
     """Activation between the two convolutions: relu, elu or None."""
     after: bool = False
     """ReLU after the pointwise convolution's batch norm."""
 
 
-POST = Placement(between="relu", after=True)
+POST = ActivationPlacement(separable_activation="relu", after=True)
 """DeepLab V3+, arXiv 1802.02611 figure 4: batch norm and ReLU after each depthwise and each pointwise convolution."""
-PRE = Placement(before=True)
+PRE = ActivationPlacement(before=True)
 """The released TensorFlow code: ReLU before, batch norm alone after each convolution."""
-ORIGINAL = Placement(before=True, norm_between=False)
+ORIGINAL = ActivationPlacement(before=True, norm_between=False)
 """Xception, arXiv 1610.02357 figure 5: nothing between depthwise and pointwise."""
-ORIGINAL_EXIT = Placement(norm_between=False, after=True)
+ORIGINAL_EXIT = ActivationPlacement(norm_between=False, after=True)
 """The last two separable convolutions of arXiv 1610.02357 figure 5."""
 
 
@@ -40,9 +40,9 @@ def batch_norm(channels: int, epsilon: float) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=epsilon, momentum=BATCH_NORM_MOMENTUM)
 
 
-class LoneNorm(nn.BatchNorm2d):
+class SinglePixelBatchNorm2d(nn.BatchNorm2d):
     """Batch norm for maps that may be one value a channel, as pooled features of a batch of one image are: the variance of
-    one value is no statistic, so it is normalised with the moving statistics, which stay as they are."""
+    one value is no statistic, so it is normalized with the moving statistics, which stay as they are."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
@@ -75,11 +75,21 @@ class SeparableConv(nn.Module):
     segments: groups of channels that the spatial convolution keeps apart; None: each channel, which makes it depthwise.
     """
 
-    def __init__(self, inputs: int, outputs: int, placement: Placement, *, epsilon: float, stride=1, rate=1, segments=None):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        activation_placement: ActivationPlacement,
+        *,
+        epsilon: float,
+        stride=1,
+        rate=1,
+        spatial_groups=None,
+    ):
         super().__init__()
-        self.placement = placement
-        self.depthwise = DepthwiseConv(inputs, inputs, 3, stride, rate, rate, groups=segments or inputs, bias=False)
-        self.depthwise_norm = batch_norm(inputs, epsilon) if placement.norm_between else nn.Identity()
+        self.activation_placement = activation_placement
+        self.depthwise = DepthwiseConv(inputs, inputs, 3, stride, rate, rate, groups=spatial_groups or inputs, bias=False)
+        self.depthwise_norm = batch_norm(inputs, epsilon) if activation_placement.norm_between else nn.Identity()
         self.pointwise = PointwiseConv(inputs, outputs)
         self.norm = batch_norm(outputs, epsilon)
 
@@ -89,12 +99,12 @@ class SeparableConv(nn.Module):
         self.depthwise.dilation = self.depthwise.padding = (rate, rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.placement.before:
+        if self.activation_placement.before:
             x = F.relu(x)
-        x = norm_relu(self.depthwise_norm, self.depthwise(x), self.placement.between == "relu")
-        if self.placement.between == "elu":
+        x = norm_relu(self.depthwise_norm, self.depthwise(x), self.activation_placement.separable_activation == "relu")
+        if self.activation_placement.separable_activation == "elu":
             x = F.elu(x)  # not in place: `lean` would compute again what was there before
-        return norm_relu(self.norm, self.pointwise(x), self.placement.after)
+        return norm_relu(self.norm, self.pointwise(x), self.activation_placement.after)
 
 
 def resize(x: Tensor, size) -> Tensor:

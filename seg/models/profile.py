@@ -12,8 +12,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .count import parts, summary
-from .lean import lean
+from .ops.recompute import recompute
+from .summary import parts, summary
 
 REST = "resize and rest"
 """What runs outside of the parts: the last resize of the logits; around a library's network its padding, too."""
@@ -115,7 +115,7 @@ def activations(model: nn.Module, height: int, width: int) -> Counter:
     for name, part in parts(twin):
         part.register_forward_pre_hook(made.enter(group_of(name)))
         part.register_forward_hook(made.leave)
-    with lean(), made:
+    with recompute(), made:
         # The graph alone is held: what it does not need goes.
         graph = getattr(twin, "logits", twin)(image).grad_fn
     found = made.alive()

@@ -4,14 +4,14 @@ import segmentation_models_pytorch as library
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import UserError, nearest, reason
-from .layers import LoneNorm
+from ..errors import UserError, did_you_mean, reason
+from .layers import SinglePixelBatchNorm2d
 
 ARCHITECTURES = {cls.__name__: cls for cls in library.MODEL_ARCHITECTURES_MAPPING.values()}
 
 
 class SmpModel(nn.Module):
-    """`architecture` over `encoder`: images N,3,H,W, normalised with `mean` and `std`, any H, W >= 33 -> logits N,classes,H,W.
+    """`architecture` over `encoder`: images N,3,H,W, normalized with `mean` and `std`, any H, W >= 33 -> logits N,classes,H,W.
 
     output_stride: 16 and, where the architecture has it as an option, 8; fixed when built (32 where it has none).
     Images are padded to a multiple of 32 for the network and the logits cut back.
@@ -24,12 +24,14 @@ class SmpModel(nn.Module):
     ):
         super().__init__()
         if architecture not in ARCHITECTURES:
-            raise UserError(f"model.smp={architecture}: not an architecture{nearest(architecture, ARCHITECTURES)}")
+            raise UserError(f"model.smp={architecture}: not an architecture{did_you_mean(architecture, ARCHITECTURES)}")
         strided = architecture in ("DeepLabV3", "DeepLabV3Plus")
         options = {"encoder_output_stride": output_stride} if strided else {}
         names = library.encoders.get_encoder_names()
         if encoder not in names and not encoder.startswith("tu-"):
-            raise UserError(f"model.backbone={encoder}: not an encoder of segmentation-models-pytorch{nearest(encoder, names)}")
+            raise UserError(
+                f"model.backbone={encoder}: not an encoder of segmentation-models-pytorch{did_you_mean(encoder, names)}"
+            )
         self.mean, self.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
         try:
             if weights is not None:
@@ -44,7 +46,7 @@ class SmpModel(nn.Module):
             ) from error
         for module in self.network.modules():
             if type(module) is nn.BatchNorm2d:  # so that one image a batch can be trained on, whatever is pooled where
-                module.__class__ = LoneNorm
+                module.__class__ = SinglePixelBatchNorm2d
         self._output_stride = output_stride if strided else 32
 
     @property

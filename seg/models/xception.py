@@ -10,14 +10,14 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import ORIGINAL, ORIGINAL_EXIT, POST, PRE, ConvNorm, Placement, SeparableConv
+from .layers import ORIGINAL, ORIGINAL_EXIT, POST, PRE, ActivationPlacement, ConvNorm, SeparableConv
 
 EPSILON = 1e-3
 """Batch-norm epsilon of the whole family."""
 
 
 @dataclass(frozen=True)
-class Module:
+class BlockSpec:
     """A row of the tables: depths of the separable convolutions, kind of shortcut (conv, sum, none), nominal stride."""
 
     name: str
@@ -26,30 +26,30 @@ class Module:
     stride: int = 1
 
 
-def middle(units: int) -> tuple[Module, ...]:
-    return tuple(Module(f"middle{i}", (728, 728, 728), "sum") for i in range(1, units + 1))
+def middle(units: int) -> tuple[BlockSpec, ...]:
+    return tuple(BlockSpec(f"middle{i}", (728, 728, 728), "sum") for i in range(1, units + 1))
 
 
-ALIGNED_EXIT = (Module("exit1", (728, 1024, 1024), stride=2), Module("exit2", (1536, 1536, 2048), "none"))
+ALIGNED_EXIT = (BlockSpec("exit1", (728, 1024, 1024), stride=2), BlockSpec("exit2", (1536, 1536, 2048), "none"))
 ALIGNED_ENTRY = (
-    Module("entry1", (128, 128, 128), stride=2),
-    Module("entry2", (256, 256, 256), stride=2),
-    Module("entry3", (728, 728, 728), stride=2),
+    BlockSpec("entry1", (128, 128, 128), stride=2),
+    BlockSpec("entry2", (256, 256, 256), stride=2),
+    BlockSpec("entry3", (728, 728, 728), stride=2),
 )
 ALIGNED_ENTRY_71 = (
-    Module("entry1", (128, 128, 128), stride=2),
-    Module("entry2", (256, 256, 256), stride=1),
-    Module("entry3", (256, 256, 256), stride=2),
-    Module("entry4", (728, 728, 728), stride=1),
-    Module("entry5", (728, 728, 728), stride=2),
+    BlockSpec("entry1", (128, 128, 128), stride=2),
+    BlockSpec("entry2", (256, 256, 256), stride=1),
+    BlockSpec("entry3", (256, 256, 256), stride=2),
+    BlockSpec("entry4", (728, 728, 728), stride=1),
+    BlockSpec("entry5", (728, 728, 728), stride=2),
 )
 ORIGINAL_MODULES = (
-    Module("entry1", (128, 128), stride=2),
-    Module("entry2", (256, 256), stride=2),
-    Module("entry3", (728, 728), stride=2),
+    BlockSpec("entry1", (128, 128), stride=2),
+    BlockSpec("entry2", (256, 256), stride=2),
+    BlockSpec("entry3", (728, 728), stride=2),
     *middle(8),
-    Module("exit1", (728, 1024), stride=2),
-    Module("exit2", (1536, 2048), "none"),
+    BlockSpec("exit1", (728, 1024), stride=2),
+    BlockSpec("exit2", (1536, 2048), "none"),
 )
 # Low-level features: the last stride-4 map that a separable convolution makes, the second of this module.
 FAMILY = {
@@ -72,21 +72,21 @@ def max_pool(x: Tensor, stride: int, rate: int, same: bool) -> Tensor:
     return F.max_pool2d(x, 3, stride, dilation=rate)
 
 
-class XceptionModule(nn.Module):
+class XceptionBlock(nn.Module):
     """Separable convolutions, an optional final max-pool, and the sum with the shortcut."""
 
     def __init__(
         self,
         inputs: int,
-        row: Module,
+        row: BlockSpec,
         depths: tuple[int, ...],
-        placement: Placement,
+        activation_placement: ActivationPlacement,
         *,
         tapped: bool,
         pool: bool,
         same: bool,
         residual: bool,
-        segments: int | None,
+        spatial_groups: int | None,
     ):
         super().__init__()
         self.nominal_stride = row.stride
@@ -95,12 +95,12 @@ class XceptionModule(nn.Module):
         last = len(depths) - 1
         self.convs = nn.ModuleList()
         for index, (a, b) in enumerate(pairwise((inputs, *depths))):
-            here = placement
-            if placement.before:
+            here = activation_placement
+            if activation_placement.before:
                 # The ReLU before a convolution follows the batch norm before it, where nothing else wants what that gives.
                 wanted = {-1, last} | ({1} if tapped else set())
-                here = replace(placement, before=index - 1 in wanted, after=index not in wanted)
-            self.convs.append(SeparableConv(a, b, here, epsilon=EPSILON, segments=segments))
+                here = replace(activation_placement, before=index - 1 in wanted, after=index not in wanted)
+            self.convs.append(SeparableConv(a, b, here, epsilon=EPSILON, spatial_groups=spatial_groups))
         self.shortcut = None
         if residual and row.shortcut == "conv":
             self.shortcut = ConvNorm(inputs, depths[-1], 1, epsilon=EPSILON, activate=False)
@@ -151,13 +151,13 @@ class Xception(nn.Module):
         self,
         name="xception65",
         *,
-        placement="paper",
+        activation_placement="paper",
         width=1.0,
         output_stride=16,
         padding="symmetric",
         residual=True,
-        between=None,
-        segments=None,
+        separable_activation=None,
+        spatial_groups=None,
         conv3=False,
     ):
         super().__init__()
@@ -165,11 +165,16 @@ class Xception(nn.Module):
         # Likewise the last stride-8 map that a separable convolution makes stands in the last module of the entry flow.
         last_entry = [row.name for row in rows if row.name.startswith("entry")][-1]
         self.taps = (low_level, last_entry) if conv3 else (low_level,)
-        self.name, self.placement = name, placement
+        self.name, self.activation_placement = name, activation_placement
         self.aligned = name != "xception"
-        inner, last = {"paper": (POST, POST), "tf": (PRE, POST)}[placement] if self.aligned else (ORIGINAL, ORIGINAL_EXIT)
-        if between is not None:
-            inner, last = (replace(p, between=None if between == "none" else between) for p in (inner, last))
+        inner, last = (
+            {"paper": (POST, POST), "tf": (PRE, POST)}[activation_placement] if self.aligned else (ORIGINAL, ORIGINAL_EXIT)
+        )
+        if separable_activation is not None:
+            inner, last = (
+                replace(p, separable_activation=None if separable_activation == "none" else separable_activation)
+                for p in (inner, last)
+            )
         stem_padding = 1 if padding == "symmetric" else 0
         channels = scaled(32, width)
         self.conv1 = ConvNorm(3, channels, 3, epsilon=EPSILON, stride=2, padding=stem_padding)
@@ -179,7 +184,7 @@ class Xception(nn.Module):
         for row in rows:
             depths = tuple(scaled(depth, width) for depth in row.depths)
             chosen = last if row.shortcut == "none" else inner
-            self.flow[row.name] = XceptionModule(
+            self.flow[row.name] = XceptionBlock(
                 channels,
                 row,
                 depths,
@@ -188,7 +193,7 @@ class Xception(nn.Module):
                 pool=not self.aligned,
                 same=padding == "keras",
                 residual=residual,
-                segments=segments,
+                spatial_groups=spatial_groups,
             )
             channels = depths[-1]
             if row.name == low_level:

@@ -46,22 +46,22 @@ async function pictureOf(image) {
   return { ...picture, truth, prediction, other: other.length ? other : null };
 }
 
-function canvas(picture, label, colourAt) {
+function canvas(picture, label, colorAt) {
   const { width, height } = picture;
   const element = make("canvas", { width, height });
   element.setAttribute("role", "img");
   element.setAttribute("aria-label", label);
   const pixels = new ImageData(width, height);
   const words = new Uint32Array(pixels.data.buffer);
-  for (let place = 0; place < words.length; place++) words[place] = colourAt(place);
+  for (let place = 0; place < words.length; place++) words[place] = colorAt(place);
   element.getContext("2d").putImageData(pixels, 0, 0);
   return element;
 }
 
 const rgba = (r, g, b, a = 255) => new Uint32Array(new Uint8ClampedArray([r, g, b, a]).buffer)[0];
 const palette = new Uint32Array(256);
-data.colours.forEach((colour, index) => (palette[index] = rgba(...colour)));
-palette[data.void] = rgba(...data.void_colour);
+data.colors.forEach((color, index) => (palette[index] = rgba(...color)));
+palette[data.void] = rgba(...data.void_color);
 const WRONG = rgba(225, 0, 40);
 const GREY = rgba(128, 128, 128, 200);
 
@@ -78,8 +78,8 @@ function photo(picture, alt, className = "") {
 function panels(picture, image) {
   const mask = (label, plane) => panel(label, picture, canvas(picture, `${label} of ${image.name}`, (at) => palette[plane[at]]));
   const errors = (label, plane) => {
-    const colour = (at) => (picture.truth[at] === data.void ? GREY : picture.truth[at] === plane[at] ? 0 : WRONG);
-    return panel(label, picture, ...photo(picture, "", "dimmed"), canvas(picture, `${label} of ${image.name}`, colour));
+    const color = (at) => (picture.truth[at] === data.void ? GREY : picture.truth[at] === plane[at] ? 0 : WRONG);
+    return panel(label, picture, ...photo(picture, "", "dimmed"), canvas(picture, `${label} of ${image.name}`, color));
   };
   const first = picture.photo ? [panel("image", picture, ...photo(picture, image.name))] : [];
   const both = picture.other ? [mask("other prediction", picture.other), errors("its errors", picture.other)] : [];
@@ -201,7 +201,7 @@ function classRows(image) {
   const head = heads.map((text, at) => make("th", { scope: "col", className: at ? "number" : "" }, text));
   const rows = [...image.classes].sort((a, b) => b[1].truth - a[1].truth || b[1].predicted - a[1].predicted).map(([index, one]) => {
     const swatch = make("i", { className: "swatch" });
-    swatch.style.background = `rgb(${data.colours[index]})`;
+    swatch.style.background = `rgb(${data.colors[index]})`;
     const other = against ? [percent(image.other.classes.get(index)?.iou)] : [];
     const cells = [percent(one.iou), ...other, percent(one.truth / total), percent(one.predicted / total)];
     const name = make("th", { scope: "row" }, swatch, names[index]);

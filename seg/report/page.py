@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
-from ..classes import VOID, LabelSet
 from ..errors import UserError, reason
-from ..evaluate.boundary import Boundary
-from ..evaluate.compare import CONFIDENCE, Comparison, compare, read_scores, require_same, scores_of
-from ..evaluate.confusion import Scores
-from ..files import whole
+from ..evaluation.boundary import Boundary
+from ..evaluation.compare import CONFIDENCE, Comparison, compare, read_scores, require_same, scores_of
+from ..evaluation.metrics import Scores
+from ..files import atomic_write
+from ..labels import VOID, LabelSet
 from .curves import HEIGHT, LEFT, RIGHT, WIDTH, chart
 from .pictures import Picture, planes
 
@@ -111,7 +111,7 @@ def write_report(
         settings={name.replace("_", " "): text(value) for name, value in settings.items()},
         classes=class_rows(scores, boundary, comparison),
         matrix=matrix_rows(scores),
-        colours=[css(colour) for colour in scores.labels.colours],
+        colors=[css(color) for color in scores.labels.colors],
         boundary=boundary,
         charts=[chart(*curve) for curve in (curves or {}).items()],
         frame={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT},
@@ -121,22 +121,22 @@ def write_report(
         data=page_data(scores, settings, boundary, against),
         pictures=in_page(scores, pictures, against),
     )
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         page.enable_buffering()
         page.dump(str(temporary), encoding="utf-8")
     return path
 
 
 def page_data(scores: Scores, settings: dict, boundary: Boundary | None, against: Against | None) -> dict:
-    """What the gallery is made from, and what `read_against` reads: the numbers of --json, colours, the IoU of each image.
+    """What the gallery is made from, and what `read_against` reads: the numbers of --json, colors, the IoU of each image.
 
     That is the mean over the classes present in the image's own truth; null where all of it is void.
     """
     data = {
         "numbers": {**scores.as_dict(), "settings": settings},
-        "colours": [*map(list, scores.labels.colours)],
+        "colors": [*map(list, scores.labels.colors)],
         "void": VOID,
-        "void_colour": list(scores.labels.void_colour),
+        "void_color": list(scores.labels.void_color),
         "iou": image_ious(scores),
     }
     if boundary:
@@ -179,7 +179,7 @@ def class_rows(scores: Scores, boundary: Boundary | None, comparison: Comparison
         {
             "index": index,
             "name": name,
-            "colour": css(scores.labels.colours[index]),
+            "color": css(scores.labels.colors[index]),
             "iou": scores.iou[index],
             "accuracy": scores.accuracy[index],
             "images": int(truth[index]),
@@ -209,8 +209,8 @@ def points(value) -> str:
     return "-" if value is None or np.isnan(value) else f"{100 * value:+.2f}"
 
 
-def css(colour) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
+def css(color) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)
 
 
 def text(value) -> str:

@@ -28,7 +28,7 @@ class Picture:
     def of(cls, truth: np.ndarray, prediction: np.ndarray, image: np.ndarray | None = None) -> "Picture":
         """truth, prediction: uint8 [h, w], class index or 255. image: uint8 [h, w, 3], RGB.
 
-        A pixel of a mask is the one that lies at its centre; colours are averages.
+        A pixel of a mask is the one that lies at its center; colors are averages.
         """
         scale = min(1, SIDE / max(truth.shape))
         height, width = (max(1, round(scale * side)) for side in truth.shape)

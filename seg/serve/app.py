@@ -3,7 +3,7 @@
 Every refusal is JSON, `{"detail": one line}`: 400 for a damaged form, 408 for an upload that takes longer than `SECONDS`, 413
 for one of more than `BYTES` or an image of more than `PIXELS` (told by its header, before it is decoded), 415 for what is no
 image, 422 for an image that is damaged or of a kind that is not read, 503 with Retry-After where `WAITING` images or `HELD`
-bytes are there already. Images are read as `seg predict` reads them (seg/data/read.py), so that the masks are equal.
+bytes are there already. Images are read as `seg predict` reads them (seg/data/images.py), so that the masks are equal.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from starlette.requests import ClientDisconnect
 from torch import nn
 
 from .. import __version__
-from ..classes import VOID
-from ..data import scenes
-from ..data.read import NotAnImage, TooLarge, read_image
+from ..data.images import NotAnImage, TooLarge, read_image
+from ..data.prepare import scenes
 from ..errors import UserError
-from ..evaluate.policy import output_stride, predict_mask
-from ..predict.images import picture
-from ..weights.own import Metadata
+from ..inference.images import picture
+from ..inference.predictor import output_stride, predict_mask
+from ..labels import VOID
+from ..weights.file import Metadata
 
 BYTES = 20 * 2**20
 """The largest upload."""
@@ -82,14 +82,14 @@ class Service:
             "version": __version__,
             "score": self.score,
             "classes": [self.described(index) for index in range(len(self.labels))],
-            "void_colour": list(self.labels.void_colour),
+            "void_color": list(self.labels.void_color),
             "limits": {"bytes": BYTES, "pixels": PIXELS, "waiting": WAITING},
         }
 
     def described(self, index: int) -> dict:
         if index == VOID:
-            return {"index": VOID, "name": "void", "colour": list(self.labels.void_colour)}
-        return {"index": index, "name": self.labels.names[index], "colour": list(self.labels.colours[index])}
+            return {"index": VOID, "name": "void", "color": list(self.labels.void_color)}
+        return {"index": index, "name": self.labels.names[index], "color": list(self.labels.colors[index])}
 
     def segment(self, content: bytes, form: str) -> Response:
         """The answer to an image, in the format `form`: a key of MODES, or json. Raises HTTPException where it is refused."""
@@ -181,7 +181,7 @@ ANSWERS = {
                     "width": 500,
                     "height": 375,
                     "seconds": 0.7,
-                    "classes": [{"index": 8, "name": "cat", "colour": [64, 0, 0], "pixels": 187500, "share": 1.0}],
+                    "classes": [{"index": 8, "name": "cat", "color": [64, 0, 0], "pixels": 187500, "share": 1.0}],
                     "mask": "palette PNG in base64",
                 }
             },
@@ -249,7 +249,7 @@ def make_app(service: Service) -> FastAPI:
     async def segment(request: Request, format: Form | None = None):
         """The bytes of an image (JPEG, PNG, WebP, TIFF, BMP, GIF), or a form with one file.
 
-        `format`: `png`, the mask in the colours of its classes (a palette PNG, whose values are the classes); `index`, a grey
+        `format`: `png`, the mask in the colors of its classes (a palette PNG, whose values are the classes); `index`, a gray
         PNG of class numbers; `overlay`, the mask over the image with a legend; `json`, the classes with their pixels and
         shares, and the palette PNG in base64. Without it, `json` where the Accept header asks for application/json, else `png`.
         """
@@ -276,7 +276,7 @@ def make_app(service: Service) -> FastAPI:
         finally:
             service.held -= len(body)
 
-    @app.get("/api/model", summary="Classes, colours and limits")
+    @app.get("/api/model", summary="Classes, colors and limits")
     def model() -> dict:
         return service.about()
 

@@ -50,13 +50,13 @@ function bytes(text) {
 
 const percent = (share) => (share > 0 && share < 0.0005 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`);
 
-/** The class of every pixel, from the colours of the palette PNG. */
+/** The class of every pixel, from the colors of the palette PNG. */
 async function classesOf(png, width, height) {
   const canvas = new OffscreenCanvas(width, height);
   const pen = canvas.getContext("2d", { willReadFrequently: true });
   pen.drawImage(await createImageBitmap(png, { colorSpaceConversion: "none" }), 0, 0);
   const rgba = pen.getImageData(0, 0, width, height).data;
-  const index = new Map(model.classes.map((each) => [code(...each.colour), each.index]));
+  const index = new Map(model.classes.map((each) => [code(...each.color), each.index]));
   const mask = new Uint8Array(width * height);
   for (let i = 0, j = 0; i < mask.length; i++, j += 4) mask[i] = index.get(code(rgba[j], rgba[j + 1], rgba[j + 2])) ?? VOID;
   return mask;
@@ -96,7 +96,7 @@ function legend() {
     const swatch = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     swatch.setAttribute("aria-hidden", "true");
     const fill = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    for (const [key, value] of Object.entries({ width: "100%", height: "100%", fill: `rgb(${each.colour})` })) fill.setAttribute(key, value);
+    for (const [key, value] of Object.entries({ width: "100%", height: "100%", fill: `rgb(${each.color})` })) fill.setAttribute(key, value);
     swatch.append(fill);
     button.append(swatch, span("name", each.name), span("share", percent(each.share)));
     button.addEventListener("click", () => {
@@ -123,18 +123,18 @@ function span(name, text) {
   return made;
 }
 
-/** Colours the layer anew: hidden classes and black ones clear, the others faint while one is pointed at in the legend. */
+/** Colors the layer anew: hidden classes and black ones clear, the others faint while one is pointed at in the legend. */
 function paint() {
-  const colours = new Uint32Array(256);
-  for (const { index, colour } of shown.classes) {
-    const black = code(...colour) === 0 && shown.only !== index;
+  const colors = new Uint32Array(256);
+  for (const { index, color } of shown.classes) {
+    const black = code(...color) === 0 && shown.only !== index;
     let strength = shown.hidden.has(index) || black ? CLEAR : 255;
     if (shown.only !== null && shown.only !== index) strength *= 0.15;
-    colours[index] = (Math.round(strength) << 24) | (colour[2] << 16) | (colour[1] << 8) | colour[0];
+    colors[index] = (Math.round(strength) << 24) | (color[2] << 16) | (color[1] << 8) | color[0];
   }
   const pixels = new ImageData(shown.width, shown.height);
   const words = new Uint32Array(pixels.data.buffer);
-  for (let i = 0; i < words.length; i++) words[i] = colours[shown.mask[i]];
+  for (let i = 0; i < words.length; i++) words[i] = colors[shown.mask[i]];
   shown.layer.getContext("2d").putImageData(pixels, 0, 0);
   draw();
 }

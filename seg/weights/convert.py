@@ -1,12 +1,12 @@
 """From any source of weights to a file of our own."""
 
-from ..classes import VOC, LabelSet
 from ..config import from_dict
 from ..errors import UserError
-from ..models.factory import build_model, outline
-from .load import Report, fit, match
-from .own import write
-from .source import Weights, open_source
+from ..labels import VOC, LabelSet
+from ..models.factory import build_meta_model, build_model
+from .file import write
+from .loading import Report, fit, match
+from .sources import Weights, open_source
 
 
 def convert(source, out, labels: LabelSet | None = None) -> Report:
@@ -21,7 +21,9 @@ def convert(source, out, labels: LabelSet | None = None) -> Report:
     if classes not in (None, len(labels)):
         raise UserError(f"{source}: has {classes} classes, the label set {len(labels)}; name them with --labels FILE.yaml")
     config = from_dict({"name": "converted", "model": weights.settings}, str(source))
-    match(outline(config.model, len(labels)), weights)  # before memory is asked for, which a damaged file may do without end
+    match(
+        build_meta_model(config.model, len(labels)), weights
+    )  # before memory is asked for, which a damaged file may do without end
     model = build_model(config.model, len(labels))
     report = fit(model, weights)
     if report.missing and not all(name.startswith("backbone.") for name in report.matched):

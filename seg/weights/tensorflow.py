@@ -8,7 +8,7 @@ import re
 import torch
 
 from ..errors import UserError
-from .bundle import read_bundle
+from .tensor_bundle import read_bundle
 
 VARIANTS = {"xception_41": "xception41", "xception_65": "xception65", "xception_71": "xception71"}
 NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
@@ -75,7 +75,7 @@ def layout(name: str, value) -> torch.Tensor:
 def read_checkpoint(prefix) -> dict[str, torch.Tensor]:
     """The variables of a checkpoint `.../model.ckpt-N`, under our names and in our layout.
 
-    Optimiser slots, averages and global_step are left out; a variable without a place here keeps its name, for the report.
+    Optimizer slots, averages and global_step are left out; a variable without a place here keeps its name, for the report.
     Raises UserError as `read_bundle` does, or where nothing in it is an Xception's.
     """
     variables = read_bundle(prefix)
@@ -94,7 +94,7 @@ def model_settings(tensors: dict[str, torch.Tensor]) -> dict:
     """The `model` section of a configuration for tensors of `read_checkpoint`, read off their names and shapes."""
     middle = {name.split(".")[2] for name in tensors if name.startswith("backbone.flow.middle")}
     deep = "backbone.flow.entry5.shortcut.conv.weight" in tensors
-    settings = {"backbone": "xception71" if deep else f"xception{41 if len(middle) == 8 else 65}", "placement": "tf"}
+    settings = {"backbone": "xception71" if deep else f"xception{41 if len(middle) == 8 else 65}", "activation_placement": "tf"}
     if "aspp.project.conv.weight" not in tensors:
         return settings
     separable = "aspp.atrous.0.pointwise.weight" in tensors
@@ -103,7 +103,7 @@ def model_settings(tensors: dict[str, torch.Tensor]) -> dict:
         "channels": len(tensors["aspp.project.conv.weight"]),
         "separable": separable,
         "image_pooling": "aspp.pooling.conv.weight" in tensors,
-        "rates": [6, 12, 18][:rates],
+        "atrous_rates": [6, 12, 18][:rates],
     }
     settings["decoder"] = None
     if "decoder.reduce.conv.weight" in tensors:

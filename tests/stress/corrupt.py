@@ -21,9 +21,9 @@ import torch
 import yaml
 from PIL import Image
 
-from seg.train.checkpoint import MARK, TRAILER
-from seg.weights.bundle import read_bundle
-from tests import bundles
+from seg.training.checkpoint import MARK, TRAILER
+from seg.weights.tensor_bundle import read_bundle
+from tests.helpers import bundles
 
 # Bytes, whatever they mean.
 
@@ -353,7 +353,7 @@ def _png(chunks) -> bytes:
 
 
 def png_header(data: bytes, rng) -> bytes:
-    """Another side, bit depth, colour type, compression, filter or interlacing, with the right checksum."""
+    """Another side, bit depth, color type, compression, filter or interlacing, with the right checksum."""
     (_, header), *rest = _chunks(data)
     fields = list(struct.unpack(">IIBBBBB", header))
     at = rng.randrange(7)
@@ -418,7 +418,7 @@ def mask(path: Path, rng) -> None:
 
 
 def mask_bytes(data: bytes, rng) -> bytes:
-    """A mask as palette, grey or RGB PNG; bytes of no mask as they come."""
+    """A mask as palette, gray or RGB PNG; bytes of no mask as they come."""
     try:
         image = Image.open(io.BytesIO(data))
     except OSError:
@@ -526,11 +526,11 @@ def checkpoint(path: Path, rng) -> None:
     else:
         state = torch.load(io.BytesIO(content), weights_only=True)
         if way == 2:
-            part = rng.choice((state["model"], state["optimiser"]["state"][0]))
+            part = rng.choice((state["model"], state["optimizer"]["state"][0]))
             name = rng.choice(list(part))
             part[name] = rng.choice((torch.zeros(3), torch.tensor(1), torch.zeros(2, dtype=torch.int8), None, "x", math.nan))
         else:
-            part = rng.choice(("state", "optimiser", "config", "versions", "scaler", "average", None))
+            part = rng.choice(("state", "optimizer", "config", "versions", "scaler", "average", None))
             if part is None:
                 state = odd(state, rng) if rng.random() < 0.5 else rng.choice(ODD)
             else:

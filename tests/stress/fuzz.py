@@ -35,19 +35,19 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from scipy.io import savemat
+from tests.helpers.released import checkpoint as released
 
-from seg.classes import VOC
-from seg.classes import load as load_labels
-from seg.cli import main
-from seg.data import download, sbd
+from seg.cli.main import main
+from seg.data.prepare import download, sbd
+from seg.labels import VOC
+from seg.labels import load as load_labels
 from seg.models.xception import FAMILY
-from seg.train import checkpoint
-from seg.weights.load import open_model
+from seg.training import checkpoint
+from seg.weights.loading import open_model
 from seg.weights.timm import aligned_name
-from tests.forks import finish, fork
+from tests.helpers.forks import finish, fork
+from tests.helpers.toy import toy_sample, toy_voc
 from tests.stress import corrupt
-from tests.toy import toy_sample, toy_voc
-from tests.weights.test_tensorflow import checkpoint as released
 
 SECONDS, BYTES = 10, 2 << 30
 """What a case may take: of the processor, so that a busy machine fails none; and of memory."""
@@ -61,9 +61,9 @@ OWN, PLACES = ("files", "stdout", "stderr", "hang"), ("out", "runs", "voc", "aug
 SHOWN = 12
 """Lines of a failure that are printed; --case prints all."""
 CONFIG = {
-    "model": {"backbone": "xception41", "placement": "tf", "width": 0.01, "aspp": {"channels": 8}, "decoder": None},
-    "data": {"root": "voc", "labels": "labels.yaml", "train": "train", "val": "val", "crop": 33, "workers": 0},
-    "train": {"iterations": 1, "batch": 2, "validate_every": 1, "frozen_batch_norm": "all"},
+    "model": {"backbone": "xception41", "activation_placement": "tf", "width": 0.01, "aspp": {"channels": 8}, "decoder": None},
+    "data": {"root": "voc", "labels": "labels.yaml", "train": "train", "val": "val", "crop_size": 33, "num_workers": 0},
+    "train": {"iterations": 1, "batch_size": 2, "validate_every": 1, "freeze_batch_norm": "all"},
     "evaluate": {"canvas": None},
 }
 TRAIN = "train small.yaml runs=out name=new"
@@ -76,9 +76,7 @@ UNPACK = "data download voc2012 --from-archive {} --out out/VOC2012"
 SHOWS = ("export {} --format safetensors --out out/exported.safetensors", "share {} --out out/shared")
 REPORT = "report runs/good --against other"
 LIBRARY = "convert library --labels labels.yaml --out out/converted.safetensors"
-SMALL = (
-    "data.crop=33 data.workers=0 train.iterations=1 train.batch=2 train.accumulate=1 evaluate.canvas=null train.compile=false"
-)
+SMALL = "data.crop_size=33 data.num_workers=0 train.iterations=1 train.batch_size=2 train.grad_accumulation=1 evaluate.canvas=null train.compile=false"
 """A mutated configuration may well ask for a week of training."""
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import yaml
 
-from seg.train import checkpoint
+from seg.training import checkpoint
+from tests.helpers.paths import ROOT
+from tests.helpers.toy import same, toy_voc
 from tests.stress.kill_resume import CONFIG
-from tests.toy import same, toy_voc
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import os, signal, sys
-from seg.cli import main
-from seg.train.loop import Trainer
+from seg.cli.main import main
+from seg.training.trainer import Trainer
 
 update = Trainer._update
 
@@ -52,7 +52,7 @@ def main() -> int:
         folder = Path(name)
         toy_voc(folder / "voc")
         config = {**CONFIG, "data": {**CONFIG["data"], "root": "voc"}}
-        config["train"] = {**CONFIG["train"], "iterations": 16, "accumulate": 1}
+        config["train"] = {**CONFIG["train"], "iterations": 16, "grad_accumulation": 1}
         (folder / "small.yaml").write_text(yaml.safe_dump(config))
         straight, killed = run(folder, 0), run(folder, 2)
     differing = [key for key in straight if not same(straight[key], killed[key])]

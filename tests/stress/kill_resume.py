@@ -17,10 +17,10 @@ import torch
 import yaml
 from safetensors import safe_open
 
-from seg.cli import main
-from seg.train import checkpoint
-from tests.forks import finish, fork
-from tests.toy import same, toy_voc
+from seg.cli.main import main
+from seg.training import checkpoint
+from tests.helpers.forks import finish, fork
+from tests.helpers.toy import same, toy_voc
 
 CONFIG = {
     "model": {
@@ -29,13 +29,19 @@ CONFIG = {
         "aspp": {"channels": 16},
         "decoder": {"low_level_channels": 8, "convolutions": [[3, 16]]},
     },
-    "data": {"train": "train", "crop": 33, "workers": 1, "balanced": True, "transforms": [{"ColorJitter": {"p": 1.0}}]},
+    "data": {
+        "train": "train",
+        "crop_size": 33,
+        "num_workers": 1,
+        "balanced": True,
+        "transforms": [{"ColorJitter": {"p": 1.0}}],
+    },
     "train": {
-        "batch": 4,
-        "accumulate": 2,
+        "batch_size": 4,
+        "grad_accumulation": 2,
         "learning_rate": 0.02,
-        "average": 0.9,
-        "clip": 5.0,
+        "ema_decay": 0.9,
+        "grad_clip_norm": 5.0,
         "validate_every": 4,
         "log_every": 1,
     },

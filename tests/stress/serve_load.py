@@ -27,15 +27,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from seg.classes import VOC
-from seg.cli import main
+from seg.cli.main import main
 from seg.config import from_dict
+from seg.labels import VOC
 from seg.models.factory import build_model
 from seg.serve.app import BYTES, PIXELS
-from seg.weights.own import write
-from tests.toy import toy_sample
+from seg.weights.file import write
+from tests.helpers.paths import ROOT
+from tests.helpers.toy import toy_sample
 
-ROOT = Path(__file__).parents[2]
 CONFIG = {
     "name": "small",
     "model": {"backbone": "xception41", "width": 0.125, "aspp": {"channels": 16}, "decoder": None},
@@ -55,7 +55,7 @@ def small_weights(path) -> Path:
 @contextmanager
 def serving(weights, *arguments, code=130):
     """`seg serve` of the weights as a process: the process and its address. Ended by Ctrl-C, with `code`."""
-    command = [sys.executable, "-m", "seg.cli", "serve", str(weights), "--port", "0", *arguments]
+    command = [sys.executable, "-m", "seg", "serve", str(weights), "--port", "0", *arguments]
     # A shell's background job, as this may be, has Ctrl-C ignored, and so would the process.
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard)

@@ -1,0 +1,165 @@
+"""Scores, class counts and networks as tables of plain text."""
+
+import io
+
+import numpy as np
+
+from ..evaluation.boundary import Boundary
+from ..evaluation.compare import CONFIDENCE, Comparison
+from ..evaluation.metrics import Scores
+from ..labels import VOID, LabelSet
+
+
+def _render(table, width: int = 80) -> str:
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table)
+    return console.file.getvalue().rstrip()
+
+
+def _table(*columns: str):
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    return table
+
+
+def _percent(value: float) -> str:
+    return "-" if np.isnan(value) else f"{100 * value:.2f}"
+
+
+def table(scores: Scores) -> str:
+    """Per-class IoU and accuracy in percent, then the means."""
+    grid = _table("class", "IoU %", "accuracy %", "pixels")
+    for name, iou, accuracy, pixels in zip(scores.labels.names, scores.iou, scores.accuracy, scores.matrix.sum(1), strict=True):
+        grid.add_row(name, _percent(iou), _percent(accuracy), f"{pixels:,}")
+    present, union = int(scores.present.sum()), int((scores.union > 0).sum())
+    lines = [
+        f"mIoU {_percent(scores.miou)} % over the {present} classes present in the ground truth of {scores.images} images",
+        f"     {_percent(scores.miou_all)} % over the {union} classes present or predicted",
+        f"pixel accuracy {_percent(scores.pixel_accuracy)} %, mean accuracy {_percent(scores.mean_accuracy)} %, "
+        f"frequency-weighted IoU {_percent(scores.frequency_weighted_iou)} %",
+    ]
+    return "\n".join([_render(grid), *lines])
+
+
+def run_table(score: dict) -> str:
+    """What a run came to, of the score in its best weights: IoU of each class in percent, three to a line, and the mean."""
+    cells = [(name, "-" if iou is None else f"{100 * iou:.1f}") for name, iou in score["iou"].items()]
+    rows = -(-len(cells) // 3)
+    lines = []
+    for row in range(rows):
+        parts = [f"{name[:17]:17} {iou:>5}" for name, iou in cells[row::rows]]
+        lines.append("   ".join(parts))
+    mean = f"best mIoU {100 * score['miou']:.2f} % at iteration {score['iteration']}, on {score['split']}; IoU % of each class:"
+    return "\n".join([mean, *lines])
+
+
+def comparison_table(comparison: Comparison, first: str, second: str) -> str:
+    """IoU of each class in both evaluations and its change, in percent; then the mIoU's, with its interval."""
+    grid = _table("class", "A: IoU %", "B: IoU %", "B - A")
+    one, other = comparison.first, comparison.second
+    for name, a, b in zip(one.labels.names, one.iou, other.iou, strict=True):
+        grid.add_row(name, _percent(a), _percent(b), "-" if np.isnan(b - a) else f"{100 * (b - a):+.2f}")
+    low, high = comparison.interval
+    lines = [
+        f"A {first}: mIoU {_percent(one.miou)} %",
+        f"B {second}: mIoU {_percent(other.miou)} %",
+        f"B - A: {100 * comparison.difference:+.2f} points, {CONFIDENCE:.0%} interval {100 * low:+.2f} to {100 * high:+.2f} "
+        f"(paired bootstrap over {one.images} images)",
+    ]
+    return "\n".join([_render(grid), *lines])
+
+
+def boundary_table(boundary: Boundary) -> str:
+    """Boundary IoU of each class in percent, the means, and the trimap mIoU of each width."""
+    grid = _table("class", "Boundary IoU %")
+    for name, iou in zip(boundary.labels.names, boundary.iou, strict=True):
+        grid.add_row(name, _percent(iou))
+    widths = ", ".join(f"{_percent(boundary.trimap_miou(width))} % ({width} px)" for width in boundary.matrices)
+    mean = f"mean Boundary IoU {_percent(boundary.miou)} % over the classes present in the ground truth"
+    return "\n".join([_render(grid), mean, f"mIoU near void borders: {widths}"])
+
+
+def class_table(counts: np.ndarray, labels: LabelSet) -> str:
+    """Images and share of the pixels of each class, of counts [images, 256]."""
+    grid = _table("class", "images", "pixels %")
+    total = max(1, counts.sum())
+    for index, name in [*enumerate(labels.names), (VOID, "(void)")]:
+        grid.add_row(name, f"{(counts[:, index] > 0).sum()}", _percent(counts[:, index].sum() / total))
+    return _render(grid)
+
+
+SIDES = (128, 256, 384, 513, 768, 1024, 2048, 4096)
+"""Up to how many pixels each row of a size table goes."""
+
+
+def size_table(sizes: np.ndarray) -> str:
+    """Images by their longer and by their shorter side, then the extremes, of widths and heights [images, 2]; 0 is unknown."""
+    sizes = sizes[sizes.all(1)]
+    if not len(sizes):
+        return ""
+    grid = _table("side in pixels", "images by longer side", "by shorter side")
+    rows = np.stack([np.searchsorted(SIDES, side) for side in (sizes.max(1), sizes.min(1))])
+    for row in range(rows.min(), rows.max() + 1):
+        low, high = SIDES[row - 1] + 1 if row else 1, SIDES[row] if row < len(SIDES) else ""
+        grid.add_row(f"{low}-{high}" if high else f"{low} and more", *(f"{count:,}" for count in (rows == row).sum(1)))
+    kinds, counts = np.unique(sizes, axis=0, return_counts=True)
+    ranked = kinds[np.argsort(kinds.prod(1), kind="stable")]
+    most = counts.argmax()
+    least, largest, usual = ("x".join(map(str, size)) for size in (ranked[0], ranked[-1], kinds[most]))
+    share = f"{counts[most]:,} of {len(sizes):,}"
+    line = f"smallest {least}, largest {largest}, most often {usual} ({share}), width x height"
+    return f"{_render(grid)}\n{line}"
+
+
+def _time(seconds: float) -> str:
+    """`1.43 s`, `35.2 ms`, `12.0 us`: three digits."""
+    unit, scale = next((u, s) for u, s in (("s", 1), ("ms", 1e3), ("us", 1e6)) if seconds * s >= 1 or s == 1e6)
+    value = seconds * scale
+    return f"{value:.{max(0, 2 - len(str(int(value))) + 1)}f} {unit}"
+
+
+def benchmark_table(machine: dict, rows) -> str:
+    """What the rows of seg.benchmark were measured on; then the rows, by section, and what the limits are."""
+    grid = _table("case", "ours", "MiB", "peer", "its time", "its MiB", "ratio", "of limit")
+    for column in (grid.columns[0], grid.columns[3]):
+        column.no_wrap, column.justify, column.min_width = False, "left", 18
+    section, limits = None, []
+    for row in rows:
+        if row.section != section:
+            section = row.section
+            grid.add_row(section)
+        share = "-" if row.limit is None else f"{row.limit / row.ours_s:.0%}"
+        memory = ["-" if peak is None else f"{peak:,.0f}" for peak in (row.ours_peak_mib, row.peer_peak_mib)]
+        times = _time(row.ours_s), _time(row.peer_s)
+        grid.add_row(f"  {row.case}", times[0], memory[0], row.peer, times[1], memory[1], f"{row.ratio:.2f}", share)
+        if row.limit is not None:
+            limits.append(f"limit of {section}: {row.limited_by}: {_time(row.limit)}")
+    cores = f"{machine['cores']} core{'s' * (machine['cores'] != 1)}"
+    threads = f"{machine['threads']} thread{'s' * (machine['threads'] != 1)}"
+    where = [machine["processor"], cores, threads, f"torch {machine['torch']}", machine["gpu"] or "no GPU"]
+    return "\n".join([", ".join(where), _render(grid, width=100), *dict.fromkeys(limits)])
+
+
+def profile_table(groups, height: int, width: int) -> str:
+    """Groups of seg.models.profile for an input of height x width."""
+    grid = _table(f"{height}x{width}", "time", "share %", "kept MiB", "multiply-adds", "GFLOP/s")
+    for group in groups:
+        work = f"{group.multiply_adds / 1e9:.3f} B", f"{group.flops / 1e9:.1f}"
+        kept = f"{group.kept / 2**20:,.1f}"
+        grid.add_row(group.name, _time(group.seconds), _percent(group.share), kept, *work, end_section=group is groups[-2])
+    return f"{_render(grid)}\nkept: activations of a training pass over one image until its backward pass"
+
+
+def model_table(rows, height: int, width: int) -> str:
+    """Rows of seg.models.summary.summary for an input of height x width."""
+    grid = _table(f"{height}x{width}", "output", "parameters", "multiply-adds")
+    for row in rows:
+        size = "x".join(map(str, row.size))
+        grid.add_row(row.name, size, f"{row.parameters:,}", f"{row.multiply_adds / 1e9:.3f} B", end_section=row is rows[-2])
+    return _render(grid)

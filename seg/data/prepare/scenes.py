@@ -1,0 +1,180 @@
+"""Synthetic scenes: toy photographs with masks in PASCAL VOC layout, to train a small network within minutes.
+
+The objects are told apart by shape and surface more than by color: a kind has usual hues, an object may have others.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+from PIL import Image
+
+from ...errors import UserError
+from ...files import atomic_write, write_text
+from ...labels import VOID, LabelSet
+from ..voc import save_mask
+from . import shapes
+from .shapes import color, fade, mix, noise
+
+SCENES = LabelSet(
+    ("background", "ball", "box", "star", "ring", "leaf", "fish"),
+    ((0, 0, 0), (226, 72, 61), (53, 122, 214), (247, 201, 62), (152, 84, 196), (76, 175, 80), (54, 196, 205)),
+)
+
+SIDE, COUNT = (0.4, 0.75), 4
+"""Extent of an object, before its kind's scale, as a part of the image's short side; most objects in an image."""
+
+# Painter, scale that evens out the areas, least ratio of foreshortening, greatest tilt from upright in radians.
+_KINDS = ((shapes.ball, 0.9, 1, 3.2), (shapes.box, 1.0, 1, 0.4), (shapes.star, 1.2, 0.8, 3.2))
+_KINDS += ((shapes.ring, 1.1, 0.75, 3.2), (shapes.leaf, 1.3, 0.85, 3.2), (shapes.fish, 1.3, 0.9, 0.7))
+
+
+def _thing(rng, kind: int, extent: float, light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One object amid a patch with room for its shadow: RGB [n, n, 3] in 0..1 and coverage [n, n] in 0..1."""
+    painter, scale, squeeze, tilt = _KINDS[kind]
+    radius, angle, fine = extent * scale / 2, rng.uniform(-tilt, tilt), 2
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    flip = np.array([rng.choice([-1, 1]) if painter is shapes.fish else 1, rng.uniform(squeeze, 1)])
+    to_pixels = turn * flip * radius * fine
+    n = 2 * int(np.ceil(radius) + 2)
+    # Twice as fine and then averaged, so that the patterns are as smooth as the outline.
+    grid = np.arange(n * fine, dtype=np.float32) + 0.5 - n * fine / 2
+    (p, q), (r, s) = np.linalg.inv(to_pixels).astype(np.float32)
+    u, v = p * grid + q * grid[:, None], r * grid + s * grid[:, None]
+    outlines, paint = painter(rng, u, v, np.append(turn.T @ light[:2] * flip.round(), light[2]))
+    cover = np.zeros((n * fine, n * fine), np.uint8)
+    points = [np.round((o @ to_pixels.T + n * fine / 2 - 0.5) * 16).astype(np.int32) for o in outlines]
+    cv2.fillPoly(cover, points, 255, cv2.LINE_AA, 4)
+    paint = cv2.resize(np.minimum(paint, 1), (n, n), interpolation=cv2.INTER_AREA)
+    paint = fade(paint, 0.9 + 0.2 * noise(rng, n, n, 6, 2))
+    cover = cv2.resize(cover.astype(np.float32) / 255, (n, n), interpolation=cv2.INTER_AREA)
+    return tuple(cv2.copyMakeBorder(part, *[int(radius * 0.35)] * 4, cv2.BORDER_CONSTANT) for part in (paint, cover))
+
+
+def _texture(rng, h: int, w: int) -> np.ndarray:
+    """A surface [h, w, 3]: noise, stripes, tiles, patches or nothing, in related colors, a little uneven."""
+    a, *others = (0.8 * color(rng, vivid=0.2) + np.float32(0.1) for _ in range(3))
+    b, c = (a + (other - a) * np.float32(rng.uniform(0.3, 0.65)) for other in others)
+    angle, period = rng.uniform(0, np.pi), rng.uniform(0.06, 0.22) * max(h, w)
+    (y, x), bend = np.ogrid[:h, :w], noise(rng, h, w, 3, 2) * np.float32(rng.choice([0.15, 1.5]))
+    along = (np.cos(angle) * x + np.sin(angle) * y).astype(np.float32) / np.float32(period) + bend
+    across = (np.cos(angle) * y - np.sin(angle) * x).astype(np.float32) / np.float32(period) + bend
+    pattern = rng.integers(5)
+    if pattern == 0:
+        t = np.clip(3 * noise(rng, h, w, rng.uniform(2, 8)) - 1, 0, 1)
+    elif pattern == 1:
+        t = np.clip(rng.uniform(0.7, 3) * np.sin(along * np.float32(2 * np.pi)) + 0.5, 0, 1)
+    elif pattern == 2:
+        brick = along + (np.floor(across) % 2) * rng.choice([0, 0.8])
+        t = np.minimum(brick % 1.6, across % 1) < 1.5 / period
+    elif pattern == 3:
+        t = rng.random((64, 64), np.float32)[np.floor(across).astype(int) % 64, np.floor(along).astype(int) % 64]
+    else:
+        t = np.zeros((h, w), np.float32)
+    grain = noise(rng, h, w, rng.uniform(8, 40), 3)
+    return fade(mix(mix(a, b, t), c, np.clip(1.5 * noise(rng, h, w, 1.5, 2) - 0.5, 0, 1)), 0.92 + 0.16 * grain)
+
+
+def _backdrop(rng, h: int, w: int) -> np.ndarray:
+    """What the objects lie on [h, w, 3]: one surface or two, with lines, dots and splinters that are no object."""
+    image = _texture(rng, h, w)
+    if rng.random() < 0.4:
+        slope, level = rng.normal(0, 0.15), rng.uniform(0.25, 0.75) * h
+        edge = np.arange(h)[:, None] - level - slope * (np.arange(w) - w / 2)
+        image = mix(image, _texture(rng, h, w), np.clip(edge + 0.5, 0, 1))
+    short = min(h, w)
+    for _ in range(rng.integers(0, 9)):
+        start, tone = rng.uniform(0, 1, 2) * (w, h), [float(c) for c in color(rng)]
+        draw, reach = rng.integers(3), rng.uniform(0.015, 0.07) * short
+        if draw == 0:
+            bends = start + np.cumsum(rng.normal(0, short * rng.uniform(0.02, 0.12), (rng.integers(2, 7), 2)), 0)
+            cv2.polylines(image, [np.int32(bends * 16)], False, tone, int(rng.integers(1, 3)), cv2.LINE_AA, 4)
+        elif draw == 1:
+            cv2.circle(image, np.int32(start * 16).tolist(), int(reach * 6), tone, -1, cv2.LINE_AA, 4)
+        else:
+            cv2.fillPoly(image, [np.int32((start + rng.normal(0, reach, (3, 2))) * 16)], tone, cv2.LINE_AA, 4)
+    return image
+
+
+def _compose(rng, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image [h, w, 3] in 0..1, the object each pixel shows [h, w] with 0 for none, and the class of every object."""
+    h, w = (size, round(size * rng.uniform(0.7, 1)))[:: rng.choice([-1, 1])]
+    image, owner, short = _backdrop(rng, h, w), np.zeros((h, w), np.uint8), min(h, w)
+    light = np.append(rng.uniform(0.3, 0.75) * np.array([rng.choice([-1, 1]) * rng.uniform(0.3, 1), -1]), 1)
+    light /= np.linalg.norm(light)
+    depth, classes, areas, seen = rng.uniform(0.15, 0.55), [0], np.zeros(COUNT + 1), np.zeros(COUNT + 1)
+    count = rng.integers(1, COUNT + 1, 2).max()
+    for _ in range(4 * COUNT):
+        if len(classes) > count:
+            break
+        kind, extent = int(rng.integers(len(_KINDS))), rng.uniform(*SIDE) * short
+        paint, cover = _thing(rng, kind, extent, light)
+        n, solid = len(cover), cover >= 0.5
+        for _ in range(5):
+            top, left = (int(rng.uniform(0, side) - n / 2) for side in (h, w))
+            there = np.s_[max(top, 0) : max(top + n, 0), max(left, 0) : max(left + n, 0)]
+            here = np.s_[max(-top, 0) : h - top, max(-left, 0) : w - left]
+            shown, under = solid[here], image[there]
+            left_over = seen - np.bincount(owner[there][shown], minlength=COUNT + 1)
+            # Nothing a person could not name: enough inside the frame, in front of and unlike what is behind.
+            if shown.sum() < 0.7 * solid.sum() or (left_over[1:] < 0.8 * areas[1:]).any():
+                continue
+            if np.abs(paint[here] - under)[shown].mean() < 0.17:
+                continue
+            drop = (-light[:2] * extent * 0.12).tolist()
+            shadow = cv2.warpAffine(cover, np.array([[1, 0, drop[0]], [0, 1, drop[1]]]), (n, n))
+            shadow = cv2.GaussianBlur(shadow, (0, 0), max(0.04 * extent, 0.5))[here]
+            image[there] = mix(fade(under, 1 - depth * shadow), paint[here], cover[here])
+            owner[there][shown] = len(classes)
+            seen = left_over
+            seen[len(classes)] = areas[len(classes)] = shown.sum()
+            classes.append(kind + 1)
+            break
+    return image, owner, np.array(classes, np.uint8)
+
+
+def scene(seed: int, number: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scene `number` of the endless set `seed`: RGB image uint8 [h, w, 3] and mask uint8 [h, w] of SCENES' indices.
+
+    The longer of h and w is `size` pixels (64 or more), the shorter 0.7 to 1 of it. One to four objects; around each
+    the mask has a void (255) band, 3 pixels wide at size 192. The same arguments give the same arrays. `seed` and
+    `number` must not be negative (ValueError).
+    """
+    rng = np.random.Generator(np.random.PCG64([seed, number]))
+    image, owner, classes = _compose(rng, size)
+    h, w = owner.shape
+    band = np.ones((2 + round(size / 96),) * 2, np.uint8)
+    mask = np.where(cv2.dilate(owner, band) != cv2.erode(owner, band), VOID, classes[owner]).astype(np.uint8)
+    slope = rng.normal(0, 0.2, 2)
+    lamp = 1 + slope[0] * np.linspace(-1, 1, h)[:, None] + slope[1] * np.linspace(-1, 1, w)
+    image = fade(image, lamp * (0.85 + 0.3 * noise(rng, h, w, 2, 2)) * rng.uniform(0.95, 1.2))
+    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.8))
+    image += rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(0.005, 0.025))
+    return np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8), mask
+
+
+def write_scenes(root, *, train: int = 300, val: int = 60, size: int = 192, seed: int = 0, progress=None) -> None:
+    """Write `train` + `val` scenes (each 1 or more) of long side `size` pixels (64 or more) into the folder `root`.
+
+    JPEGImages/scene_00000.jpg, SegmentationClass/scene_00000.png (palette PNG: class index, 255 void), the lists
+    train, val and trainval in ImageSets/Segmentation, and labels.yaml for `seg.labels.load`. The lists come last:
+    an interrupted set has none. `progress`, if given, is called with the number of scenes done so far.
+    Raises UserError where `root` has a JPEGImages already or cannot be written, or a number is too small.
+    """
+    root = Path(root)
+    if train < 1 or val < 1 or size < 64 or seed < 0:
+        raise UserError(f"scenes: need train and val >= 1, size >= 64, seed >= 0; got {train}, {val}, {size}, {seed}")
+    if (root / "JPEGImages").exists():
+        raise UserError(f"{root}: holds images already (JPEGImages); choose another folder or delete it")
+    names = [f"scene_{number:05d}" for number in range(train + val)]
+    for number, name in enumerate(names):
+        image, mask = scene(seed, number, size)
+        with atomic_write(root / "JPEGImages" / f"{name}.jpg") as path:
+            Image.fromarray(image).save(path, quality=92, subsampling=0)
+        save_mask(root / "SegmentationClass" / f"{name}.png", mask, SCENES)
+        if progress is not None:
+            progress(number + 1)
+    write_text(root / "labels.yaml", yaml.safe_dump(SCENES.as_dict(), sort_keys=False, default_flow_style=None))
+    for part, members in (("train", names[:train]), ("val", names[train:]), ("trainval", names)):
+        write_text(root / "ImageSets" / "Segmentation" / f"{part}.txt", "".join(f"{name}\n" for name in members))

@@ -1,0 +1,192 @@
+"""The archive of masks that the PASCAL VOC evaluation server takes: written, and checked by reading it back.
+
+Section 5.3 of the VOC2012 development kit, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html: a palette
+PNG an image, results/VOC2012/Segmentation/COMPETITION_SPLIT_cls/ID.png, all in one tar.gz. Its VOCevalseg.m refuses a mask of
+another size than its image and values above 20.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import posixpath
+import tarfile
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import nn
+
+from .. import __version__, distributed
+from ..config import InferenceConfig
+from ..data.images import decode
+from ..data.voc import LISTS, Split, save_mask
+from ..errors import UserError, reason
+from ..files import atomic_write
+from ..labels import VOC
+from ..threads import prefetch
+from ..weights.file import local
+from .predictor import masks_in_order, output_stride
+
+LIMIT = 2**24
+"""Most bytes of a mask's file, and after the last: a few packed kilobytes can claim to be more than the memory holds."""
+
+
+def folder(competition: str, split: Split) -> str:
+    """Where the server looks for the masks: `comp5` if trained on VOC2012's own data alone, `comp6` if on any."""
+    return f"results/VOC2012/Segmentation/{competition}_{split.name}_cls"
+
+
+def submit(
+    model: nn.Module, split: Split, policy: InferenceConfig, weights, out, competition: str = "comp6", on_image=None
+) -> tuple[Path, int]:
+    """Write the masks of the split under `out` and pack them: the archive, checked, and how many masks were there already.
+
+    A mask that is there is kept where it was made from the same weights file, policy, version of this project and image, of
+    which it holds a checksum: a run that was stopped goes on. `on_image(done, total)` is called after each mask made. Several
+    processes deal the images out among them; rank 0 packs. The same masks give the same bytes.
+    Raises UserError where the classes are not VOC's, an image cannot be read, or the archive fails `check_archive`.
+    """
+    if split.labels.names != VOC.names:
+        raise UserError(
+            f"{weights}: its {len(split.labels)} classes are not VOC's 21, which alone the evaluation server scores"
+        )
+    place = folder(competition, split)
+    targets = [Path(out) / place / f"{item}.png" for item in split.ids]
+    settings = json.dumps([__version__, asdict(policy)], sort_keys=True).encode()
+    shared = settings + hashlib.sha256(_read(local(weights))).digest()
+
+    def checksum(index: int) -> str:
+        return hashlib.sha256(shared + _read(split.images[index])).hexdigest()
+
+    mine = range(distributed.rank(), len(split), distributed.world_size())
+    todo = [index for index in mine if _made_from(targets[index]) != checksum(index)]
+    with output_stride(model, policy.output_stride):
+        samples = zip(todo, prefetch(split.image, todo), strict=True)
+        for done, (index, mask) in enumerate(masks_in_order(model, samples, policy), 1):
+            save_mask(targets[index], mask, VOC, made_from=checksum(index))
+            if on_image:
+                on_image(done, len(todo))
+    kept = sum(distributed.all_gather(len(mine) - len(todo)))
+    path = Path(out) / "results.tar.gz"
+    with distributed.raise_on_all_ranks():
+        if distributed.is_main():
+            with atomic_write(path) as temporary:
+                _pack(temporary, {f"{place}/{target.name}": target for target in targets})
+                check_archive(temporary, split, competition, name=path)
+    return path, kept
+
+
+def _read(path) -> bytes:
+    if not Path(path).is_file():  # a pipe would wait for ever
+        raise UserError(f"{path}: no such file; it must be there for every process")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable to every process") from error
+
+
+def _made_from(path: Path) -> str | None:
+    """The checksum in a whole mask of ours, else None."""
+    try:
+        return decode(path, ("PNG",)).info.get("made_from")
+    except UserError:
+        return None
+
+
+def _pack(path: Path, members: dict[str, Path]) -> None:
+    # No name nor time in the head of the gzip, no owner nor time in those of the members: equal masks are equal bytes.
+    with (
+        open(path, "wb") as file,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=0) as stream,
+        tarfile.open(fileobj=stream, mode="w") as tar,
+    ):
+        for name in sorted(members):
+            content = _read(members[name])
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+def check_archive(path, split: Split, competition: str = "comp6", name=None) -> None:
+    """Read an archive as the server does. Raises UserError, under `name` where given, with the first fault and how many more.
+
+    Its files are the masks of the split, none missing, none besides, regular files in the right folder; each a palette PNG in
+    VOC's colors, of the size that the file of its image has (as stored, not turned by EXIF), with values 0 to 20.
+    """
+    name = name or path
+    if not Path(path).is_file():
+        raise UserError(f"{name}: no such archive; seg submit WEIGHTS --out DIR makes one")
+    images = {f"{item}.png": image for item, image in zip(split.ids, split.images, strict=True)}
+    place, listed = folder(competition, split), split.root / LISTS / f"{split.name}.txt"
+    faults, found = [], set()
+    try:
+        with gzip.open(path) as stream:
+            with tarfile.open(fileobj=stream, mode="r|") as tar:
+                for member in tar:
+                    if not 0 <= member.size <= LIMIT:
+                        raise ValueError(f"{member.name} is said to have {member.size:,} bytes, which no mask has")
+                    if member.isdir():
+                        continue
+                    parent, file = posixpath.split(posixpath.normpath(member.name))
+                    if not member.isreg() or member.issparse():
+                        fault = "no regular file; pack the masks alone"
+                    elif parent != place:
+                        fault = f"not in {place}, where the server looks for this split and competition"
+                    elif file not in images:
+                        fault = f"no id of {listed}; take it out"
+                    elif file in found:
+                        fault = "there twice; take one out"
+                    else:
+                        found.add(file)
+                        fault = _fault(tar.extractfile(member).read(), images[file])
+                    if fault:
+                        faults.append(f"{member.name if member.name.isprintable() else repr(member.name)}: {fault}")
+            if len(stream.read(LIMIT)) == LIMIT:  # to its checksum, which stands at the end
+                raise ValueError("more after its last file")
+    except (OSError, EOFError, ValueError, zlib.error, tarfile.TarError) as error:
+        raise UserError(f"{name}: not a whole tar.gz archive ({reason(error)}); make it again with seg submit") from error
+    faults += [
+        f"{place}/{file}: missing; the server wants a mask of every id of {listed}" for file in images if file not in found
+    ]
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise UserError(f"{name}: {faults[0]}{more}")
+
+
+def _fault(content: bytes, image: Path) -> str | None:
+    """What the server would not take in this mask of the image, or None."""
+    wanted = _size(image)
+    try:
+        Image.open(io.BytesIO(content), formats=("PNG",)).verify()  # decoding skips the checksums
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as mask:
+            if mask.size != wanted:
+                return (
+                    f"{mask.size[0]}x{mask.size[1]} pixels, but its image is {wanted[0]}x{wanted[1]} ({image}); do not resize"
+                )
+            if mask.mode != "P":
+                return f"mode {mask.mode}; the server takes PNGs with a palette (mode P), with the class as the index"
+            values, palette = np.asarray(mask), np.reshape(mask.getpalette(), (-1, 3))
+    except Exception as error:  # Pillow raises whatever it runs into
+        return f"not a readable PNG ({reason(error)})"
+    for index, color in enumerate(VOC.colors):
+        if index >= len(palette) or tuple(palette[index]) != color:
+            theirs = tuple(palette[index].tolist()) if index < len(palette) else "none"
+            return f"the color of class {index} in its palette is {theirs}, not VOC's {color}"
+    if values.max() >= len(VOC):
+        row, column = np.unravel_index((values >= len(VOC)).argmax(), values.shape)
+        return f"value {values[row, column]} at ({row}, {column}); the server takes 0 to 20, and no void"
+    return None
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file as it is stored."""
+    try:
+        with Image.open(io.BytesIO(_read(path))) as image:
+            return image.size
+    except UserError:
+        raise
+    except Exception as error:  # as above
+        raise UserError(f"{path}: not a readable image ({reason(error)}); damaged or cut short: copy it again") from error

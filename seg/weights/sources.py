@@ -1,0 +1,95 @@
+"""Whose weights can be read: each source's tensors under our names, with what they say of their network."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from ..errors import UserError, reason
+from ..labels import LabelSet
+from . import tensorflow, timm
+from .file import FORMAT, open_safetensors, read_metadata
+
+KINDS = (
+    "a .safetensors file of this project or of timm's Xceptions, tf:PATH/model.ckpt-N, timm:NAME such as "
+    "timm:xception65.tf_in1k, or a folder that segmentation-models-pytorch saved"
+)
+
+
+@dataclass
+class Weights:
+    """Tensors under our names, and what is known of the network that they were made for."""
+
+    source: str
+    tensors: dict[str, Tensor]
+    settings: dict
+    """The `model` section of a configuration that builds it."""
+    labels: LabelSet | None = None
+    score: dict = field(default_factory=dict)
+
+    @property
+    def activation_placement(self) -> str | None:
+        """Of the aligned Xceptions; None for networks that have no choice of it."""
+        aligned = self.settings["backbone"] in ("xception41", "xception65", "xception71")
+        return self.settings.get("activation_placement") if aligned else None
+
+
+def open_source(source) -> Weights:
+    """Read `source`, one of KINDS. Raises UserError where there is no such, or it is damaged or of another network."""
+    source = str(source)
+    scheme, _, name = source.partition(":")
+    if scheme == "tf":
+        return _tensorflow(source, name.removesuffix(".index"))
+    if scheme == "timm":
+        return _timm(source, timm.download(name))
+    path = Path(source)
+    if path.is_dir():
+        return _smp(path)
+    if path.suffix == ".index" or Path(f"{path}.index").is_file():
+        return _tensorflow(source, source.removesuffix(".index"))
+    tensors, metadata = open_safetensors(path)
+    if metadata.get("format") == FORMAT:
+        about = read_metadata(metadata, path)
+        return Weights(source, tensors, asdict(about.config.model), about.labels, about.score)
+    return _timm(source, tensors)
+
+
+def _tensorflow(source: str, prefix: str) -> Weights:
+    tensors = tensorflow.read_checkpoint(prefix)
+    return Weights(source, tensors, tensorflow.model_settings(tensors))
+
+
+def _timm(source: str, theirs: dict[str, Tensor]) -> Weights:
+    if (backbone := timm.backbone_of(theirs)) is None:
+        raise UserError(
+            f"{source}: not weights of a network that is read here; a tensor in it: '{min(theirs, default='')}'; {KINDS}"
+        )
+    settings = {"backbone": backbone} | ({} if backbone == "xception" else {"activation_placement": "tf"})
+    return Weights(source, timm.to_ours(theirs), settings)
+
+
+def _smp(folder: Path) -> Weights:
+    """A folder of the library's `save_pretrained`: config.json and model.safetensors."""
+    import inspect
+
+    from ..models.smp import ARCHITECTURES
+
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        architecture, encoder = config.pop("_model_class"), config.pop("encoder_name")
+        signature = inspect.signature(ARCHITECTURES[architecture].__init__).parameters
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{folder}: not a folder that segmentation-models-pytorch saved: config.json: {reason(error)}"
+        ) from error
+    for key, value in config.items():
+        default = 3 if key == "in_channels" else signature[key].default if key in signature else None
+        default = list(default) if isinstance(default, tuple) else default
+        if key not in ("classes", "encoder_weights", "encoder_output_stride") and value != default:
+            raise UserError(f"{folder}: {key}={value}: only models with the library's default, {default}, are read")
+    tensors, _ = open_safetensors(folder / "model.safetensors")
+    settings = {"smp": architecture, "backbone": encoder, "weights": config.get("encoder_weights")}
+    if "encoder_output_stride" in config:
+        settings["output_stride"] = config["encoder_output_stride"]
+    return Weights(str(folder), {f"network.{name}": value for name, value in tensors.items()}, settings)

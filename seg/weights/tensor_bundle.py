@@ -1,0 +1,238 @@
+"""TensorFlow's checkpoint files (tensor bundles), read without TensorFlow and checked byte by byte.
+
+`PREFIX.index` is a LevelDB table: blocks of entries `name -> BundleEntryProto`, each block with a checksum, and a footer.
+`PREFIX.data-0000S-of-0000N` hold the tensors' bytes one after another; an entry has place, shape, type and checksum.
+Sources: tensorflow/core: util/tensor_bundle, lib/io/table_format.txt, protobuf/tensor_bundle.proto.
+"""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+
+MAGIC = 0xDB4775248B80FB57
+FOOTER = 48
+"""Bytes: two block handles, padded with zeros to 40, and the magic number."""
+TYPES = {
+    1: "<f4",
+    2: "<f8",
+    3: "<i4",
+    4: "u1",
+    5: "<i2",
+    6: "i1",
+    9: "<i8",
+    10: "?",
+    17: "<u2",
+    19: "<f2",
+    22: "<u4",
+    23: "<u8",
+}
+"""numpy's name of each TensorFlow DataType that is read."""
+
+
+class DamagedError(Exception):
+    """The bytes are not what was written."""
+
+
+def read_bundle(prefix) -> dict[str, np.ndarray]:
+    """Every numeric tensor of the checkpoint `prefix` (the path without `.index`), by TensorFlow's name.
+
+    Raises UserError where a file is missing, or any of its bytes is not what its checksum says.
+    """
+    index = Path(f"{prefix}.index")
+    if not index.is_file():
+        raise UserError(f"{index}: no such file; a TensorFlow checkpoint is given by its prefix, such as model.ckpt-30000")
+    try:
+        header, entries = _read_index(index.read_bytes())
+    except DamagedError as error:
+        raise UserError(f"{index}: damaged ({error}); copy or download it again") from error
+    shards = []
+    for number in range(header.shards):
+        path = Path(f"{prefix}.data-{number:05d}-of-{header.shards:05d}")
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; {index.name} names it: the checkpoint's files stay together")
+        shards.append((path, np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)))
+    tensors = {}
+    for name, entry in entries.items():
+        path, data = shards[entry.shard] if entry.shard < len(shards) else (index, np.zeros(0, np.uint8))
+        try:
+            value = _read_tensor(entry, data[entry.offset : entry.offset + entry.size])
+        except DamagedError as error:
+            raise UserError(f"{path}: tensor '{name}': damaged ({error}); copy or download it again") from error
+        if value is not None:
+            tensors[name] = value
+    _check_covered(shards, entries)
+    return tensors
+
+
+@dataclass
+class Header:
+    """BundleHeaderProto."""
+
+    shards: int = 1
+
+
+@dataclass
+class Entry:
+    """BundleEntryProto."""
+
+    dtype: int = 0
+    shape: tuple[int, ...] = ()
+    shard: int = 0
+    offset: int = 0
+    size: int = 0
+    checksum: int = 0
+
+
+def _read_tensor(entry: Entry, data: np.ndarray) -> np.ndarray | None:
+    """The tensor whose bytes are `data`; None for a type that holds no numbers, such as strings."""
+    if len(data) != entry.size:
+        raise DamagedError(f"the file ends before its {entry.size} bytes at {entry.offset}")
+    if entry.dtype not in TYPES:
+        return None
+    _check(data.tobytes(), entry.checksum)
+    dtype = np.dtype(TYPES[entry.dtype])
+    try:
+        return data.view(dtype).reshape(entry.shape).copy()
+    except ValueError as error:
+        raise DamagedError(f"{entry.size} bytes for shape {list(entry.shape)}") from error
+
+
+def _check_covered(shards, entries: dict[str, Entry]) -> None:
+    """Bytes that belong to no tensor are in no checksum: a file with such is not what TensorFlow wrote."""
+    for number, (path, data) in enumerate(shards):
+        end = 0
+        for offset, size in sorted((e.offset, e.size) for e in entries.values() if e.shard == number):
+            if offset > end and data[end:offset].any():
+                break
+            end = max(end, offset + size)
+        if end != len(data):
+            raise UserError(f"{path}: damaged (bytes from {end} on belong to no tensor); copy or download it again")
+
+
+def _check(data: bytes, masked: int) -> None:
+    """Compare with a CRC-32C, which is stored rotated and shifted, as LevelDB does."""
+    import google_crc32c
+
+    crc = google_crc32c.value(data)
+    if ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF != masked:
+        raise DamagedError("its checksum differs")
+
+
+def _read_index(data: bytes) -> tuple[Header, dict[str, Entry]]:
+    if len(data) < FOOTER or struct.unpack_from("<Q", data, len(data) - 8)[0] != MAGIC:
+        raise DamagedError("not a checkpoint index, or cut short")
+    footer = data[-FOOTER:-8]
+    meta_offset, at = _varint(footer, 0)
+    meta_size, at = _varint(footer, at)
+    offset, at = _varint(footer, at)
+    size, at = _varint(footer, at)
+    if any(footer[at:]):
+        raise DamagedError("its footer is not padded with zeros")
+    _block(data, meta_offset, meta_size)
+    values, end = {}, 0
+    for _, handle in _entries(_block(data, offset, size)):
+        start, at = _varint(handle, 0)
+        length, _ = _varint(handle, at)
+        values.update(_entries(_block(data, start, length)))
+        end = start + length + 5
+    if [end, meta_offset + meta_size + 5, offset + size + 5] != [meta_offset, offset, len(data) - FOOTER]:
+        raise DamagedError("its blocks do not follow each other")
+    if b"" not in values:
+        raise DamagedError("it has no header")
+    header = Header()
+    for field, value in _fields(values.pop(b""), bytes_in=(3,)):
+        if field == 1:
+            header.shards = value
+        elif field == 2 and value != 0:
+            raise DamagedError("written on a big-endian machine, which is not read")
+    try:
+        return header, {name.decode(): _entry(value) for name, value in values.items()}
+    except UnicodeDecodeError as error:
+        raise DamagedError("a name in it is no text") from error
+
+
+def _entry(data: bytes) -> Entry:
+    entry = Entry()
+    for field, value in _fields(data, bytes_in=(2, 7)):
+        if field == 1:
+            entry.dtype = value
+        elif field == 2:
+            dims = [dim for number, dim in _fields(value, bytes_in=(2,)) if number == 2]
+            entry.shape = tuple(dict(_fields(dim, bytes_in=(2,))).get(1, 0) for dim in dims)
+        elif field == 3:
+            entry.shard = value
+        elif field == 4:
+            entry.offset = value
+        elif field == 5:
+            entry.size = value
+        elif field == 6:
+            entry.checksum = value
+        elif field == 7:
+            raise DamagedError("it holds a partitioned variable, which is not read")
+    return entry
+
+
+def _block(data: bytes, offset: int, size: int) -> bytes:
+    """Contents of a block: then follow one byte, how it is compressed, and the checksum of both."""
+    end = offset + size
+    if end + 5 > len(data) - FOOTER:
+        raise DamagedError("a block lies outside the file")
+    _check(data[offset : end + 1], struct.unpack_from("<I", data, end + 1)[0])
+    if data[end] != 0:
+        raise DamagedError("it is compressed, which TensorFlow does not do")
+    return data[offset:end]
+
+
+def _entries(block: bytes):
+    """(key, value) pairs of a block; a key shares its first bytes with the one before."""
+    if len(block) < 4:
+        raise DamagedError("a block of it has no end")
+    restarts = struct.unpack_from("<I", block, len(block) - 4)[0]
+    end, at, key = len(block) - 4 - 4 * restarts, 0, b""
+    while at < end:
+        shared, at = _varint(block, at)
+        fresh, at = _varint(block, at)
+        length, at = _varint(block, at)
+        key = key[:shared] + block[at : at + fresh]
+        at += fresh + length
+        if at > end:
+            raise DamagedError("an entry is longer than its block")
+        yield key, block[at - length : at]
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number in groups of 7 bits, least first, and the position after it."""
+    value = shift = 0
+    while at < len(data) and shift < 64:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value, at
+    raise DamagedError("a number has no end")
+
+
+def _fields(data: bytes, bytes_in=()):
+    """(number, value) of each field of a protocol-buffer message: an int, but bytes in the fields of the numbers `bytes_in`."""
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        kind = tag & 7
+        if kind == 0:
+            value, at = _varint(data, at)
+        elif kind == 2:
+            length, at = _varint(data, at)
+            value, at = data[at : at + length], at + length
+        elif kind in (1, 5):
+            length = 8 if kind == 1 else 4
+            value, at = int.from_bytes(data[at : at + length], "little"), at + length
+        else:
+            raise DamagedError(f"a field of unknown kind {kind}")
+        if isinstance(value, bytes) != (tag >> 3 in bytes_in):
+            raise DamagedError(f"field {tag >> 3} is of another kind")
+        yield tag >> 3, value

@@ -1,0 +1,61 @@
+"""Runs of the command, each by one process or several, in processes forked from one that has imported everything.
+
+    python -m tests.helpers.forks '[[1, ["train", "a.yaml"]], [2, ["evaluate", "best.safetensors"]]]'
+
+Starting Python and importing torch takes longer than the tests' small runs. What torchrun tells its processes is told here.
+"""
+
+import importlib
+import json
+import os
+import socket
+import sys
+
+# The last is what making an optimizer imports.
+for name in ("seg.training.trainer", "seg.inference.images", "torch.utils.tensorboard", "albumentations", "torch._dynamo"):
+    importlib.import_module(name)
+
+
+def fork(job) -> int:
+    """A process that does `job()` and ends with its code; its id. Python's own exit would run the parent's clean-up."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 70
+    try:
+        code = job()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code or 0)
+
+
+def finish(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def rank(number: int, world: int, port: int, arguments) -> int:
+    from seg.cli.main import main
+
+    if world > 1:
+        os.environ |= {
+            "RANK": str(number),
+            "LOCAL_RANK": str(number),
+            "WORLD_SIZE": str(world),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "TORCHELASTIC_RUN_ID": "tests",
+        }
+    return main(arguments)
+
+
+def run(world: int, arguments) -> list[int]:
+    """Exit code of each process."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    return [finish(pid) for pid in [fork(lambda n=n: rank(n, world, port, arguments)) for n in range(world)]]
+
+
+if __name__ == "__main__":
+    codes = [code for world, arguments in json.loads(sys.argv[1]) for code in run(world, arguments)]
+    sys.exit(max(map(abs, codes)))

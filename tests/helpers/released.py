@@ -1,0 +1,31 @@
+"""Checkpoints of our networks under the names and in the layout of the released TensorFlow code."""
+
+import numpy as np
+
+from seg.weights.tensorflow import variable_name
+from tests.helpers.bundles import write_bundle
+from tests.oracle.harness import variables
+
+
+def checkpoint(folder, model, *, extra=()):
+    """Write our model as the released code would: under its names, in its layout."""
+    state, tensors = model.state_dict(), {}
+    for name in variables(model.backbone.name.replace("xception", "xception_")):
+        name = dense(name, model)
+        if (ours := variable_name(name)) in state:
+            value = state[ours].numpy()
+            if value.ndim == 4:
+                value = value.transpose((2, 3, 0, 1) if name.endswith("depthwise_weights") else (2, 3, 1, 0))
+            elif value.ndim == 2:
+                value = value.T[None, None]
+            tensors[name] = value
+    write_bundle(folder / "model.ckpt-7", tensors | dict(extra) | {"global_step": np.array(7, np.int64)})
+    return f"tf:{folder / 'model.ckpt-7'}"
+
+
+def dense(name, model):
+    """The name of a head's variable where the model's convolutions are not separable."""
+    for part, module in (("aspp", model.aspp.atrous), ("decoder/decoder_conv", getattr(model.decoder, "convs", ()))):
+        if name.startswith(part) and "_pointwise" in name and len(module) and not hasattr(module[0], "pointwise"):
+            return name.replace("_pointwise", "")
+    return name

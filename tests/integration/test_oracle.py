@@ -1,0 +1,63 @@
+"""The proof `python -m tests.oracle`, on the outputs of the released TensorFlow code that fixtures/oracle holds."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import tests.oracle.__main__ as oracle
+from tests.helpers.paths import ROOT
+
+STORED = ROOT / "tests" / "fixtures" / "oracle"
+CASES = [
+    (section, name, case)
+    for section, cases in json.loads((STORED / "manifest.json").read_text()).items()
+    for name, case in cases.items()
+]
+
+
+@pytest.mark.parametrize("section, name, case", CASES, ids=[name for _, name, _ in CASES])
+def test_every_number_is_the_released_codes(section, name, case):
+    checks = oracle.runner(section, case)(STORED, name, case)
+    assert len(checks) >= 2
+    assert all(check.holds for check in checks), "; ".join(map(str, checks))
+
+
+def run(folder):
+    command = [sys.executable, "-m", "tests.oracle", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def test_the_tool_says_each_case_and_fails_where_one_falls_short(tmp_path):
+    manifest = json.loads((STORED / "manifest.json").read_text())
+    manifest["forward"] = {
+        "good": manifest["forward"]["x65_os16_pad90x70to129x97"],
+        "wrong": {**manifest["forward"]["x65_os16_pad90x70to129x97"], "file": "wrong.npz"},
+        "absent": {**manifest["forward"]["x65_os16_pad90x70to129x97"], "file": "absent.npz"},
+    }
+    manifest["training"] = manifest["other"] = {}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    name = "x65_os16_pad90x70to129x97.npz"
+    shutil.copy(STORED / name, tmp_path)
+    arrays = dict(np.load(STORED / name))
+    arrays["logits"] = arrays["logits"] + 3e-5 * np.abs(arrays["logits"]).max()
+    np.savez(tmp_path / "wrong.npz", **arrays)
+    done = run(tmp_path)
+    assert done.returncode == 1
+    good, wrong, absent, total = done.stdout.splitlines()
+    assert good.startswith("ok    good: logits")
+    assert "of 1e-05" in good
+    assert wrong.startswith("FAIL  wrong:")
+    assert "logits (2; logits) 3." in wrong
+    assert "e-05 of 1e-05 FAILS" in wrong
+    assert absent.startswith("FAIL  absent: could not be run")
+    assert total == "1 of 3 cases hold"
+
+
+def test_a_folder_without_a_manifest_is_one_line(tmp_path):
+    done = run(tmp_path)
+    assert done.returncode == 2
+    assert "no such file" in done.stderr

@@ -1,0 +1,142 @@
+"""Several processes under torchrun, with gloo: the same scores, losses and files as one process alone."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from seg.config import from_dict
+from seg.data.images import read_mask
+from seg.labels import VOC
+from seg.models.factory import build_model
+from seg.training import checkpoint
+from seg.weights.file import write
+from tests.helpers.paths import ROOT
+from tests.helpers.toy import toy_voc
+
+CONFIG = {
+    "model": {
+        "backbone": "xception41",
+        "width": 0.125,
+        "aspp": {"channels": 16, "dropout": 0.0},
+        "decoder": {"low_level_channels": 8, "convolutions": [[3, 16]]},
+    },
+    "data": {"root": "voc", "train": "train", "val": "val", "crop_size": 49, "num_workers": 1},
+    "train": {
+        "iterations": 20,
+        "batch_size": 4,
+        "learning_rate": 0.01,
+        "freeze_batch_norm": "all",
+        "class_weights": "balanced",
+        "validate_every": 10,
+        "log_every": 1,
+    },
+    "evaluate": {"canvas": None},
+}
+
+
+@pytest.fixture
+def place(tmp_path):
+    toy_voc(tmp_path / "voc", train=6, val=5)
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(CONFIG))
+    return tmp_path
+
+
+def python(place, *arguments):
+    """Run Python in `place`, with this checkout to import from."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=place, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def forked(place, *runs):
+    """Each run a number of processes and the arguments of the command."""
+    done = python(
+        place, "-m", "tests.helpers.forks", json.dumps([(world, [*map(str, arguments)]) for world, arguments in runs])
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def torchrun(place, script, *arguments):
+    return python(place, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, *arguments)
+
+
+def losses(place, name):
+    lines = (place / "runs" / name / "metrics.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    return [e["loss"] for e in events if "loss" in e], [e["miou"] for e in events if "miou" in e]
+
+
+def test_two_processes_train_as_one_does(place):
+    done = forked(place, *((world, ["train", "small.yaml", f"name=by{world}", "--quiet"]) for world in (1, 2)))
+    assert done.stdout.count("mIoU") == 2
+    (one, scores_of_one), (two, scores_of_two) = losses(place, "by1"), losses(place, "by2")
+    assert len(one) == len(two) == 20
+    assert np.abs(np.subtract(one, two)).max() < 1e-4 * max(one)
+    assert len(scores_of_one) == len(scores_of_two) == 2
+    a, b = (checkpoint.read(place / "runs" / name / "last.ckpt")["model"] for name in ("by1", "by2"))
+    for key in a:
+        torch.testing.assert_close(a[key], b[key], rtol=1e-3, atol=1e-5)
+
+
+def test_two_processes_score_and_predict_every_image_once(place):
+    config = from_dict(CONFIG, "test")
+    torch.manual_seed(0)
+    write(place / "model.safetensors", build_model(config.model, 21), config, VOC, {})
+    evaluate = ["evaluate", "model.safetensors", "--boundary", "--quiet"]
+    done = forked(
+        place,
+        *((world, [*evaluate, "--json", f"{world}.json", "--save-masks", f"saved{world}"]) for world in (1, 2, 3)),
+        (2, ["predict", "model.safetensors", "voc/JPEGImages", "--out", "masks", "--mode", "index", "--quiet"]),
+        (2, ["submit", "model.safetensors", "--split", "val", "--out", "submission", "--quiet"]),
+    )
+    one, *others = (json.loads((place / f"{world}.json").read_text()) for world in (1, 2, 3))
+    assert one["images"] == 5
+    assert all(other == one for other in others)
+    assert "11 index images in masks\n" in done.stdout
+    assert done.stdout.count("submission/results.tar.gz: 5 masks") == 1
+    assert len(list((place / "masks").iterdir())) == 11
+    for path in (place / "saved1").iterdir():
+        np.testing.assert_array_equal(read_mask(path, VOC), read_mask(place / "saved2" / path.name, VOC))
+        submitted = place / "submission" / "results" / "VOC2012" / "Segmentation" / "comp6_val_cls" / path.name
+        np.testing.assert_array_equal(read_mask(path, VOC), read_mask(submitted, VOC))
+
+
+# Rank 1 comes to grief at iteration 5.
+SCRIPT = """
+import os, sys
+from seg.cli.main import main
+from seg.errors import UserError
+from seg.training.trainer import Trainer
+
+update = Trainer._update
+
+def failing(self, *arguments):
+    if self.state.iteration == 5 and os.environ["RANK"] == "1":
+        raise UserError("voc/JPEGImages/x.jpg: is gone")
+    return update(self, *arguments)
+
+Trainer._update = failing
+sys.exit(main(["train", "small.yaml", "--quiet"]))
+"""
+
+
+def test_the_message_of_the_process_that_fails_is_told_and_all_end(place):
+    (place / "failing.py").write_text(SCRIPT)
+    done = torchrun(place, "failing.py")
+    assert done.returncode != 0
+    assert "seg: rank 1: voc/JPEGImages/x.jpg: is gone" in done.stderr
+    # torchrun's own, which says that a process failed.
+    assert done.stderr.count("Traceback") == done.stderr.count("ChildFailedError(") == 1
+
+
+def test_the_script_under_torchrun_tells_a_mistake_once_for_all_processes(place):
+    done = torchrun(place, ROOT / "tools" / "train.py", "small.yaml", "train.batch_size=5")
+    assert done.returncode != 0
+    assert done.stderr.count("train.batch_size=5: cannot be dealt out evenly to 2 processes") == 1

@@ -1,0 +1,60 @@
+"""The scripts in tools/, as a user runs them: scenes, training, evaluation, pictures."""
+
+import json
+import subprocess
+import sys
+
+from seg.data.images import read_image
+from tests.helpers.paths import ROOT
+
+SMALL = [
+    "data.root=scenes",
+    "data.labels=scenes/labels.yaml",
+    "data.crop_size=65",
+    "data.num_workers=1",
+    "model.width=0.125",
+    "train.iterations=30",
+    "train.batch_size=4",
+    "train.validate_every=15",
+]
+
+
+def run(folder, *command) -> str:
+    done = subprocess.run([sys.executable, *map(str, command)], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_scripts_train_evaluate_and_visualize(tmp_path):
+    run(tmp_path, "-m", "seg", "data", "scenes", "scenes", "--train", "12", "--val", "3", "--size", "64", "--quiet")
+    run(tmp_path, ROOT / "tools" / "train.py", ROOT / "configs" / "quickstart.yaml", *SMALL, "--quiet")
+    weights = tmp_path / "runs" / "quickstart" / "best.safetensors"
+    out = run(tmp_path, ROOT / "tools" / "evaluate.py", weights, "--json", "scores.json", "--quiet")
+    assert "mIoU" in out
+    assert json.loads((tmp_path / "scores.json").read_text())["images"] == 3
+    lists = "scenes/ImageSets/Segmentation/val.txt"
+    run(tmp_path, ROOT / "tools" / "visualize.py", weights, lists, "--out", "pictures", "--quiet")
+    pictures = sorted((tmp_path / "pictures").iterdir())
+    assert len(pictures) == 3
+    for picture in pictures:
+        image, panels = read_image(tmp_path / "scenes" / "JPEGImages" / f"{picture.stem}.jpg"), read_image(picture)
+        assert panels.shape[1] == 2 * image.shape[1] + 4
+        assert panels.shape[0] > image.shape[0]
+        assert panels.std() > 0
+
+
+def test_every_configuration_loads_and_builds():
+    import torch
+
+    from seg.config import load
+    from seg.labels import VOC
+    from seg.models.factory import build_model
+
+    paths = sorted((ROOT / "configs").glob("*.yaml"))
+    assert len(paths) >= 8
+    for path in paths:
+        head = path.read_text().split("\nmodel:")[0]
+        assert all(word in head for word in ("seg train", "# hardware", "# score")), f"{path}: header"
+        config = load(path)
+        with torch.device("meta"):
+            build_model(config.model, len(VOC))

@@ -1,0 +1,167 @@
+"""Logits, end points and masks."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from seg.config import InferenceConfig
+from seg.data.loader import normalize
+from seg.inference.predictor import infer, pad_to_canvas, scaled
+from seg.models.layers import resize
+from tests.oracle.harness import ARGMAX, FORWARD, Check, build, draw_image, nhwc, relative, worst
+
+
+class EndPoints:
+    """Records the output of every named part while a network runs."""
+
+    def __init__(self, network, variant: str):
+        self.values: dict[str, torch.Tensor] = {}
+        flow = f"{variant}/"
+        for index in (1, 2):
+            self._output(f"{flow}entry_flow/conv1_{index}", getattr(network.backbone, f"conv{index}"))
+        for name, module in network.backbone.flow.items():
+            kind, number = re.fullmatch(r"([a-z]+)(\d+)", name).groups()
+            block = f"{flow}{kind}_flow/block{1 if kind == 'middle' else number}"
+            unit = f"{block}/unit_{number if kind == 'middle' else 1}/xception_module"
+            for index, conv in enumerate(module.convs, 1):
+                # The activation works in place: what is kept of the batch norm is what follows it.
+                self._output(f"{unit}/separable_conv{index}_depthwise", conv.depthwise_norm)
+                # Where ReLU stands before the convolutions, that of the next one is none of this end point.
+                before = module.convs[0].activation_placement.before
+                self._output(f"{unit}/separable_conv{index}_pointwise", conv.norm if before else conv, copied=before)
+            if module.shortcut is not None:
+                self._output(f"{unit}/shortcut", module.shortcut)
+            self._output(unit, module)
+            self._output(block, module)
+        network.backbone.register_forward_hook(lambda m, i, o: self.values.update(skip=o[0], backbone=o[-1]))
+        if hasattr(network, "aspp"):
+            self._head(network)
+
+    def _head(self, network) -> None:
+        aspp, decoder = network.aspp, network.decoder
+        self._output("image_pooling", aspp.pooling)
+        self._output("aspp0", aspp.conv1x1)
+        for index, conv in enumerate(aspp.atrous, 1):
+            self._output(f"aspp{index}", conv)
+        self._input("aspp_concat", aspp.project)
+        self._output("aspp_projection", aspp.project)
+        self._output("logits", network.classifier)
+        if decoder is not None:
+            self._output("skip_projection", decoder.reduce)
+            self._input("decoder_concat", decoder.convs[0])
+            for index, conv in enumerate(decoder.convs):
+                self._output(f"decoder_conv{index}", conv)
+            self._output("decoder_out", decoder.convs[-1])
+
+    def _output(self, name: str, module, copied=False) -> None:
+        def note(module, inputs, output):
+            output = output[0] if isinstance(output, tuple) else output
+            self.values[name] = output.clone() if copied else output
+
+        module.register_forward_hook(note)
+
+    def _input(self, name: str, module) -> None:
+        module.register_forward_hook(lambda m, inputs, output: self.values.update({name: inputs[0]}))
+
+
+def canvas(case: dict, image: np.ndarray) -> np.ndarray:
+    """The image, padded at the bottom and right to the case's crop."""
+    height, width = case.get("crop_hw", image.shape[:2])
+    if (height, width) == image.shape[:2]:
+        return image
+    padded = np.full((height, width, 3), 127.5, np.float32)
+    padded[: image.shape[0], : image.shape[1]] = image
+    return padded
+
+
+def case_image(case: dict, stored) -> np.ndarray:
+    """Drawn from the seed; ValueError where it is not the image that the case was computed on."""
+    image = draw_image(case["image_seed"], *case.get("image_hw", stored["image"].shape[:2] if "image" in stored else ()))
+    wanted = case.get("image_sha256")
+    if wanted and hashlib.sha256(image.tobytes()).hexdigest() != wanted:
+        raise ValueError("the image drawn from its seed is not the one of the case")
+    return image
+
+
+def as_input(network, image: np.ndarray) -> torch.Tensor:
+    return normalize(pad_to_canvas(image, None), network.mean, network.std)
+
+
+@torch.no_grad()
+def forward(folder: Path, name: str, case: dict) -> list[Check]:
+    stored = np.load(folder / case["file"])
+    network, _ = build(case)
+    image = canvas(case, case_image(case, stored))
+    if "eval_scales" in case:
+        return multi_scale(network, image, case, stored)
+    points = EndPoints(network, case["variant"])
+    full = network(as_input(network, image))
+    points.values |= {"logits_full": full, "prob": full.softmax(1)}
+    ends, logits, argmax = [], [], []
+    for key in stored:
+        if key == "pred":
+            argmax.append(Check("argmax", float((full.argmax(1).numpy() != stored[key]).mean()), ARGMAX))
+        elif key == "padded":
+            ends.append(Check(key, relative(image[None], stored[key]), 0.0))
+        elif key != "image":
+            part, channels, pixels = re.fullmatch(r"(\w+?)(?:_c(\d+))?(?:_s(\d+))?", key).groups()
+            step = int(pixels or 1)
+            value = nhwc(points.values[part])[:, ::step, ::step, :: int(channels or 1)]
+            (logits if part.startswith("logits") else ends).append(Check(key, relative(value, stored[key]), FORWARD))
+    statistics = folder / case.get("stats", f"{name}_stats.json")
+    summaries = []
+    if statistics.is_file():
+        for key, wanted in json.loads(statistics.read_text()).items():
+            summaries.append(Check(key, summary_error(points.values[key.removeprefix("/deeplab/")], wanted), FORWARD))
+    checks = worst("logits", logits) + worst("end points", ends) + worst("statistics of end points", summaries)
+    return checks + argmax
+
+
+def summary_error(value: torch.Tensor, wanted: dict) -> float:
+    """Largest error of mean, deviation, largest and sample values, relative to the largest value."""
+    value = nhwc(value).astype(np.float64)
+    if list(value.shape) != wanted["shape"]:
+        return float("nan")
+    got = [value.mean(), value.std(), np.abs(value).max(), *value.ravel()[wanted["flat_index"]]]
+    expected = [wanted["mean"], wanted["std"], wanted["absmax"], *wanted["values"]]
+    return float(np.abs(np.subtract(got, expected)).max() / max(wanted["absmax"], 1e-12))
+
+
+def multi_scale(network, image: np.ndarray, case: dict, stored) -> list[Check]:
+    policy = InferenceConfig(scales=list(case["eval_scales"]), flip=case["add_flipped_images"], canvas=None)
+    scores = infer(network, image, policy)
+    mean = np.moveaxis(scores.numpy(), 0, -1)[None]
+    checks = [Check("mean softmax", relative(mean, stored["mean_prob"]), FORWARD)]
+    logits = []
+    for key in stored:
+        if match := re.fullmatch(r"logits_(flip_)?([\d.]+)", key):
+            scale = float(match[2])
+            x = normalize(
+                resize(pad_to_canvas(image, None), [scaled(side, scale) for side in image.shape[:2]]), network.mean, network.std
+            )
+            value = network.logits(x.flip(3) if match[1] else x)
+            value = resize(value, [scaled(side, max(1, scale) / 4) for side in image.shape[:2]])
+            logits.append(Check(key, relative(nhwc(value), stored[key]), FORWARD))
+    differing = float((scores.argmax(0).numpy()[None] != stored["pred"]).mean())
+    return [*checks, *worst("logits", logits), Check("argmax", differing, ARGMAX)]
+
+
+@torch.no_grad()
+def image_form(folder: Path, name: str, case: dict) -> list[Check]:
+    """The ImageNet form: global pooling and a classifier."""
+    stored = np.load(folder / case["file"])
+    classes = stored["logits"].shape[-1]
+    variant = case.get("variant") or re.search(r"xception_\d+", case["what"])[0]
+    network, _ = build({"variant": variant}, image_classes=classes)
+    points = EndPoints(network, variant)
+    logits = network(as_input(network, stored["image"]))
+    ends = [Check("global_pool", relative(points.values["backbone"].mean((2, 3)), stored["global_pool"][:, 0, 0]), FORWARD)]
+    for key in stored:
+        if match := re.fullmatch(r"block(\d)_c(\d+)", key):
+            value = points.values[f"{variant}/exit_flow/block{match[1]}"]
+            ends.append(Check(key, relative(nhwc(value)[..., :: int(match[2])], stored[key]), FORWARD))
+    return [Check("logits", relative(logits, stored["logits"][:, 0, 0]), FORWARD), *worst("end points", ends)]

@@ -1,0 +1,147 @@
+"""Checks with bounds, and the weights and images of the comparison, drawn from names and seeds."""
+
+import re
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from seg.config import from_dict
+from seg.models.factory import build_model
+from seg.models.xception import FAMILY
+from seg.weights.loading import fit
+from seg.weights.sources import Weights
+from seg.weights.tensorflow import VARIANTS, layout, variable_name
+
+FORWARD = 1e-5
+"""Largest error of logits and end points, relative to the largest value of each."""
+ARGMAX = 1e-4
+"""Largest share of pixels whose class differs."""
+
+
+@dataclass
+class Check:
+    what: str
+    error: float
+    bound: float
+
+    @property
+    def holds(self) -> bool:
+        return self.error <= self.bound  # False for NaN
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.error:.1e} of {self.bound:.0e}{'' if self.holds else ' FAILS'}"
+
+
+def worst(what: str, checks: list[Check]) -> list[Check]:
+    """The one of `checks` that is nearest to its bound, or over it, under the name of all."""
+    if not checks:
+        return []
+    found = max(checks, key=lambda check: (not check.holds, check.error / check.bound if check.bound else 0.0))
+    return [Check(f"{what} ({len(checks)}; {found.what})", found.error, found.bound)]
+
+
+def relative(got, wanted) -> float:
+    got, wanted = np.asarray(got, np.float64), np.asarray(wanted, np.float64)
+    if got.shape != wanted.shape:
+        return float("nan")
+    return float(np.abs(got - wanted).max() / max(np.abs(wanted).max(), 1e-12))
+
+
+def draw(name: str, shape) -> np.ndarray:
+    """Value of a released variable, from its name: normal with the deviation of He's rule for convolutions, and so on."""
+    rng = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+    leaf = name.rpartition("/")[2]
+    if leaf in ("weights", "depthwise_weights"):
+        inputs = 1 if leaf == "depthwise_weights" else shape[2]
+        value = rng.normal(0, np.sqrt(2 / (shape[0] * shape[1] * inputs)), shape)
+        if name.startswith("logits/"):
+            value -= value.mean(axis=(0, 1, 2), keepdims=True)
+    elif leaf in ("gamma", "moving_variance"):
+        value = rng.uniform(0.5, 1.5, shape)
+    else:
+        value = rng.normal(0, 0.1, shape)
+    if leaf == "gamma":
+        value = value * damping(name)
+    return value.astype(np.float32)
+
+
+def damping(name: str) -> float:
+    """Of scales of batch norm, without which random activations would explode over the depth."""
+    if name.endswith("shortcut/BatchNorm/gamma"):
+        return 0.7
+    if name.endswith("separable_conv3_pointwise/BatchNorm/gamma") and "exit_flow/block2" not in name:
+        return 0.1 if "/middle_flow/" in name else 0.2
+    return 1.0
+
+
+def variables(variant: str) -> list[str]:
+    """Names of the released network's variables, Xception and head."""
+    scopes = [f"{variant}/entry_flow/conv1_{i}" for i in (1, 2)]
+    for row in FAMILY[VARIANTS[variant]][0]:
+        flow, number = re.fullmatch(r"([a-z]+)(\d+)", row.name).groups()
+        block, unit = (1, number) if flow == "middle" else (number, 1)
+        module = f"{variant}/{flow}_flow/block{block}/unit_{unit}/xception_module"
+        scopes += [f"{module}/separable_conv{i}_{half}" for i in (1, 2, 3) for half in ("depthwise", "pointwise")]
+        scopes += [f"{module}/shortcut"] * (row.shortcut == "conv")
+    separable = [f"aspp{i}" for i in (1, 2, 3)] + [f"decoder/decoder_conv{i}" for i in (0, 1)]
+    scopes += [f"{scope}_{half}" for scope in separable for half in ("depthwise", "pointwise")]
+    scopes += ["image_pooling", "aspp0", "concat_projection", "decoder/feature_projection0"]
+    names = []
+    for scope in scopes:
+        names.append(f"{scope}/{'depthwise_weights' if scope.endswith('_depthwise') else 'weights'}")
+        names += [f"{scope}/BatchNorm/{leaf}" for leaf in ("gamma", "beta", "moving_mean", "moving_variance")]
+    return [
+        *names,
+        "logits/semantic/weights",
+        "logits/semantic/biases",
+        f"{variant}/logits/weights",
+        f"{variant}/logits/biases",
+    ]
+
+
+def build(case: dict, **settings):
+    """The network of a case with the drawn weights, in evaluation mode; and the released name of each of its tensors."""
+    stride = case.get("output_stride") or 32
+    model = {"backbone": VARIANTS[case["variant"]], "activation_placement": "tf", "output_stride": stride, **settings}
+    if "atrous_rates" in case:
+        model["aspp"] = {"atrous_rates": [rate * stride // 16 for rate in case["atrous_rates"]], "dropout": 0.0}
+    if case.get("decoder_output_stride", 4) is None:
+        model["decoder"] = None
+    network = build_model(from_dict({"model": model}, "oracle").model, case.get("num_classes", 21)).eval()
+    state, released, tensors = network.state_dict(), {}, {}
+    for name in variables(case["variant"]):
+        ours = variable_name(name)
+        if ours in state:
+            shape = tuple(state[ours].shape)
+            if len(shape) == 4:
+                shape = tuple(shape[i] for i in ((2, 3, 0, 1) if name.endswith("depthwise_weights") else (2, 3, 1, 0)))
+            elif len(shape) == 2:
+                shape = (1, 1, *shape[::-1])
+            released[ours], tensors[ours] = name, layout(name, draw(name, shape))
+    report = fit(network, Weights("oracle", tensors, {}))
+    if report.missing or report.unexpected:
+        raise ValueError(f"not all tensors have a released name: {report}")
+    return network, released
+
+
+def draw_image(seed: int, height: int, width: int) -> np.ndarray:
+    """uint8 [h, w, 3]: blocks of 16 pixels, a quarter noise."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    blocks = rng.integers(0, 256, (height // 16 + 1, width // 16 + 1, 3), dtype=np.int64)
+    noise = rng.integers(0, 256, (height, width, 3), dtype=np.int64)
+    return ((3 * blocks.repeat(16, 0).repeat(16, 1)[:height, :width] + noise) // 4).astype(np.uint8)
+
+
+def draw_label(seed: int, height: int, width: int, classes: int = 21) -> np.ndarray:
+    """uint8 [h, w]: blocks of 8 pixels of a class, 15 % of the pixels void."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    blocks = rng.integers(0, classes, (height // 8 + 1, width // 8 + 1), dtype=np.int64)
+    label = blocks.repeat(8, 0).repeat(8, 1)[:height, :width].copy()
+    label[rng.random((height, width)) < 0.15] = 255
+    return label.astype(np.uint8)
+
+
+def nhwc(x: torch.Tensor) -> np.ndarray:
+    return x.detach().permute(0, 2, 3, 1).numpy() if x.ndim == 4 else x.detach().numpy()

@@ -1,0 +1,241 @@
+import multiprocessing
+import os
+import signal
+import time
+from multiprocessing import resource_sharer
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms import functional as vision
+
+from seg.config import DataConfig
+from seg.data import loader
+from seg.data.images import read_rgbx
+from seg.data.loader import (
+    EpochSampler,
+    TrainingSamples,
+    batches,
+    network_input,
+    normalize,
+    sample_numbers,
+    worker_crash_error,
+)
+from seg.data.voc import open_split
+from seg.labels import VOC
+from tests.helpers.toy import refused, toy_sample, toy_voc
+
+HALF = (0.5, 0.5, 0.5)
+
+
+def samples(root, seed=3, **settings):
+    split = open_split(root, "train", VOC)
+    return TrainingSamples(split, DataConfig(**{"crop_size": 33, **settings}), EpochSampler(len(split), seed), seed)
+
+
+def sample(samples, number):
+    """Crop, mask and extent of a sample number."""
+    images, masks, extents = samples.__getitems__([number])
+    return images[0].permute(1, 2, 0).numpy(), masks[0].numpy(), extents[0].numpy()
+
+
+def run(samples, start, stop, workers=0, batch=4):
+    return list(batches(samples, batch, start, stop, workers))
+
+
+def assert_same(some, others):
+    for batch, other in zip(some, others, strict=True):
+        assert all(map(torch.equal, batch, other))
+
+
+# The order of the images.
+
+
+def test_each_image_comes_once_an_epoch():
+    order = EpochSampler(13, seed=5)
+    for epoch in range(4):
+        assert sorted(order(epoch * 13 + i) for i in range(13)) == list(range(13))
+
+
+def test_the_order_is_another_in_each_epoch_and_under_each_seed():
+    orders = [[EpochSampler(13, seed)(epoch * 13 + i) for i in range(13)] for seed in range(4) for epoch in range(4)]
+    assert len({tuple(order) for order in orders}) == 16
+
+
+@pytest.mark.parametrize("present", [None, np.eye(13, 3, dtype=bool)])
+def test_the_sample_number_alone_decides_the_image(present):
+    forwards = [EpochSampler(13, 5, present)(number) for number in range(60)]
+    order, numbers = EpochSampler(13, 5, present), np.random.default_rng(0).permutation(60)
+    assert {int(number): order(int(number)) for number in numbers} == dict(enumerate(forwards))
+
+
+def test_images_come_to_every_place_of_an_epoch_alike():
+    first = np.bincount([EpochSampler(6, seed)(0) for seed in range(1200)], minlength=6)
+    assert ((first - 200) ** 2 / 200).sum() < 21  # chi-square of 5 degrees: one in a thousand is beyond
+
+
+def test_balanced_draws_classes_evenly_and_only_images_that_hold_them():
+    # Class 0 in all images, 1 in two, 2 in none, 3 in one alone.
+    present = np.zeros((10, 4), bool)
+    present[:, 0] = present[[2, 5], 1] = present[7, 3] = True
+    drawn = np.bincount([EpochSampler(10, 0, present)(number) for number in range(3000)], minlength=10)
+    chance = np.full(10, 1 / 30)
+    chance[[2, 5]] += 1 / 6
+    chance[7] += 1 / 3
+    assert ((drawn - 3000 * chance) ** 2 / (3000 * chance)).sum() < 28
+    rare = EpochSampler(10, 0, present[:, 1:])
+    assert {rare(number) for number in range(300)} == {2, 5, 7}
+
+
+def test_balanced_draws_follow_the_seed():
+    present = np.ones((10, 3), bool)
+    assert len({tuple(EpochSampler(10, seed, present)(n) for n in range(20)) for seed in range(5)}) == 5
+
+
+# The samples and batches.
+
+
+def test_a_batch_is_bytes_channels_last_masks_and_extents(root):
+    images, masks, extents = run(samples(root), 0, 1)[0]
+    assert images.shape == (4, 3, 33, 33) and images.dtype == torch.uint8
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert masks.shape == (4, 33, 33) and masks.dtype == torch.uint8
+    assert extents.shape == (4, 3) and extents.dtype == torch.int64
+    assert images.max() > 100
+
+
+def test_a_batch_holds_the_samples_of_its_numbers(root):
+    source = samples(root)
+    wanted = [np.stack(parts) for parts in zip(*(sample(source, number) for number in range(8, 12)), strict=True)]
+    images, masks, extents = run(source, 2, 3)[0]
+    for got, part in zip((images.permute(0, 2, 3, 1), masks, extents), wanted, strict=True):
+        np.testing.assert_array_equal(got.numpy(), part)
+
+
+def test_a_sample_is_the_same_whatever_was_drawn_before(root):
+    numbers = [17, 3, 9, 3, 0]
+    source = samples(root)
+    for number in numbers:
+        for got, wanted in zip(sample(source, number), sample(samples(root), number), strict=True):
+            np.testing.assert_array_equal(got, wanted)
+
+
+def test_an_image_is_cropped_anew_in_each_epoch_and_under_each_seed(root):
+    drawn = [sample(samples(root, seed), number)[0] for seed in (0, 1) for number in range(12)]
+    assert len({crop.tobytes() for crop in drawn}) == 24
+
+
+def test_a_crop_shows_its_image_and_mask(root):
+    # At scale 1 without flip a crop of the whole size is the image itself.
+    source = samples(root, crop_size=64, scale_min=1.0, scale_max=1.0, flip=0.0)
+    for number in range(6):
+        mask = sample(source, number)[1][:48, :64]
+        np.testing.assert_array_equal(mask, toy_sample(source.order(number))[1])
+
+
+@pytest.mark.parametrize("transforms", [[], [{"ColorJitter": {"p": 1.0}}, "HorizontalFlip"]], ids=["plain", "transforms"])
+def test_batches_do_not_depend_on_the_workers(root, transforms):
+    source = samples(root, transforms=transforms)
+    straight = run(source, 0, 5)
+    assert len(straight) == 5
+    assert_same(run(source, 0, 5, workers=2), straight)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_later_start_gives_the_tail_of_the_whole_run(root, workers):
+    assert_same(run(samples(root), 3, 6, workers), run(samples(root), 0, 6)[3:])
+
+
+def test_no_iterations_give_no_batches(root):
+    assert run(samples(root), 4, 4) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_sample_ends_in_one_clear_line(root, workers):
+    source = samples(root)
+    path = source.split.images[2]
+    path.write_bytes(path.read_bytes()[:300])
+    seen = 0
+    with refused(path, "not a readable image"):
+        for _ in batches(source, 1, 0, 12, workers):
+            seen += 1
+    assert seen == next(number for number in range(6) if source.order(number) == 2)
+
+
+def test_one_bad_sample_makes_the_batch_an_error(root):
+    source = samples(root)
+    source.split.masks[2].write_bytes(b"no mask")
+    assert str(source.split.masks[2]) in str(source.__getitems__(range(6)))
+
+
+# The network's input.
+
+
+@pytest.mark.parametrize("mean, std", [(HALF, HALF), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
+def test_the_input_of_a_batch_is_its_images_normalized_within_their_padding(root, mean, std):
+    # At half the size each crop has padding; half of them are mirrored, so that it lies on the left.
+    batch = run(samples(root, scale_min=0.5, scale_max=0.75, crop_size=49), 0, 1, batch=12)[0]
+    assert {int(first) > 0 for first in batch.extents[:, 1]} == {False, True}
+    got = network_input(batch.images, batch.extents, mean, std)
+    padded = np.full((12, 49, 49, 3), 127.5)
+    for crop, image, (rows, first, end) in zip(padded, batch.images.permute(0, 2, 3, 1), batch.extents, strict=True):
+        crop[:rows, first:end] = image[:rows, first:end]
+    wanted = (padded / 255 - mean) / std
+    assert got.dtype == torch.float32 and got.is_contiguous(memory_format=torch.channels_last)
+    assert np.abs(got.permute(0, 2, 3, 1).numpy() - wanted).max() < 2e-6
+    if mean == HALF:
+        assert (got.permute(0, 2, 3, 1).numpy()[padded == 127.5] == 0).all()
+
+
+def test_half_and_half_is_the_released_formula_and_padding_is_zero():
+    values = torch.arange(0, 511).view(1, 1, 1, -1).expand(1, 3, 1, -1) / 2  # with the halves between bytes
+    got = normalize(values, HALF, HALF)
+    assert got.dtype == torch.float32
+    np.testing.assert_array_equal(got.numpy(), values.numpy() * np.float32(2 / 255) - np.float32(1))
+    assert (got[..., 255] == 0).all() and values[0, 0, 0, 255] == 127.5
+
+
+def test_other_statistics_are_torchvisions_formula():
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    images = torch.from_numpy(toy_sample(0)[0]).permute(2, 0, 1)[None].float()
+    torch.testing.assert_close(normalize(images, mean, std), vision.normalize(images / 255, mean, std), rtol=0, atol=2e-6)
+
+
+def test_the_layout_is_kept_and_the_images_are_not_changed():
+    images = torch.rand(2, 3, 5, 7).to(memory_format=torch.channels_last)
+    before = images.clone()
+    assert normalize(images, HALF, HALF).is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("slowly", [False, True], ids=["at-once", "connections-first"])
+def test_a_loader_process_that_dies_is_told_with_its_file(tmp_path, monkeypatch, slowly):
+    split = open_split(toy_voc(tmp_path / "voc"), "train", VOC)
+    samples = TrainingSamples(split, DataConfig(crop_size=33, num_workers=1), EpochSampler(len(split), 0), 0)
+    fatal = samples.files([5])[0]
+    assert fatal not in samples.files(range(5))
+    dying = multiprocessing.get_context("fork").Event()
+
+    def deadly(path):
+        if str(path) == fatal:
+            if slowly:
+                resource_sharer.stop()  # what is in the queue can no longer be fetched from here
+                dying.set()
+                time.sleep(0.5)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read_rgbx(path)
+
+    monkeypatch.setattr(loader, "read_rgbx", deadly)
+    with refused(fatal, "the loader process that read it died", "Lower data.num_workers"):
+        try:
+            for _ in batches(samples, 2, 0, 3, 1):
+                if slowly:
+                    dying.wait(10)
+        except RuntimeError as error:  # the death is told by a signal, wherever this process then is, as in Trainer.run
+            raise worker_crash_error(samples, error) from None
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_processes_parts_are_the_batch_in_order(world):
+    parts = [number for rank in range(world) for number in sample_numbers(3, 8, rank, world)]
+    assert parts == list(range(24, 32))

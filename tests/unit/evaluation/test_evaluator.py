@@ -1,0 +1,105 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seg.config import InferenceConfig
+from seg.data.voc import Split
+from seg.evaluation.evaluator import evaluate_model
+from seg.evaluation.metrics import confusion_matrix
+from seg.evaluation.saved_masks import evaluate_masks
+from seg.labels import VOC
+from tests.helpers.toy import Reader, refused, save_palette, written
+
+SIZES = [(40, 57), (33, 80), (66, 45), (20, 20)]
+
+
+def masks(size, seed, wrong=0.0):
+    """A truth with void and a prediction that differs from it in a part of the pixels."""
+    rng = np.random.default_rng([seed, *size])
+    truth = rng.integers(0, 21, size, dtype=np.uint8)
+    prediction = np.where(rng.random(size) < wrong, (truth + 1) % 21, truth).astype(np.uint8)
+    truth[rng.random(size) < 0.1] = 255
+    return truth, prediction
+
+
+@pytest.fixture
+def split(tmp_path):
+    """Images of several sizes that show `Reader` predictions with a third of the pixels wrong."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    images, paths = [], []
+    for number, size in enumerate(SIZES):
+        truth, prediction = masks(size, number, wrong=0.3)
+        images.append(tmp_path / "images" / f"{number}.png")
+        paths.append(tmp_path / "masks" / f"{number}.png")
+        Image.fromarray(written(prediction)).save(images[-1])
+        save_palette(paths[-1], truth)
+    ids = tuple(str(number) for number in range(len(SIZES)))
+    return Split(tmp_path, "val", ids, tuple(images), tuple(paths), VOC)
+
+
+def expected():
+    return sum(confusion_matrix(*masks(size, number, 0.3), 21) for number, size in enumerate(SIZES))
+
+
+@pytest.mark.parametrize("canvas", [None, 65, 97])
+def test_every_pixel_is_scored_at_its_images_own_size(split, canvas):
+    scores = evaluate_model(Reader(), split, InferenceConfig(canvas=canvas))
+    np.testing.assert_array_equal(scores.matrix, expected())
+    assert scores.images == 4 and scores.labels is VOC
+    assert 0.3 < scores.miou < 0.9
+
+
+def test_scales_and_flips_go_through_the_model(split):
+    # Resized class codes are blurred at every pixel, so only the identity scale is exact; the flip is.
+    scores = evaluate_model(Reader(), split, InferenceConfig(canvas=None, flip=True))
+    np.testing.assert_array_equal(scores.matrix, expected())
+    blurred = evaluate_model(Reader(), split, InferenceConfig(canvas=None, scales=[0.5]))
+    assert blurred.pixel_accuracy < scores.pixel_accuracy - 0.1
+
+
+def test_the_order_of_the_images_does_not_matter(split):
+    turned = replace(split, ids=split.ids[::-1], images=split.images[::-1], masks=split.masks[::-1])
+    policy = InferenceConfig(canvas=None)
+    one, other = evaluate_model(Reader(), split, policy), evaluate_model(Reader(), turned, policy)
+    np.testing.assert_array_equal(one.matrix, other.matrix)
+
+
+def test_each_image_is_shown_in_order_as_it_was_scored(split):
+    seen = []
+    evaluate_model(Reader(), split, InferenceConfig(canvas=None), lambda *given: seen.append(given))
+    assert [index for index, *_ in seen] == [0, 1, 2, 3]
+    for number, (_, image, truth, prediction) in enumerate(seen):
+        wanted_truth, wanted = masks(SIZES[number], number, 0.3)
+        np.testing.assert_array_equal(image, written(wanted))
+        np.testing.assert_array_equal(truth, wanted_truth)
+        np.testing.assert_array_equal(prediction, wanted)
+
+
+def test_the_model_is_asked_in_evaluation_mode_at_the_policys_output_stride_and_given_back(split):
+    model = Reader(output_stride=16, wanted=8).train()
+    evaluate_model(model, split, InferenceConfig(canvas=None, output_stride=8))
+    assert model.training and model.output_stride == 16
+    split.images[1].write_bytes(b"damaged")
+    with refused(split.images[1]):
+        evaluate_model(model, split, InferenceConfig(canvas=None, output_stride=8))
+    assert model.training and model.output_stride == 16
+
+
+def test_masks_score_as_the_model_that_made_them(split, tmp_path):
+    (tmp_path / "out").mkdir()
+    policy = InferenceConfig(canvas=None)
+    scores = evaluate_model(
+        Reader(), split, policy, lambda index, i, t, mask: Image.fromarray(mask).save(tmp_path / "out" / f"{index}.png")
+    )
+    again = evaluate_masks(tmp_path / "out", tmp_path / "masks", VOC)
+    assert again.as_dict() == scores.as_dict()
+
+
+def test_the_scores_of_each_image_are_kept_by_name(split):
+    scores = evaluate_model(Reader(), split, InferenceConfig(canvas=None))
+    assert [image.name for image in scores.each] == ["0", "1", "2", "3"]
+    for number, (size, image) in enumerate(zip(SIZES, scores.each, strict=True)):
+        np.testing.assert_array_equal(image.matrix(21), confusion_matrix(*masks(size, number, 0.3), 21))

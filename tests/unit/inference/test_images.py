@@ -1,0 +1,249 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seg import visualize
+from seg.config import InferenceConfig
+from seg.inference.images import MODES, find_images, hint_of_scale, predict_images
+from seg.labels import VOC
+from tests.helpers.toy import Reader, refused, toy_sample, toy_voc, written
+
+NATIVE = InferenceConfig(canvas=None)
+
+
+def labeled(number, size=(40, 50)):
+    """A mask without void, of the objects of a toy sample."""
+    mask = toy_sample(number, size)[1]
+    return np.where(mask == 255, 0, mask).astype(np.uint8)
+
+
+def put(path, number=0, size=(40, 50)):
+    """An image file in which `Reader` reads labeled(number)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(written(labeled(number, size))).save(path)
+    return path
+
+
+def predict(inputs, out, mode="index", **options):
+    return predict_images(Reader(), VOC, NATIVE, inputs, out, mode, **options)
+
+
+def read(path):
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+# Which images are meant.
+
+
+def test_an_image_is_found_under_its_name(tmp_path):
+    path = put(tmp_path / "deep" / "a.png")
+    assert find_images([path]) == find_images([str(path)]) == [(path, Path("a.png"))]
+
+
+def test_a_folder_gives_its_images_and_those_below_at_their_places(tmp_path):
+    for name in ("b.png", "a.JPG", "x/a.png", "x/y/c.webp"):
+        put(tmp_path / "in" / name)
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    (tmp_path / "in" / "x" / "mask.npy").write_bytes(b"x")
+    places = ["a.JPG", "b.png", "x/a.png", "x/y/c.webp"]
+    assert find_images([tmp_path / "in"]) == [(tmp_path / "in" / place, Path(place)) for place in places]
+
+
+def test_a_glob_gives_the_images_that_match_sorted(tmp_path):
+    for name in ("b1.png", "a1.png", "a2.png", "x/a3.png"):
+        put(tmp_path / name)
+    (tmp_path / "a4.txt").write_text("x")
+    assert [image.name for image, _ in find_images([tmp_path / "a*"])] == ["a1.png", "a2.png"]
+    assert [image.name for image, _ in find_images([tmp_path / "**" / "a*.png"])] == ["a1.png", "a2.png", "a3.png"]
+
+
+def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path):
+    path = put(tmp_path / "a[1].png")
+    assert find_images([path]) == [(path, Path("a[1].png"))]
+
+
+def test_a_list_holds_paths_from_the_working_folder_or_from_its_own(tmp_path, monkeypatch):
+    put(tmp_path / "here" / "a.png"), put(tmp_path / "lists" / "b.png"), put(tmp_path / "c.png")
+    monkeypatch.chdir(tmp_path / "here")
+    path = tmp_path / "lists" / "mine.txt"
+    path.write_text(f"a.png\nb.png\n\n  {tmp_path / 'c.png'}  \n")
+    found = find_images([path])
+    assert [image.resolve() for image, _ in found] == [tmp_path / p for p in ("here/a.png", "lists/b.png", "c.png")]
+    assert [str(place) for _, place in found] == ["a.png", "b.png", "c.png"]
+
+
+def test_a_voc_split_is_a_list_of_ids(tmp_path):
+    root = toy_voc(tmp_path / "voc")
+    found = find_images([root / "ImageSets" / "Segmentation" / "val.txt"])
+    assert [image.resolve() for image, _ in found] == [root / "JPEGImages" / f"toy_00{n}.jpg" for n in (6, 7, 8)]
+    assert [str(place) for _, place in found] == ["toy_006.jpg", "toy_007.jpg", "toy_008.jpg"]
+
+
+def test_inputs_are_taken_one_after_the_other(tmp_path):
+    a, b = put(tmp_path / "a.png"), put(tmp_path / "folder" / "b.png")
+    assert [image for image, _ in find_images([tmp_path / "folder", a])] == [b, a]
+
+
+def test_an_input_without_an_image_is_refused(tmp_path):
+    put(tmp_path / "a.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.txt").write_text("\n")
+    for item in ("none.png", "empty", "empty.txt", "*.jpg"):
+        with refused(tmp_path / item, "no such image, or no images in it"):
+            find_images([tmp_path / "a.png", tmp_path / item])
+
+
+def test_a_file_that_is_no_image_by_its_name_is_refused(tmp_path):
+    (tmp_path / "a.doc").write_text("x")
+    with refused(tmp_path / "a.doc", "not an image by its name", ".jpg"):
+        find_images([tmp_path / "a.doc"])
+
+
+def test_a_list_that_names_no_image_is_refused(tmp_path):
+    for line in ("2007_000033", "x" * 100_000, "a\0b"):
+        (tmp_path / "list.txt").write_text(f"{line}\n")
+        with refused(tmp_path / "list.txt", line[:1]):
+            find_images([tmp_path / "list.txt"])
+
+
+def test_a_list_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"\xff\xd8\xff\xe0")
+    with refused(tmp_path / "list.txt"):
+        find_images([tmp_path / "list.txt"])
+
+
+# What is written for them.
+
+
+def test_index_masks_are_the_classes_in_grey(tmp_path):
+    written_to, problems = predict([put(tmp_path / "a.png")], tmp_path / "out", "index")
+    assert (written_to, problems) == ([tmp_path / "out" / "a.png"], [])
+    with Image.open(written_to[0]) as image:
+        assert image.mode == "L"
+        np.testing.assert_array_equal(np.array(image), labeled(0))
+
+
+def test_palette_masks_are_the_classes_in_their_colors(tmp_path):
+    predict([put(tmp_path / "a.png")], tmp_path / "out", "palette")
+    with Image.open(tmp_path / "out" / "a.png") as image:
+        assert image.mode == "P"
+        np.testing.assert_array_equal(np.array(image), labeled(0))
+        np.testing.assert_array_equal(np.array(image.convert("RGB")), VOC.palette[labeled(0)])
+
+
+def test_overlays_have_the_images_size_above_a_legend(tmp_path):
+    predict([put(tmp_path / "a.png")], tmp_path / "out", "overlay")
+    picture = read(tmp_path / "out" / "a.png")
+    wanted = visualize.overlay(written(labeled(0)), labeled(0), VOC)
+    assert picture.shape[0] > 40 and picture.shape[1] == 50
+    np.testing.assert_array_equal(picture[:40], wanted)
+    np.testing.assert_array_equal(picture[40:], visualize.legend([labeled(0)], VOC, 50))
+
+
+def test_side_by_side_shows_image_and_overlay(tmp_path):
+    predict([put(tmp_path / "a.png")], tmp_path / "out", "side-by-side")
+    image = written(labeled(0))
+    np.testing.assert_array_equal(read(tmp_path / "out" / "a.png"), visualize.comparison(image, labeled(0), VOC))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_photo_lying_on_its_side_is_predicted_upright(tmp_path, mode):
+    upright = np.kron(np.array([[1, 8, 12], [15, 3, 0]], np.uint8), np.ones((24, 24), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(written(upright), 1)))
+    assert upright.shape == (48, 72) and stored.size == (48, 72)  # width before height: it lies on its side
+    stored.save(tmp_path / "photo.jpg", exif=exif, quality=95)
+    predict([tmp_path / "photo.jpg"], tmp_path / "out", mode)
+    picture = read(tmp_path / "out" / "photo.png")
+    if mode in ("index", "palette"):
+        np.testing.assert_array_equal(picture, upright)
+    else:
+        assert picture.shape[1] == {"overlay": 72, "side-by-side": 148}[mode]
+
+
+def test_places_below_a_folder_are_kept(tmp_path):
+    put(tmp_path / "in" / "a.png", 0), put(tmp_path / "in" / "x" / "a.jpg.png", 1, (33, 70))
+    written_to, _ = predict([tmp_path / "in"], tmp_path / "out")
+    assert written_to == [tmp_path / "out" / "a.png", tmp_path / "out" / "x" / "a.jpg.png"]
+    np.testing.assert_array_equal(read(written_to[0]), labeled(0))
+    np.testing.assert_array_equal(read(written_to[1]), labeled(1, (33, 70)))
+
+
+def test_a_damaged_image_is_reported_and_the_others_are_written(tmp_path):
+    for number, name in enumerate(("a", "b", "c")):
+        put(tmp_path / "in" / f"{name}.png", number)
+    (tmp_path / "in" / "b.png").write_bytes(b"damaged")
+    seen = []
+    written_to, problems = predict([tmp_path / "in"], tmp_path / "out", on_image=lambda *given: seen.append(given))
+    assert written_to == [tmp_path / "out" / "a.png", tmp_path / "out" / "c.png"]
+    assert len(problems) == 1 and str(tmp_path / "in" / "b.png") in problems[0] and "\n" not in problems[0]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_mask_from_before_is_not_counted_as_written_for_a_damaged_image(tmp_path):
+    path = put(tmp_path / "in" / "a.png")
+    predict([path], tmp_path / "out")
+    path.write_bytes(b"damaged")
+    written_to, problems = predict([path], tmp_path / "out")
+    assert written_to == [] and len(problems) == 1
+
+
+def test_two_images_of_one_output_name_are_refused_before_anything_is_written(tmp_path):
+    a, b = put(tmp_path / "x" / "a.png"), put(tmp_path / "y" / "a.jpg")
+    with refused(tmp_path / "out" / "a.png", a, b):
+        predict([a, b], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_image_named_twice_is_predicted_once(tmp_path):
+    path = put(tmp_path / "a.png")
+    assert predict([path, path], tmp_path / "out")[0] == [tmp_path / "out" / "a.png"]
+
+
+def test_an_image_named_by_two_spellings_is_predicted_once(tmp_path, monkeypatch):
+    path = put(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    assert predict([path, "a.png"], tmp_path / "out")[0] == [tmp_path / "out" / "a.png"]
+
+
+@pytest.mark.parametrize("out", [".", "../in", "{}"])
+def test_overwriting_an_input_is_refused_before_anything_is_written(tmp_path, monkeypatch, out):
+    paths = put(tmp_path / "in" / "a.jpg"), put(tmp_path / "in" / "b.png")
+    before = [path.read_bytes() for path in paths]
+    monkeypatch.chdir(tmp_path / "in")
+    with refused("b.png", "would overwrite an input"):
+        predict(paths, out.format(tmp_path / "in"))
+    assert [path.read_bytes() for path in paths] == before
+    assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["a.jpg", "b.png"]
+
+
+def test_the_policy_s_output_stride_is_set_and_the_model_given_back(tmp_path):
+    model = Reader(output_stride=16, wanted=8).train()
+    policy = InferenceConfig(canvas=65, output_stride=8)
+    predict_images(model, VOC, policy, [put(tmp_path / "a.png")], tmp_path / "out", "index")
+    np.testing.assert_array_equal(read(tmp_path / "out" / "a.png"), labeled(0))
+    assert model.training and model.output_stride == 16
+
+
+def test_the_first_image_far_larger_than_the_training_s_crops_is_told_once(tmp_path, capsys):
+    for name, size in (("a", (40, 50)), ("b", (60, 201)), ("c", (300, 20))):
+        put(tmp_path / "in" / f"{name}.png", size=size)
+    predict([tmp_path / "in"], tmp_path / "out")
+    assert capsys.readouterr().err == ""
+    predict([tmp_path / "in"], tmp_path / "out", crop=50)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and all(part in said for part in ("b.png: 201x60", "4 times", "--scales 0.25"))
+    predict([tmp_path / "in"], tmp_path / "out", crop=75)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_scale_that_makes_a_large_image_small_needs_no_hint():
+    image = np.zeros((3000, 4000, 3), np.uint8)
+    assert "--scales 0.13" in hint_of_scale(Path("a.jpg"), image, InferenceConfig(scales=[1, 2]), 513)
+    assert "--scales 0.1," in hint_of_scale(Path("a.jpg"), image, InferenceConfig(), 129)  # the smallest there is
+    assert hint_of_scale(Path("a.jpg"), image, InferenceConfig(scales=[0.5, 1]), 513) is None

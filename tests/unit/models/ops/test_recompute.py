@@ -1,0 +1,115 @@
+"""The same numbers from less memory."""
+
+import contextlib
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from seg.config import ModelConfig
+from seg.models.factory import build_model
+from seg.models.layers import ORIGINAL, POST, PRE, SeparableConv
+from seg.models.ops.recompute import recompute
+
+
+def network(**settings):
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(backbone="xception41", width=0.125, **settings), 5).double()
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias, std=0.3)
+    model.aspp.dropout.p = 0.0
+    return model
+
+
+def outcome(model, images, how, frozen=False):
+    """Loss, gradients, and the state after a forward and a backward pass."""
+    model.train()
+    if frozen:
+        for module in model.backbone.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+    with how():
+        loss = model(images).square().mean()
+    loss.backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    return loss.detach(), gradients, model.state_dict()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("activation_placement", ["paper", "tf"])
+def test_loss_gradients_and_statistics_are_those_without(activation_placement, frozen):
+    images = torch.randn(2, 3, 65, 49, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    plain = outcome(network(activation_placement=activation_placement), images, contextlib.nullcontext, frozen)
+    ours = outcome(network(activation_placement=activation_placement), images, recompute, frozen)
+    assert torch.equal(ours[0], plain[0])
+    assert ours[1].keys() == plain[1].keys()
+    for name, gradient in plain[1].items():
+        torch.testing.assert_close(ours[1][name], gradient, rtol=1e-7, atol=1e-12, msg=name)
+    for name, value in plain[2].items():
+        assert torch.equal(ours[2][name], value), name
+
+
+def test_a_recipe_stands_for_what_is_kept_otherwise(monkeypatch):
+    """Within `lean` the convolutions keep recipes; the maps before the norms are all that remains of a separable one."""
+    import seg.models.ops.recompute as room
+
+    conv = SeparableConv(8, 16, POST, epsilon=1e-3).train()
+    packed, pack = [], room._pack
+    monkeypatch.setattr(room, "_pack", lambda tensor: packed.append(pack(tensor)) or packed[-1])
+    with recompute():
+        conv(torch.randn(2, 8, 9, 9, requires_grad=True)).sum()
+    recipes = {id(item): item for item in packed if isinstance(item, room.RecomputedOutput)}
+    assert [tuple(recipe.layout[0]) for recipe in recipes.values()] == [(2, 8, 9, 9), (2, 16, 9, 9)]
+    maps = {item.data_ptr() for item in packed if isinstance(item, torch.Tensor) and item.shape[2:] == (9, 9)}
+    assert len(maps) == 3  # the input, and what goes into each norm
+
+
+def test_what_a_recipe_holds_is_let_go_by_the_backward_pass():
+    import gc
+    import weakref
+
+    model, alive = network(), []
+    with recompute():
+        import seg.models.ops.recompute as room
+
+        loss = model(torch.randn(2, 3, 65, 65, dtype=torch.float64)).sum()
+        alive = [weakref.ref(recipe) for _, recipe in room._recipes.values()]
+    assert sum(ref() is not None for ref in alive) > 50
+    loss.backward()
+    gc.collect()
+    assert all(ref() is None for ref in alive)
+
+
+@pytest.mark.parametrize("activation_placement", [POST, PRE, ORIGINAL, replace(PRE, separable_activation="elu")])
+def test_gradients_are_right_by_finite_differences(activation_placement):
+    torch.manual_seed(0)
+    conv = SeparableConv(3, 4, activation_placement, epsilon=1e-3).double().train()
+
+    def through(x):
+        with recompute():
+            return conv(x)
+
+    assert torch.autograd.gradcheck(through, torch.randn(2, 3, 5, 5, dtype=torch.float64, requires_grad=True))
+
+
+def test_prediction_inside_is_the_ordinary_one():
+    model, images = network().eval(), torch.randn(1, 3, 65, 65, dtype=torch.float64)
+    with torch.no_grad(), recompute():
+        inside = model(images)
+    with torch.no_grad():
+        assert torch.equal(inside, model(images))
+
+
+def test_lower_precision_works_inside():
+    model, images = network().float(), torch.randn(2, 3, 65, 65)
+    losses = []
+    for how in (contextlib.nullcontext, recompute):
+        model.zero_grad()
+        with how(), torch.autocast("cpu", torch.bfloat16):
+            loss = model(images).float().square().mean()
+        loss.backward()
+        losses.append((float(loss.detach()), float(model.classifier.weight.grad.norm())))
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)

@@ -1,0 +1,153 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from seg.models.layers import (
+    ORIGINAL,
+    ORIGINAL_EXIT,
+    POST,
+    PRE,
+    ConvNorm,
+    SeparableConv,
+    SinglePixelBatchNorm2d,
+    resize,
+)
+
+EPSILON = 1e-3
+
+
+@pytest.mark.parametrize("size", [33, 34, 57, 64])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("rate", [1, 2, 6, 18])
+def test_output_size_is_input_over_stride_rounded_up(size, stride, rate):
+    image = torch.zeros(1, 3, size, size + 1)
+    wanted = (1, 4, math.ceil(size / stride), math.ceil((size + 1) / stride))
+    assert ConvNorm(3, 4, 3, epsilon=EPSILON, stride=stride, rate=rate).eval()(image).shape == wanted
+    assert ConvNorm(3, 4, 1, epsilon=EPSILON, stride=stride).eval()(image).shape == wanted
+    separable = SeparableConv(3, 4, POST, epsilon=EPSILON, stride=stride, rate=rate).eval()
+    assert separable(image).shape == wanted
+
+
+def norm(x, layer):
+    """Batch norm with moving statistics, by its formula."""
+    mean, variance, scale, offset = (
+        t[:, None, None] for t in (layer.running_mean, layer.running_var, layer.weight, layer.bias)
+    )
+    return (x - mean) / torch.sqrt(variance + EPSILON) * scale + offset
+
+
+def post(x, depthwise, pointwise, conv):
+    return norm(pointwise(norm(depthwise(x), conv.depthwise_norm).relu()), conv.norm).relu()
+
+
+def pre(x, depthwise, pointwise, conv):
+    return norm(pointwise(norm(depthwise(x.relu()), conv.depthwise_norm)), conv.norm)
+
+
+def original(x, depthwise, pointwise, conv):
+    return norm(pointwise(depthwise(x.relu())), conv.norm)
+
+
+def original_exit(x, depthwise, pointwise, conv):
+    return norm(pointwise(depthwise(x)), conv.norm).relu()
+
+
+@pytest.mark.parametrize(
+    "activation_placement, naive", [(POST, post), (PRE, pre), (ORIGINAL, original), (ORIGINAL_EXIT, original_exit)]
+)
+@pytest.mark.parametrize("stride, rate", [(1, 1), (2, 1), (1, 3)])
+def test_separable_convolution_is_depthwise_then_pointwise_with_relu_and_norm_where_the_placement_says(
+    activation_placement, naive, stride, rate, randomize
+):
+    torch.manual_seed(0)
+    conv = randomize(SeparableConv(6, 10, activation_placement, epsilon=EPSILON, stride=stride, rate=rate)).eval()
+    x = torch.randn(2, 6, 20, 17)
+
+    def depthwise(x):
+        channels = [F.conv2d(x[:, i : i + 1], conv.depthwise.weight[i : i + 1], None, stride, rate, rate) for i in range(6)]
+        return torch.cat(channels, 1)
+
+    def pointwise(x):
+        return torch.einsum("nihw,oi->nohw", x, conv.pointwise.weight[:, :, 0, 0])
+
+    before = x.clone()
+    torch.testing.assert_close(conv(x), naive(x, depthwise, pointwise, conv), rtol=1e-4, atol=1e-5)
+    assert torch.equal(x, before), "the input is changed in place"
+
+
+def test_convolution_without_activation_keeps_negative_values(randomize):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 9, 9)
+    linear = randomize(ConvNorm(3, 8, 3, epsilon=EPSILON, activate=False)).eval()
+    active = ConvNorm(3, 8, 3, epsilon=EPSILON).eval()
+    active.load_state_dict(linear.state_dict())
+    wanted = norm(F.conv2d(x, linear.conv.weight, None, 1, 1), linear.norm)
+    assert wanted.min() < 0
+    torch.testing.assert_close(linear(x), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(active(x), wanted.clamp(min=0), rtol=1e-4, atol=1e-5)
+
+
+def test_changed_stride_and_rate_act_as_if_built_with_them(randomize):
+    torch.manual_seed(0)
+    x = torch.randn(1, 4, 21, 24)
+    built = randomize(SeparableConv(4, 8, PRE, epsilon=EPSILON, stride=2, rate=3)).eval()
+    changed = SeparableConv(4, 8, PRE, epsilon=EPSILON).eval()
+    changed.load_state_dict(built.state_dict())
+    changed.set_stride_and_rate(2, 3)
+    assert torch.equal(changed(x), built(x))
+
+
+def test_moving_statistics_keep_0_9997_of_themselves_and_take_the_unbiased_variance():
+    torch.manual_seed(0)
+    layer = ConvNorm(3, 5, 1, epsilon=EPSILON).train()
+    x = torch.randn(2, 3, 7, 7) * 30 + 50
+    y = F.conv2d(x, layer.conv.weight)
+    layer(x)
+    torch.testing.assert_close(layer.norm.running_mean, 0.0003 * y.mean((0, 2, 3)))
+    torch.testing.assert_close(layer.norm.running_var, 0.9997 + 0.0003 * y.var((0, 2, 3), unbiased=True))
+
+
+def test_lone_norm_takes_moving_statistics_for_one_value_a_channel_and_is_batch_norm_for_more(randomize):
+    torch.manual_seed(0)
+    lone, plain = randomize(SinglePixelBatchNorm2d(4, eps=EPSILON)), randomize(torch.nn.BatchNorm2d(4, eps=EPSILON))
+    for shape in ((2, 4, 1, 1), (1, 4, 2, 1), (1, 4, 1, 3)):
+        x = torch.randn(shape)
+        torch.testing.assert_close(lone(x), plain(x))
+    before = {name: value.clone() for name, value in lone.state_dict().items()}
+    assert all(torch.equal(value, before[name]) for name, value in plain.state_dict().items())
+    x = torch.randn(1, 4, 1, 1)
+    torch.testing.assert_close(lone(x), norm(x, lone))
+    assert all(torch.equal(value, before[name]) for name, value in lone.state_dict().items())
+
+
+def align_corners(x, height, width):
+    """Bilinear interpolation in which the corner pixels' centers coincide, a pixel at a time."""
+    result = np.zeros((*x.shape[:2], height, width))
+    for i in range(height):
+        for j in range(width):
+            row = i * (x.shape[2] - 1) / (height - 1) if height > 1 else 0
+            column = j * (x.shape[3] - 1) / (width - 1) if width > 1 else 0
+            top, left = int(row), int(column)
+            bottom, right = min(top + 1, x.shape[2] - 1), min(left + 1, x.shape[3] - 1)
+            v, u = row - top, column - left
+            upper = (1 - u) * x[:, :, top, left] + u * x[:, :, top, right]
+            lower = (1 - u) * x[:, :, bottom, left] + u * x[:, :, bottom, right]
+            result[:, :, i, j] = (1 - v) * upper + v * lower
+    return result
+
+
+@pytest.mark.parametrize(
+    "size, target", [((5, 7), (17, 25)), ((9, 6), (14, 31)), ((12, 9), (5, 4)), ((1, 1), (3, 4)), ((4, 5), (1, 1))]
+)
+def test_resize_is_bilinear_with_aligned_corners(size, target):
+    x = np.random.default_rng(0).normal(size=(2, 3, *size))
+    np.testing.assert_allclose(resize(torch.from_numpy(x), target).numpy(), align_corners(x, *target), atol=1e-12)
+
+
+def test_resize_to_the_same_size_returns_the_tensor_itself():
+    x = torch.zeros(1, 2, 5, 6)
+    assert resize(x, (5, 6)) is x
+    assert resize(x, x.shape[-2:]) is x

@@ -1,0 +1,231 @@
+import json
+import logging
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from seg.config import Config, InferenceConfig, ModelConfig
+from seg.inference.predictor import padded_size, predict_mask
+from seg.labels import LabelSet
+from seg.runtimes import export as room
+from seg.runtimes.export import FORMATS, ExportWrapper, export, fine_convolutions, padded_side
+from seg.runtimes.models import open_graph, openvino_core
+from seg.weights.file import Metadata
+from seg.weights.loading import open_model
+from tests.helpers.toy import Small, picture, random_model, refused
+
+LABELS = LabelSet(tuple("abcde"), tuple((i, i, i) for i in range(5)))
+SIZES = [(2, 40, 50), (1, 65, 65), (1, 66, 33), (3, 81, 130), (1, 20, 7)]
+
+
+def about(**policy) -> Metadata:
+    return Metadata(Config(evaluate=InferenceConfig(**{"canvas": 65, **policy})), LABELS, {"miou": 0.5})
+
+
+def small() -> Small:
+    torch.manual_seed(0)
+    return Small().eval()
+
+
+def images_of(folder, count):
+    folder.mkdir()
+    for number in range(count):
+        Image.fromarray(picture(60 + number, 70, number)).save(folder / f"{number}.png")
+    return folder
+
+
+# The graph, before any export.
+
+
+@pytest.mark.parametrize("canvas", [None, 33, 40, 64, 65, 513])
+def test_the_canvas_is_the_policy_s_at_every_size(canvas):
+    sides = [*range(1, 150), 511, 512, 513, 514, 529, 530, 1025]
+    wanted = [padded_size(np.zeros((side, side, 3)), canvas)[0] for side in sides]
+    assert [padded_side(side, canvas) for side in sides] == wanted
+
+
+@pytest.mark.parametrize("canvas", [None, 64, 65])
+@torch.inference_mode()
+def test_the_graph_sees_the_classes_of_the_policy(canvas):
+    model = small()
+    for count, height, width in SIZES:
+        images = [picture(height, width, seed) for seed in range(count)]
+        masks = ExportWrapper(model, canvas)(torch.from_numpy(np.stack(images)))
+        assert masks.dtype == torch.uint8
+        for mask, image in zip(masks.numpy(), images, strict=True):
+            assert (mask != predict_mask(model, image, InferenceConfig(canvas=canvas))).sum() <= mask.size // 1000
+
+
+# Files, run by nothing but the library that they are for.
+
+ALONE = {
+    "onnx": """
+import onnxruntime
+session = onnxruntime.InferenceSession(path)
+run = lambda images: session.run(None, {session.get_inputs()[0].name: images})[0]
+metadata = session.get_modelmeta().custom_metadata_map
+""",
+    "openvino": """
+import openvino
+model = openvino.Core().read_model(path)
+metadata = {key: value.astype(str) for key, value in model.get_rt_info("seg").astype(dict).items()}
+compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+run = lambda images: compiled([images])[0]
+""",
+    "torch": """
+import torch
+extra = {"metadata.json": ""}
+module = torch.export.load(path, extra_files=extra).module()
+metadata = json.loads(extra["metadata.json"])
+run = lambda images: module(torch.from_numpy(images)).numpy()
+""",
+}
+AROUND = """
+import json, sys
+import numpy as np
+path, inputs, outputs = sys.argv[1:]
+{}
+assert "seg" not in sys.modules
+print(json.dumps(dict(metadata)))
+with np.load(inputs) as arrays:
+    np.savez(outputs, **{{name: run(arrays[name]) for name in arrays}})
+"""
+
+
+@pytest.mark.parametrize("format", ALONE)
+def test_a_graph_gives_the_model_s_classes_without_this_package(tmp_path, format):
+    model, path = small(), tmp_path / f"model{FORMATS[format]}"
+    result = export(model, about(), format, path)
+    assert result.equal > 0.999 and len(result.sizes) == 2 and result.calibrated == 0
+    assert "float32 graph; canvas 65, output stride 16" in str(result)
+    arrays = {str(i): np.stack([picture(*size, seed) for seed in range(n)]) for i, (n, *size) in enumerate(SIZES)}
+    np.savez(tmp_path / "in.npz", **arrays)
+    command = [sys.executable, "-c", AROUND.format(ALONE[format]), path, tmp_path / "in.npz", tmp_path / "out.npz"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    metadata = json.loads(done.stdout)
+    assert json.loads(metadata["labels"]) == LABELS.as_dict()
+    assert json.loads(metadata["config"])["evaluate"]["output_stride"] == 16
+    with np.load(tmp_path / "out.npz") as masks:
+        for name, images in arrays.items():
+            wanted = np.stack([predict_mask(model, image, InferenceConfig(canvas=65)) for image in images])
+            assert masks[name].dtype == np.uint8 and masks[name].shape == wanted.shape
+            assert (masks[name] != wanted).sum() <= wanted.size // 1000
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_a_graph_is_read_back_with_its_labels_and_policy(tmp_path, format):
+    model, path = small(), tmp_path / f"model{FORMATS[format]}"
+    export(model, about(canvas=None, scales=[0.5, 1.0], flip=True), format, path)
+    graph, read = open_graph(path)
+    assert read.labels == LABELS and read.score == {"miou": 0.5}
+    assert read.config.evaluate == InferenceConfig(canvas=None, output_stride=16)
+    image = picture(50, 71)
+    assert (graph.masks([image])[0] != predict_mask(model, image, read.config.evaluate)).sum() <= 3
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_int8_is_calibrated_on_half_of_the_images_and_compared_on_the_others(tmp_path, format):
+    model, path = small(), tmp_path / f"model{FORMATS[format]}"
+    result = export(model, about(), format, path, calibrate=[images_of(tmp_path / "images", 6)])
+    assert (result.calibrated, result.tested) == (3, 3)
+    assert result.sizes == ("61x70", "63x70", "65x70")
+    assert 0.9 < result.equal < 1
+    assert "int8 graph, calibrated on 3 images" in str(result)
+    assert not logging.getLogger("nncf").isEnabledFor(logging.INFO)  # its lines would go to standard output
+    assert (b"QuantizeLinear" if format == "onnx" else b"FakeQuantize") in path.read_bytes()
+    mask = open_graph(path)[0].masks([picture(61, 70, 1)])[0]
+    assert 0.9 < (mask == predict_mask(model, picture(61, 70, 1), InferenceConfig(canvas=65))).mean() < 1
+
+
+def test_int8_leaves_what_makes_borders_and_what_is_cheap_in_float32(tmp_path):
+    model = random_model(ModelConfig(backbone="xception41", width=0.125))
+    # The stem's two, and in each of two modules three pointwise ones and the shortcut's.
+    assert fine_convolutions(model) == 10
+    export(model, about(), "openvino", tmp_path / "model.xml", calibrate=[images_of(tmp_path / "images", 2)])
+    graph = openvino_core().read_model(tmp_path / "model.xml")
+    quantized = {"Convolution": [], "GroupConvolution": []}
+    for node in graph.get_ordered_ops():
+        if node.get_type_name() in quantized:
+            weights = node.input_value(1).get_node().get_type_name()
+            quantized[node.get_type_name()].append(weights == "Multiply")  # of integers by a scale
+    assert quantized["Convolution"][:10] == [False] * 10 and all(quantized["Convolution"][10:])
+    assert not any(quantized["GroupConvolution"])
+
+
+def test_safetensors_are_the_weights_with_the_policy(tmp_path):
+    config = ModelConfig(backbone="xception", width=0.125)
+    model = random_model(config)
+    given = Metadata(Config(model=config, evaluate=InferenceConfig(canvas=65, flip=True)), LABELS, {"miou": 0.5})
+    result = export(model, given, "safetensors", tmp_path / "a.safetensors")
+    assert result.equal is None and "weights" in str(result)
+    read, metadata = open_model(tmp_path / "a.safetensors")
+    assert metadata.config.evaluate == InferenceConfig(canvas=65, output_stride=16)
+    for name, value in model.state_dict().items():
+        assert torch.equal(read.state_dict()[name], value)
+
+
+# What is refused; nothing is then written.
+
+
+def test_a_graph_that_sees_other_classes_is_not_written(tmp_path, monkeypatch):
+    model, runner = small(), room.runner
+
+    def wrong(graph, format):
+        run = runner(graph, format)
+
+        def spoilt(images):
+            masks = run(images).copy()
+            masks.reshape(-1)[: masks.size // 100] ^= 1
+            return masks
+
+        return spoilt
+
+    monkeypatch.setattr(room, "runner", wrong)
+    with refused("a.pt2", "not written", "0.99 % of pixels", "0.1 %"):
+        export(model, about(), "torch", tmp_path / "a.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("format", "name", "calibrate", "parts"),
+    [
+        ("onnx", "a.xml", (), ("a.xml", ".onnx")),
+        ("torch", "a.pth", (), ("a.pth", ".pt2")),
+        ("torch", "a.pt2", ("x.png",), ("--int8", "openvino and onnx")),
+        ("onnx", "a.onnx", ("x.png",), ("x.png", "no such image")),
+    ],
+)
+def test_mistakes_are_answered_before_any_work(tmp_path, format, name, calibrate, parts):
+    with refused(*parts):
+        export(None, about(), format, tmp_path / name, calibrate=calibrate)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("module", ["onnxscript", "openvino", "nncf"])
+def test_a_missing_library_is_answered_with_the_command(tmp_path, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with refused(module, "pip install 'seg["):
+        export(None, about(), "openvino", tmp_path / "a.xml", calibrate=["x.png"])
+
+
+def test_an_interrupted_write_leaves_neither_file(tmp_path, monkeypatch):
+    import openvino
+
+    def interrupted(graph, xml, weights):
+        weights.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(openvino, "serialize", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export(small(), about(), "openvino", tmp_path / "a.xml")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_step_is_counted(tmp_path):
+    seen = []
+    export(small(), about(), "torch", tmp_path / "a.pt2", progress=lambda *step: seen.append(step))
+    assert seen == [(n, 5) for n in range(1, 6)]

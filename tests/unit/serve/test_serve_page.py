@@ -1,0 +1,162 @@
+import base64
+import contextlib
+import io
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from seg.labels import VOC
+from tests.helpers.browser import opened
+from tests.helpers.toy import toy_sample, written
+from tests.stress.serve_load import encoded
+
+MASK = np.where(toy_sample(1)[1] > 20, 0, toy_sample(1)[1])
+PICTURE = written(MASK)
+IMAGE = encoded(PICTURE, "PNG")
+FILE = {"name": "photo.png", "mimeType": "image/png", "buffer": IMAGE}
+
+
+@pytest.fixture
+def page(browser, address):
+    """The page, ready; afterwards nothing went wrong in it, and it asked nobody else."""
+    with shown(browser, address, viewport={"width": 1280, "height": 900}) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def shown(browser, address, path="", **settings):
+    with opened(browser, address + path, **settings) as found:
+        found.address = address
+        yield found
+        assert all(url.startswith((address, "blob:", "data:")) for url in found.asked), found.asked
+
+
+def choose(page, file=FILE):
+    page.set_input_files("#file", file)
+    says(page, "pixels in")
+
+
+def says(page, text: str, place: str = "status"):
+    page.locator(f"#{place}", has_text=text).wait_for()
+
+
+def canvas(page) -> np.ndarray:
+    """uint8 [h, w, 3]: what the canvas shows."""
+    url = page.evaluate("document.getElementById('view').toDataURL()")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"))
+
+
+def test_legend_opacity_and_downloads_of_a_chosen_file(page):
+    choose(page)
+    answer = httpx.post(f"{page.address}/api/segment", params={"format": "json"}, content=IMAGE).json()
+    buttons = page.locator("#legend button")
+    shares = {int(b.get_attribute("data-index")): float(b.get_attribute("data-share")) for b in buttons.all()}
+    assert shares == {each["index"]: each["share"] for each in answer["classes"]}
+    largest = answer["classes"][0]
+    assert buttons.first.inner_text().split("\n") == [largest["name"], f"{100 * largest['share']:.1f} %"]
+
+    colors, colored = VOC.palette[MASK], MASK > 0
+    for percent in (0, 40, 100):
+        page.locator("#opacity").fill(str(percent))
+        assert page.locator("#percent").inner_text() == f"{percent} %"
+        wanted = np.where(colored[..., None], PICTURE * (1 - percent / 100) + colors * (percent / 100), PICTURE)
+        assert np.abs(canvas(page) - wanted).max() <= 2
+
+    with page.expect_download() as download:
+        page.click("#mask")
+    assert download.value.suggested_filename == "photo_mask.png"
+    saved = Image.open(download.value.path())
+    assert saved.mode == "P" and saved.getpalette()[: 3 * 21] == [v for color in VOC.colors for v in color]
+    np.testing.assert_array_equal(np.asarray(saved), MASK)
+    with page.expect_download() as download:
+        page.click("#overlay")
+    np.testing.assert_array_equal(np.asarray(Image.open(download.value.path()).convert("RGB")), canvas(page))
+
+
+def test_the_class_under_pointer_and_crosshair_and_classes_hidden(page):
+    choose(page)
+    box = page.locator("#view").bounding_box()
+    largest = np.bincount(MASK[MASK > 0]).argmax()
+    row, column = (int(each) for each in np.argwhere(np.equal(MASK, largest))[40])
+    scale = box["width"] / MASK.shape[1]
+    page.mouse.move(box["x"] + (column + 0.5) * scale, box["y"] + (row + 0.5) * scale)
+    name = VOC.names[MASK[row, column]]
+    assert page.locator("#pixel").inner_text() == f"{name} at column {column}, row {row}"
+    assert name in page.locator("#legend .here").inner_text()
+
+    page.focus("#view")
+    page.keyboard.press("Shift+ArrowLeft")
+    page.keyboard.press("ArrowUp")
+    left, up = max(column - 6, 0), row - 1
+    assert page.locator("#pixel").inner_text() == f"{VOC.names[MASK[up, left]]} at column {left}, row {up}"
+    assert page.locator("#cross").get_attribute("hidden") is None
+
+    button = page.locator("#legend button", has_text=name)
+    page.locator("#opacity").fill("100")
+    button.focus()
+    page.keyboard.press("Space")
+    assert button.get_attribute("aria-pressed") == "false"
+    page.locator("#opacity").focus()
+    np.testing.assert_array_equal(canvas(page)[row, column], PICTURE[row, column])
+    button.focus()
+    page.keyboard.press("Enter")
+    page.locator("#opacity").focus()
+    np.testing.assert_array_equal(canvas(page)[row, column], VOC.palette[MASK[row, column]])
+
+
+@pytest.mark.parametrize("event, holder", [("drop", "dataTransfer"), ("paste", "clipboardData")])
+def test_an_image_may_be_dropped_or_pasted(page, event, holder):
+    page.evaluate(
+        """([event, holder, content]) => {
+            const data = new DataTransfer();
+            const bytes = Uint8Array.from(atob(content), (each) => each.charCodeAt(0));
+            data.items.add(new File([bytes], "dropped.png", { type: "image/png" }));
+            const kind = event === "drop" ? DragEvent : ClipboardEvent;
+            document.body.dispatchEvent(new kind(event, { [holder]: data, bubbles: true, cancelable: true }));
+        }""",
+        [event, holder, base64.b64encode(IMAGE).decode()],
+    )
+    says(page, "dropped.png: 64")
+    assert canvas(page).shape == PICTURE.shape
+
+
+def test_by_keyboard_alone_and_named_for_a_screen_reader(page):
+    reached = []
+    for _ in range(2):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id"))
+    assert reached == ["file", "example"]
+    page.keyboard.press("Enter")
+    says(page, "example.png: 480")
+    seen = set()
+    for _ in range(8 + page.locator("#legend button").count()):
+        page.keyboard.press("Tab")
+        seen.add(page.evaluate("document.activeElement.id || document.activeElement.closest('#legend')?.id"))
+    assert {"view", "opacity", "legend", "mask", "overlay"} <= seen
+    assert page.get_by_label("Choose an image").count() == page.get_by_label("Opacity of the mask").count() == 1
+    assert page.get_by_role("alert").count() == 1 and page.locator("#status").get_attribute("aria-live") == "polite"
+
+
+def test_what_is_refused_is_told_and_the_page_goes_on(page):
+    page.set_input_files("#file", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"no image"})
+    says(page, "not a readable image", "error")
+    assert "415" in page.said.pop()  # the browser's own note of the status
+    choose(page)
+    assert page.locator("#error").inner_text() == ""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_cut_off_at_any_width_in_light_and_dark(browser, address, width, scheme):
+    with shown(browser, address, viewport={"width": width, "height": 800}, color_scheme=scheme) as page:
+        choose(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (int(ground[4:].split(",")[0]) < 100) == (scheme == "dark")
+
+
+def test_the_api_is_described_without_a_network(browser, address):
+    with shown(browser, address, "/docs") as page:
+        page.get_by_text("Segment an image").first.wait_for()

@@ -1,0 +1,171 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import seg
+from seg.cli.main import main
+from seg.config import from_dict
+from seg.labels import VOC
+from seg.models.factory import build_model
+from seg.visualize import overlay
+from seg.weights.file import write
+from tests.helpers.configs import CONFIG
+from tests.helpers.toy import refused, toy_sample
+
+IMAGE = toy_sample(0)[0]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A file of a small network with random weights."""
+    path = tmp_path_factory.mktemp("weights") / "best.safetensors"
+    config = from_dict(CONFIG, "test")
+    torch.manual_seed(0)
+    model = build_model(config.model, 21)
+    torch.nn.init.normal_(next(p for name, p in model.named_parameters() if name == "classifier.weight"))
+    write(path, model, config, VOC, {"iteration": 2, "miou": 0.25})
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(weights):
+    return seg.load(weights, device="cpu")
+
+
+def by_command(weights, folder, *flags):
+    """The masks of the images in the folder as `seg predict` writes them."""
+    arguments = ["predict", str(weights), str(folder), "--out", str(folder / "masks"), "--mode", "index", "--quiet", *flags]
+    assert main(arguments) == 0
+    return [np.array(Image.open(path)) for path in sorted((folder / "masks").iterdir())]
+
+
+def test_masks_are_those_of_the_command_whatever_holds_the_image(model, weights, tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(IMAGE).save(path)
+    (wanted,) = by_command(weights, tmp_path)
+    assert len(np.unique(wanted)) > 1
+    tensor = torch.from_numpy(IMAGE)
+    held = [path, str(path), Image.open(path), Image.fromarray(IMAGE).convert("RGBA"), IMAGE, tensor, tensor.permute(2, 0, 1)]
+    for image, mask in zip(held, model.predict(held), strict=True):
+        np.testing.assert_array_equal(mask, wanted, err_msg=repr(image))
+    mask = model.predict(IMAGE)
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, wanted)
+
+
+def test_grey_is_three_equal_channels(model):
+    gray = IMAGE[..., 0]
+    wanted = model.predict(np.stack([gray] * 3, 2))
+    for image in (gray, gray[..., None], Image.fromarray(gray), torch.from_numpy(gray), torch.from_numpy(gray)[None]):
+        np.testing.assert_array_equal(model.predict(image), wanted)
+
+
+def test_settings_are_the_flags_of_the_command(weights, tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    (wanted,) = by_command(weights, tmp_path, "--scales", "0.75,1.5", "--flip", "--output-stride", "8", "--canvas", "65")
+    other = seg.load(weights, scales=[0.75, 1.5], flip=True, output_stride=8, canvas=65)
+    np.testing.assert_array_equal(other.predict(IMAGE), wanted)
+    assert (other.model.output_stride, other.model.training) == (16, False)
+    assert (wanted != seg.load(weights).predict(IMAGE)).any()
+
+
+def test_a_runtime_sees_what_the_model_sees(model, weights):
+    mask = seg.load(weights, runtime="onnx").predict(IMAGE)
+    assert mask.dtype == np.uint8 and (mask == model.predict(IMAGE)).mean() > 0.999
+    with refused("runtime onxx", "did you mean 'onnx'?"):
+        seg.load(weights, runtime="onxx")
+
+
+def test_an_exported_graph_is_loaded_with_its_policy_and_labels(model, weights, tmp_path):
+    graph = tmp_path / "a.onnx"
+    assert main(["export", str(weights), "--format", "onnx", "--out", str(graph), "--quiet"]) == 0
+    loaded = seg.load(graph)
+    assert loaded.classes == model.classes and loaded.score == model.score
+    for mask, wanted in zip(loaded.predict([IMAGE, IMAGE[:40]]), model.predict([IMAGE, IMAGE[:40]]), strict=True):
+        assert (mask == wanted).mean() > 0.999
+    for named in ({"device": "cpu"}, {"runtime": "torch"}, {"flip": True}):
+        with refused("a.onnx", "leave out", *(named if "flip" in named else named.values())):
+            seg.load(graph, **named)
+
+
+def test_a_pillow_image_is_turned_upright_and_left_as_it_is(model, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.ascontiguousarray(np.rot90(IMAGE))).save(tmp_path / "photo.png", exif=exif)
+    with Image.open(tmp_path / "photo.png") as photo:
+        np.testing.assert_array_equal(model.predict(photo), model.predict(IMAGE))
+        assert photo.size == (48, 64)
+        assert model.draw(photo, model.predict(photo)).size == (64, 48)
+    image = Image.fromarray(IMAGE)
+    image.info["transparency"] = (0, 0, 0)
+    model.predict(image)
+    assert "transparency" in image.info
+
+
+def test_what_is_drawn_comes_as_the_image_came(model, tmp_path):
+    mask = toy_sample(0)[1]
+    wanted = overlay(IMAGE, mask, VOC)
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    for image in (tmp_path / "a.png", Image.fromarray(IMAGE)):
+        picture = model.draw(image, mask)
+        assert isinstance(picture, Image.Image)
+        np.testing.assert_array_equal(np.array(picture), wanted)
+    for image in (IMAGE, torch.from_numpy(IMAGE)):
+        np.testing.assert_array_equal(model.draw(image, mask), wanted)
+
+
+def test_it_says_what_it_knows(model):
+    assert model.classes == list(VOC.names)
+    np.testing.assert_array_equal(model.palette, VOC.palette)
+    assert model.score["miou"] == 0.25
+    assert "21 classes" in repr(model) and "0.25" in repr(model)
+
+
+def test_what_is_no_image_is_refused(model, tmp_path):
+    with refused("float64", "uint8", "255"):
+        model.predict(IMAGE / 255)
+    with refused("[48, 64, 4]", "[H, W, 3]"):
+        model.predict(np.zeros((48, 64, 4), np.uint8))
+    with refused("[2, 48, 64, 3]", "a list"):
+        model.predict(np.zeros((2, 48, 64, 3), np.uint8))
+    with refused("[0, 64, 3]"):
+        model.predict(np.zeros((0, 64, 3), np.uint8))
+    with refused("NoneType", "not an image"):
+        model.predict(None)
+    with refused("mode F"):
+        model.predict(Image.new("F", (40, 40)))
+    with refused("none.png", "no such file"):
+        model.predict([IMAGE, "none.png"])
+    Image.fromarray(IMAGE).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:2000])
+    with Image.open(tmp_path / "a.png") as cut, refused("cannot be decoded"):
+        model.predict(cut)
+
+
+def test_a_mask_of_another_size_or_kind_is_refused(model):
+    with refused("[47, 64]", "[48, 64]"):
+        model.draw(IMAGE, np.zeros((47, 64), np.uint8))
+    with refused("int64", "uint8"):
+        model.draw(IMAGE, np.zeros((48, 64), np.int64))
+
+
+def test_mistakes_in_loading_are_refused(weights):
+    with pytest.raises(seg.UserError, match=r"none\.safetensors: no such weights file"):
+        seg.load("none.safetensors")
+    with refused("seg.load", "evaluate.scale", "did you mean"):
+        seg.load(weights, scale=[1])
+    with refused("evaluate.scales"):
+        seg.load(weights, scales=[99])
+    with refused("device nowhere"):
+        seg.load(weights, device="nowhere")
+
+
+def test_importing_seg_is_instant():
+    code = "import sys, seg; seg.UserError; print(*{'torch', 'numpy', 'PIL'} & set(sys.modules)); seg.nothing"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == ""
+    assert done.stderr.strip().endswith("module 'seg' has no attribute 'nothing'")

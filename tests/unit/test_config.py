@@ -1,0 +1,278 @@
+from datetime import date
+from pathlib import Path
+
+import pytest
+import yaml
+
+from seg.config import Config, as_dict, from_dict, load
+from seg.errors import UserError
+
+
+def write(folder, text):
+    path = folder / "mini.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_are_the_papers_training_protocol():
+    config = Config()
+    assert config.data.crop_size == 513 and config.data.flip == 0.5
+    assert (config.data.scale_min, config.data.scale_max, config.data.scale_step) == (0.5, 2.0, 0.25)
+    train = config.train
+    assert (train.iterations, train.batch_size, train.learning_rate, train.power) == (30000, 16, 0.007, 0.9)
+    assert (train.momentum, train.weight_decay, train.head_lr_multiplier, train.warmup) == (0.9, 4e-5, 1.0, 0)
+    assert train.loss == {}  # the cross-entropy alone
+    assert config.model.output_stride == 16 and config.evaluate.canvas == 513
+
+
+def test_file_sets_what_it_names_and_leaves_the_rest(tmp_path):
+    config = load(write(tmp_path, "model: {backbone: xception41, decoder: {separable: false}}\ntrain: {batch_size: 4}\n"))
+    wanted = Config(name="mini")
+    wanted.model.backbone = "xception41"
+    wanted.model.decoder.separable = False
+    wanted.train.batch_size = 4
+    assert config == wanted
+
+
+def test_overrides_win_over_the_file_and_the_last_over_the_first(tmp_path):
+    path = write(tmp_path, "train: {batch_size: 4, iterations: 7}\nmodel: {aspp: {atrous_rates: [1, 2]}}\n")
+    overrides = [
+        "train.batch_size=5",
+        "train.batch_size=6",
+        "model.aspp.atrous_rates=[3]",
+        "model.decoder=null",
+        "data.root=a=b",
+        "name=x",
+    ]
+    config = load(path, overrides)
+    assert config.train.batch_size == 6 and config.train.iterations == 7
+    assert config.model.aspp.atrous_rates == [3] and config.model.decoder is None
+    assert config.data.root == "a=b" and config.name == "x"
+
+
+def test_name_is_the_files_unless_it_has_one_and_the_folder_follows(tmp_path):
+    assert load(write(tmp_path, "runs: r")).folder == Path("r/mini")
+    assert load(write(tmp_path, "name: other")).folder == Path("runs/other")
+
+
+def test_numbers_take_the_type_of_their_setting(tmp_path):
+    config = load(write(tmp_path, "train: {learning_rate: 1, momentum: 1e-3}"), ["model.width=1", "data.scale_min=5e-1"])
+    values = config.train.learning_rate, config.train.momentum, config.model.width, config.data.scale_min
+    assert values == (1.0, 0.001, 1.0, 0.5) and all(isinstance(value, float) for value in values)
+
+
+def test_configurations_do_not_share_their_lists():
+    first = Config()
+    first.model.aspp.atrous_rates.append(24)
+    first.model.decoder.convolutions[0][1] = 3
+    first.train.loss["dice"] = 1.0
+    assert Config() != first
+    assert Config().model.aspp.atrous_rates == [6, 12, 18]
+
+
+CHANGED = {
+    "name": "run",
+    "model": {
+        "backbone": "xception71",
+        "activation_placement": "tf",
+        "width": 0.25,
+        "aspp": {"atrous_rates": [2, 4], "dropout": 0.0},
+    },
+    "data": {"masks": "masks", "transforms": [{"ColorJitter": {"brightness": 0.2}}, "ToGray"], "scale_step": 0},
+    "train": {"loss": {"cross_entropy": 0.5, "dice": 0.5}, "class_weights": [1, 2.5], "freeze_batch_norm": "all"},
+    "evaluate": {"scales": [0.5, 1.0], "canvas": None, "output_stride": 8},
+}
+
+
+@pytest.mark.parametrize("value", [{}, CHANGED, {"model": {"decoder": None, "smp": "Unet", "backbone": "resnet18"}}])
+def test_as_dict_is_read_back_also_through_yaml(value):
+    config = from_dict(value, "here")
+    assert from_dict(as_dict(config), "there") == config
+    assert from_dict(yaml.safe_load(yaml.safe_dump(as_dict(config))), "there") == config
+
+
+def message(value, overrides=()) -> str:
+    with pytest.raises(UserError) as error:
+        from_dict(value, "mini.yaml", overrides)
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    "value, wanted",
+    [
+        ({"trian": {}}, "unknown setting 'trian'; did you mean 'train'?"),
+        ({"train": {"iteration": 3}}, "unknown setting 'train.iteration'; did you mean 'train.iterations'?"),
+        ({"model": {"aspp": {"rate": [1]}}}, "unknown setting 'model.aspp.rate'; did you mean 'model.aspp.atrous_rates'?"),
+        ({"crop": 65}, "unknown setting 'crop'; did you mean 'data.crop_size'?"),
+        ({"train": {"output_stride": 8}}, "unknown setting 'train.output_stride'; did you mean 'model.output_stride'?"),
+        ({"data": {"xyzzy": 8}}, "unknown setting 'data.xyzzy'; known here: root, labels, masks"),
+        ({3: 4}, "unknown setting '3'; known here: name, runs, model"),
+    ],
+)
+def test_an_unknown_setting_is_answered_with_the_nearest_name(value, wanted):
+    text = message(value)
+    assert text.startswith("mini.yaml: ") and wanted in text
+
+
+@pytest.mark.parametrize(
+    "value, place",
+    [
+        ({"train": {"iterations": "many"}}, "train.iterations"),
+        ({"train": {"iterations": 1.5}}, "train.iterations"),
+        ({"train": {"iterations": None}}, "train.iterations"),
+        ({"train": {"iterations": True}}, "train.iterations"),
+        ({"data": {"flip": "often"}}, "data.flip"),
+        ({"model": {"aspp": {"atrous_rates": 6}}}, "model.aspp.atrous_rates"),
+        ({"model": {"aspp": {"atrous_rates": [6, "x"]}}}, "model.aspp.atrous_rates[1]"),
+        ({"model": {"aspp": None}}, "model.aspp"),
+        ({"evaluate": {"scales": ["x"]}}, "evaluate.scales[0]"),
+        ({"train": {"loss": {"dice": "x"}}}, "train.loss.dice"),
+        ({"data": {"root": "${nowhere}"}}, "data.root"),
+        ({"data": {"root": "${"}}, "data.root"),
+        ({"data": {"labels": date(2001, 1, 1)}}, "data.labels"),
+        ({"data": {"crop_size": 32}}, "data.crop_size=32"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_a_users_mistake_that_names_file_and_setting(value, place):
+    assert message(value).startswith(f"mini.yaml: {place}: ")
+
+
+@pytest.mark.parametrize(
+    "value, overrides",
+    [
+        ({"train": {"loss": ["dice"]}}, []),
+        ({"model": {"aspp": {"atrous_rates": {"first": 6}}}}, []),
+        ({}, ["model.aspp.atrous_rates.0=6"]),
+        ({}, ["data.transforms.ToGray=1"]),
+    ],
+)
+def test_a_list_in_the_place_of_a_mapping_and_the_reverse_are_users_mistakes(value, overrides):
+    message(value, overrides)
+
+
+@pytest.mark.parametrize(
+    "value, place", [({"train": 3}, "'train'"), ({"model": {"aspp": [6]}}, "'model.aspp'"), ({"data": "x"}, "'data'")]
+)
+def test_a_value_in_the_place_of_a_section_is_a_users_mistake(value, place):
+    assert f"{place} is a section of settings" in message(value)
+
+
+@pytest.mark.parametrize(
+    "override, wanted",
+    [
+        ("model.backbone=xception66", "model.backbone=xception66: not a backbone; did you mean 'xception65'?"),
+        ("model.activation_placement=after", "model.activation_placement=after: must be one of paper, tf"),
+        ("model.output_stride=4", "model.output_stride=4: must be one of 8, 16, 32"),
+        ("model.width=0", "model.width=0.0: must be above 0, at most 8"),
+        ("model.aspp.channels=0", "model.aspp.channels=0: must be from 1 to 32768"),
+        ("model.aspp.atrous_rates=[6,0]", "model.aspp.atrous_rates=[6, 0]: must be from 1 to 32768"),
+        ("model.aspp.dropout=1", "model.aspp.dropout=1.0: must be from 0 to below 1"),
+        ("model.decoder.low_level_channels=-1", "model.decoder.low_level_channels=-1: must be from 1 to 32768"),
+        ("model.decoder.convolutions=[[5,256]]", "model.decoder.convolutions=[[5, 256]]: must be pairs of kernel"),
+        ("model.decoder.convolutions=[3,256]", "model.decoder.convolutions=[3, 256]: must be pairs of kernel"),
+        ("data.crop_size=32", "data.crop_size=32: must be at least 33"),
+        (
+            "data.crop_size=32769",
+            "data.crop_size=32769: must be at least 33, the smallest image the network takes, and at most 32768",
+        ),
+        ("model.aspp.channels=9223372036854775808", "model.aspp.channels=9223372036854775808: must be from 1 to 32768"),
+        ("model.decoder.convolutions=[[3,32769]]", "model.decoder.convolutions=[[3, 32769]]: must be pairs of kernel"),
+        ("data.scale_max=inf", "data.scale_max=inf: must be at most 16"),
+        ("data.scale_step=1e-300", "data.scale_step=1e-300: must be 0, or from 0.001 to 16"),
+        ("train.seed=9223372036854775808", "train.seed=9223372036854775808: must be from 0 to 2147483648"),
+        ("evaluate.tile=1000000001", "evaluate.tile=1000000001: must be 16 k + 1, from 257 to 32768"),
+        ("data.scale_min=0", "data.scale_min=0.0: must be above 0, at most data.scale_max"),
+        ("data.scale_max=0.25", "data.scale_min=0.5: must be above 0, at most data.scale_max"),
+        ("data.scale_step=-1", "data.scale_step=-1.0: must be 0, or from 0.001 to 16"),
+        ("data.flip=1.5", "data.flip=1.5: must be a probability"),
+        ("data.num_workers=-1", "data.num_workers=-1: must be from 0 to 256"),
+        ("train.iterations=0", "train.iterations=0: must be from 1 to 2147483648"),
+        ("train.batch_size=0", "train.batch_size=0: must be from 1 to 32768"),
+        ("train.learning_rate=-1", "train.learning_rate=-1.0: must be 0 or more"),
+        ("train.learning_rate=nan", "train.learning_rate=nan: must be 0 or more"),
+        ("train.batch_norm_momentum=0", "train.batch_norm_momentum=0.0: must be above 0, at most 1"),
+        ("train.schedule=cosine", "train.schedule=cosine: must be one of poly, exponential"),
+        ("train.decay=0", "train.decay=0.0: must be above 0, at most 1"),
+        ("train.decay_every=0", "train.decay_every=0: must be from 1 to"),
+        ("train.ema_decay=1", "train.ema_decay=1.0: must be from 0 to below 1"),
+        ("model.weights_use=some", "model.weights_use=some: must be one of full, partial, warm_start"),
+        ("model.separable_activation=tanh", "model.separable_activation=tanh: must be one of None, none, relu, elu"),
+        ("model.spatial_groups=0", "model.spatial_groups=0: must be null or at least 1"),
+        ("model.image_classes=0", "model.image_classes=0: must be null or from 1 to 32768"),
+        ("train.freeze_batch_norm=some", "train.freeze_batch_norm=some: must be one of none, backbone, all"),
+        ("train.loss.dicee=1", "train.loss.dicee: not a loss; did you mean 'dice'?"),
+        ("train.loss.dice=-1", "train.loss.dice=-1.0: must be 0 or more"),
+        ("train.loss.cross_entropy=0", "must be at least one loss with a weight above 0"),
+        ("train.label_smoothing=1", "train.label_smoothing=1.0: must be from 0 to below 1"),
+        ("train.class_weights=even", "train.class_weights=even: must be null, balanced or a list of numbers"),
+        ("train.class_weights=[1,-1]", "train.class_weights=[1, -1]: must be null, balanced or a list of numbers"),
+        ("evaluate.scales=[]", "evaluate.scales=[]: must be numbers from 0.1 to 8"),
+        ("evaluate.scales=[1,9]", "evaluate.scales=[1.0, 9.0]: must be numbers from 0.1 to 8"),
+        ("evaluate.canvas=32", "evaluate.canvas=32: must be null, or from 33 to 32768"),
+        ("evaluate.output_stride=4", "evaluate.output_stride=4: must be one of None, 8, 16, 32"),
+    ],
+)
+def test_a_value_out_of_range_is_a_users_mistake_that_says_the_range(override, wanted):
+    assert wanted in message({}, [override])
+
+
+@pytest.mark.parametrize(
+    "limits", ["data.crop_size=33", "data.flip=1", "model.width=8", "evaluate.scales=[0.1,8]", "data.num_workers=0"]
+)
+def test_limits_themselves_are_allowed(limits):
+    from_dict({}, "mini.yaml", [limits])
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2"])
+def test_any_backbone_is_allowed_with_smp_alone(backbone):
+    assert from_dict({"model": {"smp": "Unet", "backbone": backbone}}, "mini.yaml").model.backbone == backbone
+    assert f"model.backbone={backbone}: not a backbone" in message({"model": {"backbone": backbone}})
+
+
+@pytest.mark.parametrize(
+    "override, wanted",
+    [
+        ("train.iterations", "'train.iterations': an override is KEY=VALUE, such as train.iterations=100"),
+        ("--quiet", "'--quiet': an override is KEY=VALUE"),
+        ("train.loss={dice: 1", "train.loss={dice: 1: not KEY=VALUE with a YAML value"),
+        ("train.iteration=3", "command line: unknown setting 'train.iteration'; did you mean 'train.iterations'?"),
+        ("iterations=3", "command line: unknown setting 'iterations'; did you mean 'train.iterations'?"),
+        ("train=3", "command line: 'train' is a section of settings"),
+        ("=3", "command line: unknown setting ''"),
+    ],
+)
+def test_an_override_that_is_none_is_a_users_mistake(override, wanted):
+    assert wanted in message({}, [override])
+
+
+def test_a_file_that_is_none_is_a_users_mistake(tmp_path):
+    with pytest.raises(UserError, match="a configuration cannot be read"):
+        load(tmp_path / "none.yaml")
+    with pytest.raises(UserError, match="must be a mapping of keys to values, not list"):
+        load(write(tmp_path, "- 1"))
+
+
+def test_losses_named_in_a_file_replace_the_default():
+    config = from_dict({"train": {"loss": {"dice": 1.0}}}, "test")
+    assert config.train.loss == {"dice": 1.0}
+    assert from_dict(as_dict(config), "test") == config
+
+
+def test_what_is_no_mapping_is_a_users_mistake():
+    assert message([1]) == "mini.yaml: a configuration must be a mapping of settings, not [1]"
+
+
+def test_where_the_command_line_may_have_set_it_too_it_is_named():
+    assert message({}, ["data.crop_size=32"]).startswith("mini.yaml and command line: data.crop_size=32: must be at least 33")
+
+
+def test_a_wrong_override_is_blamed_on_the_command_line():
+    with pytest.raises(UserError, match=r"^command line: train\.batch_size: "):
+        from_dict({}, "mini.yaml", ["train.batch_size=x"])
+
+
+def test_a_section_is_not_offered_for_its_own_misspelt_setting():
+    with pytest.raises(UserError, match=r"'model\.decoder\.seperable'; did you mean 'model\.decoder\.separable'"):
+        from_dict({}, "test", ["model.decoder.seperable=3"])

@@ -1,0 +1,87 @@
+import threading
+import time
+
+import pytest
+
+from seg.threads import THREADS, BackgroundWorker, prefetch
+
+
+def test_results_come_in_order_whatever_takes_longer():
+    def slow_first(number):
+        time.sleep(0.05 if number == 0 else 0)
+        return number**2
+
+    assert list(prefetch(slow_first, range(9))) == [number**2 for number in range(9)]
+    assert list(prefetch(slow_first, [])) == []
+
+
+def test_few_are_begun_before_they_are_asked_for():
+    begun = []
+    stream = prefetch(begun.append, range(100))
+    next(stream)
+    time.sleep(0.05)
+    assert 1 < len(begun) <= 2 * THREADS + 1
+    stream.close()
+    assert len(begun) <= 2 * THREADS + 1
+
+
+def test_work_ahead_goes_on_while_the_loop_waits():
+    second = threading.Event()
+    stream = prefetch(lambda number: number == 1 and second.set(), range(3))
+    next(stream)
+    assert second.wait(5)
+
+
+def test_as_many_work_at_once_as_there_are_threads():
+    all_here = threading.Barrier(THREADS + 3, timeout=5)
+    assert len(list(prefetch(lambda _: all_here.wait(), range(THREADS + 3), THREADS + 3))) == THREADS + 3
+
+
+def test_an_error_is_raised_in_its_turn():
+    def inverse(number):
+        return 1 / number
+
+    stream = prefetch(inverse, [1, 2, 0, 4])
+    assert [next(stream), next(stream)] == [1, 0.5]
+    with pytest.raises(ZeroDivisionError):
+        next(stream)
+
+
+def test_calls_behind_are_made_in_order_and_finished_at_the_end():
+    done = []
+    with BackgroundWorker() as behind:
+        for number in range(20):
+            behind(lambda n: (time.sleep(0.002), done.append(n)), number)
+    assert done == list(range(20))
+
+
+def test_only_a_few_calls_are_behind():
+    gate, begun = threading.Event(), []
+
+    def fill():
+        with BackgroundWorker() as behind:
+            for number in range(50):
+                begun.append(number)
+                behind(gate.wait)
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    time.sleep(0.1)
+    assert len(begun) <= 2 * THREADS + 1
+    gate.set()
+    thread.join()
+    assert len(begun) == 50
+
+
+def test_an_error_behind_is_raised_by_the_block():
+    with pytest.raises(ZeroDivisionError), BackgroundWorker() as behind:
+        behind(lambda: 1 / 0)
+
+
+def test_an_error_in_the_block_wins_and_drops_what_waits():
+    done = []
+    with pytest.raises(KeyError), BackgroundWorker() as behind:
+        behind(time.sleep, 0.05)
+        behind(done.append, 1)
+        raise KeyError
+    assert done == []

@@ -1,0 +1,62 @@
+import pytest
+import torch
+
+from seg.config import ModelConfig, TrainConfig
+from seg.models.factory import build_model
+from seg.training.optimizer import learning_rate, make_optimizer, parameter_groups, set_learning_rate
+
+
+@pytest.fixture(scope="module")
+def xception65():
+    with torch.device("meta"):
+        return build_model(ModelConfig(backbone="xception65"), 21)
+
+
+def test_groups_hold_every_parameter_once(xception65):
+    grouped = [id(p) for group in parameter_groups(xception65, TrainConfig()) for p in group["params"]]
+    assert len(grouped) == len(set(grouped)) == 440
+    assert set(grouped) == {id(p) for p in xception65.parameters()}
+
+
+def test_weight_decay_is_on_the_79_weights_of_the_released_code(xception65):
+    names = {id(p): name for name, p in xception65.named_parameters()}
+    decayed = [
+        names[id(p)]
+        for group in parameter_groups(xception65, TrainConfig(weight_decay=4e-5))
+        for p in group["params"]
+        if group["weight_decay"] == 4e-5
+    ]
+    assert len(decayed) == 79
+    assert "classifier.weight" in decayed
+    assert not [name for name in decayed if "depthwise" in name or "norm" in name or name.endswith("bias")]
+
+
+def test_head_multiplier_scales_all_but_the_backbone_and_biases_learn_twice_as_fast():
+    model = build_model(ModelConfig(backbone="xception41", width=0.125), 3)
+    optimizer = make_optimizer(model, TrainConfig(head_lr_multiplier=10))
+    set_learning_rate(optimizer, 0.01)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        expected = 0.01 if name.startswith("backbone.") else 0.2 if name == "classifier.bias" else 0.1
+        assert rates[id(parameter)] == pytest.approx(expected)
+
+
+def test_schedule_is_poly_from_the_first_iteration_on():
+    config = TrainConfig(learning_rate=0.007, iterations=30000, power=0.9)
+    assert learning_rate(0, config) == 0.007
+    assert learning_rate(15000, config) == pytest.approx(0.007 * 0.5**0.9)
+    assert 0 < learning_rate(29999, config) < 1e-6
+
+
+def test_warmup_rises_linearly_to_the_schedule():
+    config = TrainConfig(learning_rate=1.0, iterations=100, warmup=10)
+    assert learning_rate(0, config) == pytest.approx(0.1)
+    assert learning_rate(4, config) == pytest.approx(0.5 * 0.96**0.9)
+    assert learning_rate(10, config) == pytest.approx(0.9**0.9)
+
+
+def test_the_exponential_schedule_falls_in_steps():
+    # arXiv 1610.02357, section 4.4: 0.045, times 0.94 every two epochs.
+    config = TrainConfig(learning_rate=0.045, schedule="exponential", decay=0.94, decay_every=100, iterations=1000)
+    rates = [learning_rate(i, config) for i in (0, 99, 100, 199, 550)]
+    assert rates == pytest.approx([0.045, 0.045, 0.045 * 0.94, 0.045 * 0.94, 0.045 * 0.94**5])

@@ -1,0 +1,65 @@
+import dataclasses
+import json
+
+import pytest
+import yaml
+
+from seg.config import from_dict
+from seg.labels import VOC
+from seg.models.factory import build_model
+from seg.weights.file import write
+from seg.weights.hub import share
+from seg.weights.loading import open_model
+from tests.helpers.configs import CONFIG
+from tests.helpers.toy import same
+
+SCORE = {"iteration": 1500, "miou": 0.4321, "split": "val", "iou": {name: 0.25 for name in VOC.names} | {"cat": None}}
+
+
+@pytest.fixture(scope="module")
+def network():
+    config = from_dict(CONFIG, "test", ["name=mine", "data.root=/secret/voc", "model.weights=/secret/backbone.safetensors"])
+    return build_model(dataclasses.replace(config.model, weights=None), 21), config
+
+
+def shared(network, folder, score):
+    write(folder / "best.safetensors", *network, VOC, score)
+    out = share(folder / "best.safetensors", folder / "shared", "me/net")
+    _, head, body = (out / "README.md").read_text().split("---\n", 2)
+    return out, yaml.safe_load(head), body
+
+
+def test_the_folder_holds_the_model_and_its_classes(network, tmp_path):
+    out, _, _ = shared(network, tmp_path, SCORE)
+    assert sorted(path.name for path in out.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    model, about = open_model(out / "model.safetensors")
+    assert same(model.state_dict(), network[0].state_dict())
+    assert (about.labels, about.score) == (VOC, SCORE)
+    config = json.loads((out / "config.json").read_text())
+    assert config["id2label"] == {str(index): name for index, name in enumerate(VOC.names)}
+    assert config["label2id"]["cat"] == 8
+    assert config["score"] == SCORE
+
+
+def test_the_card_says_what_the_run_measured(network, tmp_path):
+    _, head, body = shared(network, tmp_path, SCORE)
+    (result,) = head["model-index"][0]["results"]
+    assert (head["pipeline_tag"], head["library_name"]) == ("image-segmentation", "seg")
+    assert result["metrics"][0]["value"] == SCORE["miou"]
+    assert (result["dataset"]["name"], result["dataset"]["split"]) == ("voc", "val")
+    for part in ("43.21 %", "| dog | 25.00 |", "| cat | - |", 'seg.load("hf:me/net")', "| iterations | 1,500 of 2 |"):
+        assert part in body
+    assert f"{sum(p.numel() for p in network[0].parameters()):,} parameters" in body
+
+
+def test_what_was_not_measured_is_said_to_be_so(network, tmp_path):
+    _, head, body = shared(network, tmp_path, {})
+    assert "model-index" not in head
+    assert "Not measured." in body and "%" not in body
+
+
+def test_no_path_of_this_machine_is_shared(network, tmp_path):
+    out, _, body = shared(network, tmp_path, SCORE)
+    for path in out.iterdir():
+        assert b"/secret" not in path.read_bytes() and str(tmp_path).encode() not in path.read_bytes()
+    assert "backbone.safetensors" in body
