@@ -5,13 +5,11 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import InferenceConfig
-from ..data.loader import normalize
-from ..data.transforms import PADDING_VALUE
 from ..models.layers import resize
+from ..models.preprocess import normalize, pad_to_canvas, padded_size
 
 ROWS = 64
 """Rows of a mask that are computed at a time: their logits then stay in the processor's cache."""
@@ -25,30 +23,9 @@ TILE_STRIDE = 4
 """Stride of the grid on which tiles are blended, whatever the network's."""
 
 
-def canvas_size(side: int, canvas: int | None) -> int:
-    """Side of the padded canvas: `canvas`, or for a larger image the next 16 k + 1; the side itself where canvas is None."""
-    if canvas is None or side <= canvas:
-        return canvas or side
-    return (side - 2) // 16 * 16 + 17
-
-
-def padded_size(image: np.ndarray, canvas: int | None) -> tuple[int, int]:
-    """Height and width with which an image [h, w, 3] goes to the network: its canvas, at least 33."""
-    height, width = (max(33, canvas_size(side, canvas)) for side in image.shape[:2])
-    return height, width
-
-
 def scaled(side: int, scale: float) -> int:
     """`side` at a scale, counted between the centers of the outer pixels as align_corners does."""
     return int((side - 1) * scale + 1)
-
-
-def pad_to_canvas(image: np.ndarray, canvas: int | None, device=None) -> Tensor:
-    """uint8 [h, w, 3] -> float32 [1, 3, H, W] in 0..255: padded with 127.5 at the bottom and right, to the canvas and to 33."""
-    # A copy: the caller's array may be read-only, or a view that runs backwards.
-    x = torch.from_numpy(image.copy()).to(device).permute(2, 0, 1)[None].float()
-    rows, columns = (size - side for size, side in zip(padded_size(image, canvas), image.shape, strict=False))
-    return F.pad(x, (0, columns, 0, rows), value=PADDING_VALUE)
 
 
 def score_maps(model: nn.Module, padded: Tensor, policy: InferenceConfig) -> list[Tensor]:

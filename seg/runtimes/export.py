@@ -12,9 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.loader import normalize
 from ..data.prepare.scenes import scene
-from ..data.transforms import PADDING_VALUE
 from ..data.voc import read_image
 from ..errors import UserError
 from ..files import atomic_write
@@ -22,6 +20,7 @@ from ..inference.images import find_images
 from ..inference.predictor import output_stride, predict_mask
 from ..models.fold import folded
 from ..models.layers import resize
+from ..models.preprocess import PADDING_VALUE, normalize, padded_side
 from ..models.xception import Xception
 from ..weights import file as weights_file
 from ..weights.file import Metadata
@@ -79,14 +78,6 @@ class ExportWrapper(nn.Module):
         masks = resize(logits, size).permute(0, 2, 3, 1).contiguous().argmax(3).to(torch.uint8)
         # A slice would be traced as one that always cuts something off.
         return masks.index_select(1, torch.arange(height)).index_select(2, torch.arange(width))
-
-
-def padded_side(side, canvas: int | None):
-    """`policy.padded_size` of a side, without a comparison, which would fix a symbol."""
-    if canvas is None:
-        return torch.sym_max(33, side)
-    larger = torch.sym_min(torch.sym_max(side - canvas, 0), 1)
-    return torch.sym_max(33, canvas + larger * ((side - 2) // 16 * 16 + 17 - canvas))
 
 
 def export(model: nn.Module, about: Metadata, format: str, out, *, calibrate=(), progress=None) -> Export:

@@ -13,15 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .. import __version__, distributed
 from ..config import Config, as_dict, flat
-from ..data.loader import (
-    Batch,
-    EpochSampler,
-    TrainingSamples,
-    batches,
-    network_input,
-    sample_numbers,
-    worker_crash_error,
-)
+from ..data.loader import Batch, EpochSampler, TrainingSamples, batches, sample_numbers, worker_crash_error
 from ..data.validation import validate_split
 from ..data.voc import Split, open_split
 from ..errors import UserError, reason, single_line
@@ -30,6 +22,7 @@ from ..evaluation.metrics import Scores
 from ..files import write_text
 from ..labels import load as load_labels
 from ..models.factory import build_model
+from ..models.preprocess import network_input
 from ..progress import Progress, print_stderr
 from ..threads import GracefulShutdown
 from ..visualize import comparison

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from seg.config import InferenceConfig
-from seg.data.loader import normalize
-from seg.inference.predictor import infer, pad_to_canvas, scaled
+from seg.inference.predictor import infer, scaled
 from seg.models.layers import resize
+from seg.models.preprocess import normalize, pad_to_canvas
 from tests.oracle.harness import ARGMAX, FORWARD, Check, build, draw_image, nhwc, relative, worst
 
 

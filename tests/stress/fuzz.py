@@ -35,7 +35,6 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from scipy.io import savemat
-from tests.helpers.released import checkpoint as released
 
 from seg.cli.main import main
 from seg.data.prepare import download, sbd
@@ -46,6 +45,7 @@ from seg.training import checkpoint
 from seg.weights.loading import open_model
 from seg.weights.timm import aligned_name
 from tests.helpers.forks import finish, fork
+from tests.helpers.released import checkpoint as released
 from tests.helpers.toy import toy_sample, toy_voc
 from tests.stress import corrupt
 

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from seg.config import InferenceConfig, ModelConfig
-from seg.data.transforms import PADDING_VALUE
 from seg.errors import UserError
 from seg.inference import predictor as room
 from seg.inference.predictor import (
@@ -16,17 +15,16 @@ from seg.inference.predictor import (
     ROWS,
     WINDOW,
     blend_tiles,
-    canvas_size,
     infer,
     masks_in_order,
     output_stride,
-    pad_to_canvas,
     predict_mask,
     predict_masks,
     resize_rows,
     scaled,
     tile_starts,
 )
+from seg.models.preprocess import PADDING_VALUE, pad_to_canvas
 from tests.helpers.paths import FIXTURES
 from tests.helpers.toy import picture, random_model
 
@@ -73,15 +71,6 @@ def clear(probabilities, margin=1e-3):
     """Pixels whose best class leads by more than rounding."""
     best = probabilities.topk(2, 0).values
     return (best[0] - best[1] > margin).numpy()
-
-
-def test_the_canvas_is_the_setting_or_for_larger_images_the_next_16_k_and_1():
-    assert {canvas_size(side, 513) for side in range(1, 514)} == {513}
-    for canvas in (33, 65, 500, 513):
-        for side in range(1, 1100):
-            wanted = canvas if side <= canvas else next(size for size in range(side, side + 17) if size % 16 == 1)
-            assert canvas_size(side, canvas) == wanted, (side, canvas)
-    assert [canvas_size(side, None) for side in (7, 500, 1000)] == [7, 500, 1000]
 
 
 def test_scaled_sides_are_counted_between_the_outer_pixels():
