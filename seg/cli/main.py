@@ -158,11 +158,13 @@ def _score_masks(args, pictures):
 
 def _open(args):
     """The model of a verb that predicts, and its metadata."""
+    from ..inference.predictor import Predictor
     from ..memory import keep_free_memory
     from ..runtimes.models import open_runtime
 
     keep_free_memory()
-    return open_runtime(args.weights, args.runtime, policy_overrides(args))
+    model, metadata = open_runtime(args.weights, args.runtime, policy_overrides(args))
+    return Predictor.of(model, metadata), metadata
 
 
 def _score_model(args, pictures, against):
@@ -173,8 +175,8 @@ def _score_model(args, pictures, against):
     from ..evaluation.boundary import Boundary
     from ..evaluation.evaluator import evaluate_model
 
-    model, about = _open(args)
-    data, policy = about.config.data, about.config.evaluate
+    predictor, about = _open(args)
+    data = about.config.data
     split = open_split(args.data or data.root, args.split or data.val, about.labels, data.masks)
     if against:
         against.require_same(about.labels, split.ids)
@@ -191,12 +193,11 @@ def _score_model(args, pictures, against):
         progress(index + 1)
 
     with Progress("evaluate", len(split), quiet=args.quiet or not is_main()) as progress:
-        scores = evaluate_model(model, split, policy, on_image, boundary)
+        scores = evaluate_model(predictor, split, on_image, boundary)
     for part in all_gather(dict(pictures)):
         pictures.update(part)
-    stride = policy.output_stride or model.output_stride
     settings = {"weights": args.weights, "data": str(split.root), "split": split.name}
-    return scores, boundary, settings | asdict(policy) | {"output_stride": stride}
+    return scores, boundary, settings | asdict(predictor.config)
 
 
 def predict(args) -> int:
@@ -204,19 +205,19 @@ def predict(args) -> int:
     from ..files import write_json
     from ..inference.images import find_videos
 
-    model, about = _open(args)
+    predictor, about = _open(args)
     videos = find_videos(args.inputs)
     images = [item for item in args.inputs if item not in videos]
     made = {"images": [], "problems": [], "videos": []}
     if images:
-        for written, problems in all_gather(_predict_images(args, model, about, images)):
+        for written, problems in all_gather(_predict_images(args, predictor, about, images)):
             made["images"] += map(str, written)
             made["problems"] += problems
         if is_main():
             count = len(made["images"])
             print(f"{count} {args.mode} image{'s' if count != 1 else ''} in {args.out}")
     if videos:
-        mine = _predict_videos(args, model, about, videos)
+        mine = _predict_videos(args, predictor, videos)
         # Videos differ in length: a process whose own are done waits for the others only where one file tells of all.
         if args.json:
             made["videos"] = [video for part in all_gather(mine) for video in part]
@@ -225,7 +226,7 @@ def predict(args) -> int:
     return 2 if made["problems"] else 0
 
 
-def _predict_videos(args, model, about, videos) -> list[dict]:
+def _predict_videos(args, predictor, videos) -> list[dict]:
     """Of those that this process makes: path, frames and seconds."""
     from ..distributed import is_main, rank, world_size
     from ..inference.video import predict_video
@@ -238,13 +239,13 @@ def _predict_videos(args, model, about, videos) -> list[dict]:
                 progress.total = total
                 progress(done)
 
-            made = predict_video(model, about.labels, about.config.evaluate, video, args.out, args.mode, args.frames, on_frame)
+            made = predict_video(predictor, video, args.out, args.mode, args.frames, on_frame)
         print("; ".join([f"{made.path}: {made.frames} frames, {made.frames / made.seconds:.1f} frames/s", *made.notes]))
         found.append({"path": str(made.path), "frames": made.frames, "seconds": made.seconds})
     return found
 
 
-def _predict_images(args, model, about, images) -> tuple[list[Path], list[str]]:
+def _predict_images(args, predictor, about, images) -> tuple[list[Path], list[str]]:
     from ..distributed import is_main
     from ..inference.images import predict_images
 
@@ -254,8 +255,8 @@ def _predict_images(args, model, about, images) -> tuple[list[Path], list[str]]:
             progress.total = total
             progress(done)
 
-        policy, crop = about.config.evaluate, None if args.scales else about.config.data.crop_size
-        written, problems = predict_images(model, about.labels, policy, images, args.out, args.mode, on_image, crop)
+        crop = None if args.scales else about.config.data.crop_size
+        written, problems = predict_images(predictor, images, args.out, args.mode, on_image, crop)
     for problem in problems:
         print_stderr(f"seg: {problem}")
     return written, problems
@@ -267,8 +268,8 @@ def serve(args) -> int:
     except ImportError as error:
         raise UserError(f"seg serve: {error}: pip install 'seg[serve]'") from error
     with server.listen(args.host, args.port) as opened:  # first: that a port is taken is said at once
-        model, about = _open(args)
-        made = app.make_app(app.Service(model, about, about.config.name or Path(args.weights).stem))
+        predictor, about = _open(args)
+        made = app.make_app(app.Service(predictor, about.config.name or Path(args.weights).stem))
         print(f"{args.weights}: serving at {server.address(opened)}  (Ctrl-C ends it)", flush=True)
         server.run(made, opened, args.quiet)
     return 0
@@ -281,6 +282,7 @@ def submit(args) -> int:
     from ..data.voc import open_images
     from ..distributed import device, is_main
     from ..files import write_json
+    from ..inference.predictor import Predictor
     from ..inference.voc_submission import check_archive, submit
     from ..labels import VOC
     from ..weights.loading import open_model
@@ -295,13 +297,14 @@ def submit(args) -> int:
     model, about = open_model(args.weights, policy_overrides(args))
     model.to(device())
     split = open_images(args.data or about.config.data.root, args.split, about.labels)
+    predictor = Predictor.of(model, about)
     with Progress("submit", 0, quiet=args.quiet or not is_main()) as progress:
 
         def on_image(done, total):
             progress.total = total
             progress(done)
 
-        path, kept = submit(model, split, about.config.evaluate, args.weights, args.out, args.competition, on_image)
+        path, kept = submit(predictor, split, args.weights, args.out, args.competition, on_image)
     if is_main():
         print(f"{path}: {len(split)} masks{f', {kept} of them from before' if kept else ''}, as the server wants them")
         print(f"  upload it for {args.competition}:  http://host.robots.ox.ac.uk:8080")

@@ -17,7 +17,7 @@ from ..data.voc import read_image
 from ..errors import UserError
 from ..files import atomic_write
 from ..inference.images import find_images
-from ..inference.predictor import output_stride, predict_mask
+from ..inference.predictor import Predictor, evaluation_mode
 from ..models.fold import folded
 from ..models.layers import resize
 from ..models.preprocess import PADDING_VALUE, normalize, padded_side
@@ -98,8 +98,8 @@ def export(model: nn.Module, about: Metadata, format: str, out, *, calibrate=(),
     for module in (*NEEDED.get(format, ()), *(["nncf"] if calibrate else [])):
         import_extra(module)
     images = [read_image(path) for path, _ in find_images(calibrate)]
-    policy = replace(about.config.evaluate, scales=[1.0], flip=False)
-    policy.output_stride = policy.output_stride or model.output_stride
+    predictor = Predictor(model, about.labels, replace(about.config.evaluate, scales=[1.0], flip=False))
+    policy = predictor.config
     config = replace(about.config, evaluate=policy)
     result = Export(str(out), format, policy.canvas, policy.output_stride)
     if format == "safetensors":
@@ -109,7 +109,7 @@ def export(model: nn.Module, about: Metadata, format: str, out, *, calibrate=(),
     kept = images[1::2] if len(images) > 3 else images
     tests = [image[None] for image in kept] or test_images(policy.canvas)
     step = _steps(progress, 3 + len(tests))
-    with output_stride(model, policy.output_stride):
+    with evaluation_mode(model, policy.output_stride):
         graph = converted(ExportWrapper(folded(model).cpu(), policy.canvas), format)
         step()
         if images:
@@ -118,7 +118,7 @@ def export(model: nn.Module, about: Metadata, format: str, out, *, calibrate=(),
         step()
         run, equal = runner(graph, format), []
         for batch in tests:
-            wanted = np.stack([predict_mask(model, image, policy) for image in batch])
+            wanted = np.stack(predictor.predict(list(batch)))
             equal.append((run(batch) == wanted).ravel())
             step()
     result.equal = float(np.concatenate(equal).mean())

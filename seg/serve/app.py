@@ -23,16 +23,14 @@ from fastapi_offline import FastAPIOffline
 from PIL import Image
 from starlette.datastructures import MutableHeaders, UploadFile
 from starlette.requests import ClientDisconnect
-from torch import nn
 
 from .. import __version__
 from ..data.images import NotAnImage, TooLarge, read_image
 from ..data.prepare import scenes
 from ..errors import UserError
 from ..inference.images import picture
-from ..inference.predictor import output_stride, predict_mask
+from ..inference.predictor import Predictor
 from ..labels import VOID
-from ..weights.file import Metadata
 
 BYTES = 20 * 2**20
 """The largest upload."""
@@ -64,23 +62,17 @@ DOCS_POLICY = POLICY.replace("script-src 'self'", "script-src 'self' 'unsafe-inl
 class Service:
     """A model that segments one image at a time, in a thread of its own; so many may wait, and so many bytes."""
 
-    def __init__(self, model: nn.Module, about: Metadata, name: str):
-        self.model, self.labels, self.policy, self.score, self.name = (
-            model,
-            about.labels,
-            about.config.evaluate,
-            about.score,
-            name,
-        )
+    def __init__(self, predictor: Predictor, name: str):
+        self.predictor, self.labels, self.name = predictor, predictor.labels, name
         self.thread, self.turn = ThreadPoolExecutor(1, "segment"), asyncio.Lock()
         self.waiting = self.held = 0
 
-    def about(self) -> dict:
+    def description(self) -> dict:
         """What `GET /api/model` answers."""
         return {
             "name": self.name,
             "version": __version__,
-            "score": self.score,
+            "score": self.predictor.score,
             "classes": [self.described(index) for index in range(len(self.labels))],
             "void_color": list(self.labels.void_color),
             "limits": {"bytes": BYTES, "pixels": PIXELS, "waiting": WAITING},
@@ -99,8 +91,7 @@ class Service:
         except UserError as error:
             status = 413 if isinstance(error, TooLarge) else 415 if isinstance(error, NotAnImage) else 422
             raise HTTPException(status, str(error)) from error
-        with output_stride(self.model, self.policy.output_stride):
-            mask = predict_mask(self.model, image, self.policy)
+        mask = self.predictor.predict(image)
         if form != "json":
             return Response(png(picture(image, mask, self.labels, MODES[form])), media_type="image/png")
         counts = np.bincount(mask.ravel(), minlength=256)
@@ -278,7 +269,7 @@ def make_app(service: Service) -> FastAPI:
 
     @app.get("/api/model", summary="Classes, colors and limits")
     def model() -> dict:
-        return service.about()
+        return service.description()
 
     @app.get(
         "/api/example", summary="An image to try", response_class=Response, responses={200: {"content": {"image/png": {}}}}

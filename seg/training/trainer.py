@@ -20,6 +20,7 @@ from ..errors import UserError, reason, single_line
 from ..evaluation.evaluator import evaluate_model
 from ..evaluation.metrics import Scores
 from ..files import write_text
+from ..inference.predictor import Predictor
 from ..labels import load as load_labels
 from ..models.factory import build_model
 from ..models.preprocess import network_input
@@ -252,7 +253,7 @@ class Trainer:
                 pictures[index] = comparison(image, prediction, self.labels, truth)
 
         model = self.model if self.average is None else self.average.module
-        scores = evaluate_model(model, self.val_split, self.config.evaluate, on_image)
+        scores = evaluate_model(Predictor(model, self.labels, self.config.evaluate), self.val_split, on_image)
         self.log.validation(state.iteration, scores)
         for index, picture in pictures.items():
             self.log.image(state.iteration, self.val_split.ids[index], picture)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from seg.config import Config, InferenceConfig, ModelConfig
-from seg.inference.predictor import predict_mask
+from seg.inference.predictor import Predictor
 from seg.labels import LabelSet
 from seg.runtimes import export as room
 from seg.runtimes.export import FORMATS, ExportWrapper, export, fine_convolutions
@@ -36,6 +36,10 @@ def images_of(folder, count):
     for number in range(count):
         Image.fromarray(picture(60 + number, 70, number)).save(folder / f"{number}.png")
     return folder
+
+
+def predict_mask(model, image, config):
+    return Predictor(model, LABELS, config).predict(image)
 
 
 # The graph, before any export.
