@@ -71,7 +71,7 @@ def _histogram(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, n
     counts = np.zeros(256 * width, np.int64)
     for start in range(0, truth.size, EXACT_PIXELS):
         part = [labels[start : start + EXACT_PIXELS] for labels in (truth, prediction)]
-        counts += cv2.calcHist(part, [0, 1], None, [256, width], [0, 256, 0, width]).ravel().astype(np.int64)  # type: ignore[call-overload]
+        counts += cv2.calcHist(part, [0, 1], None, [256, width], [0, 256, 0, width]).ravel().astype(np.int64)
     found = counts.nonzero()[0]
     return found // width, found % width, counts[found]
 

@@ -1,6 +1,9 @@
-"""Scores of saved masks, of any model: one confusion matrix over all images, each at its own size. Needs no torch."""
+"""Scores of saved masks of any model: one confusion matrix over all images, each at its own size. Needs no torch."""
 
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from ..data.images import read_mask
 from ..errors import UserError
@@ -10,11 +13,24 @@ from .boundary import Boundary
 from .metrics import ImageScore, Scores, confusion_matrix
 
 
-def evaluate_masks(predictions, truth, labels: LabelSet, on_image=None, boundary: Boundary | None = None) -> Scores:
-    """Score saved masks: every PNG under `truth` against the one of the same name under `predictions`.
+def evaluate_masks(
+    predictions: str | Path,
+    truth: str | Path,
+    labels: LabelSet,
+    on_image: Callable[[int, str, np.ndarray, np.ndarray], None] | None = None,
+    boundary: Boundary | None = None,
+) -> Scores:
+    """Score saved masks.
 
-    Raises UserError for a missing folder or mask, a size that differs, or a label out of range; extra predictions do not count.
-    `on_image(index, name, truth, prediction)` sees each, in order.
+    Args:
+        predictions: folder with a mask of the same file name for each of the ground truth; others are ignored.
+        truth: folder of PNG masks.
+        labels: the classes of both.
+        on_image: called with index, name, ground truth and prediction uint8 [h, w] of each image, in order.
+        boundary: if given, it adds up the boundary scores.
+
+    Raises:
+        UserError: a folder or mask is missing, sizes differ, or a label is out of range.
     """
     predictions, truth = Path(predictions), Path(truth)
     for folder in (predictions, truth):
@@ -22,9 +38,9 @@ def evaluate_masks(predictions, truth, labels: LabelSet, on_image=None, boundary
             raise UserError(f"{folder}: no such folder of masks")
     paths = sorted(path for path in truth.iterdir() if path.suffix.lower() == ".png")
     if not paths:
-        raise UserError(f"{truth}: holds no PNG masks")
+        raise UserError(f"{truth}: contains no PNG masks")
 
-    def read(path: Path):
+    def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         return read_mask(path, labels), read_mask(predictions / path.name, labels)
 
     each = []

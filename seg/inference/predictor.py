@@ -10,12 +10,13 @@ from typing import Any, TypeVar, overload
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import InferenceConfig
 from ..data.images import PIXELS, of_pillow, read_image
 from ..errors import UserError, reason
 from ..labels import LabelSet
+from ..models.interface import SegmentationModel
 from ..models.preprocess import pad_to_canvas, padded_size
 from ..threads import prefetch
 from ..visualize import overlay
@@ -51,7 +52,12 @@ class Predictor:
     """
 
     def __init__(
-        self, model: nn.Module, labels: LabelSet, config: InferenceConfig | None = None, *, metadata: Metadata | None = None
+        self,
+        model: SegmentationModel,
+        labels: LabelSet,
+        config: InferenceConfig | None = None,
+        *,
+        metadata: Metadata | None = None,
     ):
         config = config or InferenceConfig()
         self.model, self.labels, self.metadata = model, labels, metadata
@@ -60,7 +66,7 @@ class Predictor:
             pass  # A model that refuses the output stride does so now, not at the first image.
 
     @classmethod
-    def of(cls, model: nn.Module, metadata: Metadata) -> "Predictor":
+    def of(cls, model: SegmentationModel, metadata: Metadata) -> "Predictor":
         """Make a predictor of a model and the metadata of its weights file."""
         return cls(model, metadata.labels, metadata.config.evaluate, metadata=metadata)
 
@@ -206,7 +212,7 @@ class Predictor:
         return len(self.config.scales) == 1 and not self.config.flip
 
     def _is_tiled(self, image: np.ndarray) -> bool:
-        return image.shape[0] * image.shape[1] > self.config.tile**2
+        return bool(image.shape[0] * image.shape[1] > self.config.tile**2)
 
     def _batch_size(self, image: np.ndarray) -> int:
         """How many images of this size go through the network at once."""
@@ -250,7 +256,7 @@ class Predictor:
 
 
 @contextlib.contextmanager
-def evaluation_mode(model: nn.Module, output_stride: int | None) -> Iterator[None]:
+def evaluation_mode(model: SegmentationModel, output_stride: int | None) -> Iterator[None]:
     """Put a model into evaluation mode at an output stride, and restore both afterwards.
 
     Raises:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import InferenceConfig
+from ..models.interface import SegmentationModel
 from ..models.layers import resize
 from ..models.preprocess import normalize
 
@@ -19,7 +20,7 @@ def scaled_side(side: int, scale: float) -> int:
     return int((side - 1) * scale + 1)
 
 
-def score_maps(model: nn.Module, padded: Tensor, config: InferenceConfig) -> list[Tensor]:
+def score_maps(model: SegmentationModel, padded: Tensor, config: InferenceConfig) -> list[Tensor]:
     """Compute the logits of images at each scale, and of their mirror images where the configuration flips.
 
     Args:

@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import InferenceConfig
+from ..models.interface import SegmentationModel
 from ..models.layers import resize
 from ..models.preprocess import pad_to_canvas
 from .scores import mean_scores, score_maps
@@ -35,7 +36,7 @@ def tile_starts(side: int, tile: int) -> list[int]:
 
 
 def blend_tiles(
-    model: nn.Module, image: np.ndarray, config: InferenceConfig, device: torch.device
+    model: SegmentationModel, image: np.ndarray, config: InferenceConfig, device: torch.device
 ) -> tuple[Tensor, tuple[int, int]]:
     """Score an image of any size tile by tile, and blend the scores where tiles overlap.
 

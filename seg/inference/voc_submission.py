@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 from PIL import Image
@@ -156,6 +157,7 @@ def check_archive(path: str | Path, split: Split, competition: str = "comp6", na
                     if member.isdir():
                         continue
                     parent, file = posixpath.split(posixpath.normpath(member.name))
+                    fault: str | None
                     if not member.isreg() or member.issparse():
                         fault = "not a regular file; pack only the masks"
                     elif parent != place:
@@ -166,7 +168,7 @@ def check_archive(path: str | Path, split: Split, competition: str = "comp6", na
                         fault = "appears twice; remove one"
                     else:
                         found.add(file)
-                        fault = _fault(tar.extractfile(member).read(), images[file])
+                        fault = _fault(cast(IO[bytes], tar.extractfile(member)).read(), images[file])
                     if fault:
                         faults.append(f"{member.name if member.name.isprintable() else repr(member.name)}: {fault}")
             if len(stream.read(LIMIT)) == LIMIT:  # reads up to the checksum at the end
@@ -193,7 +195,7 @@ def _fault(content: bytes, image: Path) -> str | None:
                 )
             if mask.mode != "P":
                 return f"mode {mask.mode}; the server takes PNGs with a palette (mode P), with the class as the index"
-            values, palette = np.asarray(mask), np.reshape(mask.getpalette(), (-1, 3))
+            values, palette = np.asarray(mask), np.reshape(mask.getpalette() or [], (-1, 3))
     except Exception as error:  # Pillow raises whatever it runs into
         return f"not a readable PNG ({reason(error)})"
     for index, color in enumerate(VOC.colors):
