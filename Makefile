@@ -10,12 +10,9 @@ RUN := runs/quickstart
 
 setup: .venv/installed
 
-.venv/installed: setup.cfg pyproject.toml
+.venv/installed: pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-# opencv-python and the headless one of albumentations both own cv2: the last one written is whole.
-	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps \
-	  "opencv-python==$$($(BIN)/python -c 'import importlib.metadata as m; print(m.version("opencv-python"))')"
 	touch $@
 
 quickstart: setup

@@ -10,7 +10,7 @@ from .errors import UserError
 if TYPE_CHECKING:
     from .api import Segmenter, load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Segmenter", "UserError", "load"]
 
 

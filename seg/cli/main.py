@@ -265,7 +265,7 @@ def serve(args) -> int:
     try:
         from ..serve import app, server
     except ImportError as error:
-        raise UserError(f"seg serve: {error}: pip install 'seg[serve]'") from error
+        raise UserError(f"seg serve: {error}: pip install 'seg-deeplab[serve]'") from error
     with server.listen(args.host, args.port) as opened:  # first: that a port is taken is said at once
         model, about = _open(args)
         made = app.make_app(app.Service(model, about, about.config.name or Path(args.weights).stem))

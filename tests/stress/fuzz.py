@@ -35,7 +35,6 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from scipy.io import savemat
-from tests.helpers.released import checkpoint as released
 
 from seg.cli.main import main
 from seg.data.prepare import download, sbd
@@ -46,6 +45,7 @@ from seg.training import checkpoint
 from seg.weights.loading import open_model
 from seg.weights.timm import aligned_name
 from tests.helpers.forks import finish, fork
+from tests.helpers.released import checkpoint as released
 from tests.helpers.toy import toy_sample, toy_voc
 from tests.stress import corrupt
 
@@ -76,7 +76,10 @@ UNPACK = "data download voc2012 --from-archive {} --out out/VOC2012"
 SHOWS = ("export {} --format safetensors --out out/exported.safetensors", "share {} --out out/shared")
 REPORT = "report runs/good --against other"
 LIBRARY = "convert library --labels labels.yaml --out out/converted.safetensors"
-SMALL = "data.crop_size=33 data.num_workers=0 train.iterations=1 train.batch_size=2 train.grad_accumulation=1 evaluate.canvas=null train.compile=false"
+SMALL = (
+    "data.crop_size=33 data.num_workers=0 train.iterations=1 train.batch_size=2 train.grad_accumulation=1 "
+    "evaluate.canvas=null train.compile=false"
+)
 """A mutated configuration may well ask for a week of training."""
 
 

@@ -475,4 +475,4 @@ def test_serve_says_what_is_missing_and_what_is_taken(place, capsys, monkeypatch
     monkeypatch.delitem(sys.modules, "seg.serve.app")
     monkeypatch.delattr("seg.serve.app")
     monkeypatch.setitem(sys.modules, "fastapi", None)
-    assert "pip install 'seg[serve]'" in the_line(capsys, "serve", "x.safetensors")
+    assert "pip install 'seg-deeplab[serve]'" in the_line(capsys, "serve", "x.safetensors")
