@@ -17,7 +17,7 @@ setup: .venv/installed
 
 quickstart: setup
 	test -d data/scenes || $(BIN)/seg data scenes data/scenes --train 1200 --val 60 --size 128
-	$(BIN)/seg train configs/quickstart.yaml $$(test -f $(RUN)/last.ckpt && echo --resume)
+	$(BIN)/seg train quickstart $$(test -f $(RUN)/last.ckpt && echo --resume)
 	$(BIN)/seg evaluate $(RUN)/best.safetensors --json $(RUN)/scores.json
 	$(BIN)/seg predict $(RUN)/best.safetensors data/scenes/ImageSets/Segmentation/val.txt --out $(RUN)/masks --mode side-by-side
 	@echo
