@@ -388,8 +388,9 @@ def _folder() -> Path:
 
 
 def is_configuration(source) -> bool:
-    """Whether this is the path of a YAML file or the name of a configuration that comes with the package."""
-    return str(source).endswith(SUFFIXES) or str(source) in names()
+    """Whether this is the path of a YAML file, or the name of a configuration of the package, perhaps misspelt."""
+    named = difflib.get_close_matches(str(source), names(), n=1, cutoff=0.85) and not Path(source).exists()
+    return str(source).endswith(SUFFIXES) or str(source) in names() or bool(named)
 
 
 def find(source) -> Path:

@@ -1,30 +1,87 @@
 """Scores of saved masks, of any model: one confusion matrix over all images, each at its own size. Needs no torch."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from ..data.images import read_mask
 from ..errors import UserError
-from ..labels import LabelSet
+from ..labels import LabelSet, load
 from ..threads import prefetch
 from .boundary import Boundary
 from .metrics import ImageScore, Scores, confusion_matrix
+from .result import Evaluation
+
+OnMask = Callable[[int, str, np.ndarray, np.ndarray], None]
+"""Called for each mask, in order, with its index, its name without suffix, truth and prediction uint8 [h, w]."""
 
 
-def evaluate_masks(predictions, truth, labels: LabelSet, on_image=None, boundary: Boundary | None = None) -> Scores:
-    """Score saved masks: every PNG under `truth` against the one of the same name under `predictions`.
+def evaluate_folders(
+    predictions: str | Path,
+    truth: str | Path,
+    labels: str = "voc",
+    *,
+    boundary: bool = False,
+    on_image: OnMask | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Score a folder of saved masks.
 
-    Raises UserError for a missing folder or mask, a size that differs, or a label out of range; extra predictions do not count.
-    `on_image(index, name, truth, prediction)` sees each, in order.
+    Args:
+        predictions, truth: folders of PNG masks with the same names.
+        labels: label set: voc, or the path of a YAML file.
+        boundary: also score boundaries.
+        on_image: see `OnMask`.
+        progress: called with the number of masks done and of all, first with 0.
+
+    Raises:
+        UserError: as `evaluate_masks`, or the label set cannot be read.
     """
-    predictions, truth = Path(predictions), Path(truth)
+    label_set = load(labels)
+    edges = Boundary(label_set) if boundary else None
+    total = len(_paths(Path(predictions), Path(truth)))
+
+    def see(index: int, name: str, expected: np.ndarray, got: np.ndarray) -> None:
+        if on_image:
+            on_image(index, name, expected, got)
+        if progress:
+            progress(index + 1, total)
+
+    if progress:
+        progress(0, total)
+    scores = evaluate_masks(predictions, truth, label_set, see, edges)
+    return Evaluation(scores, edges, {"predictions": str(predictions), "truth": str(truth), "labels": labels})
+
+
+def _paths(predictions: Path, truth: Path) -> list[Path]:
+    """The masks of the ground truth. Raises UserError for a missing or empty folder."""
     for folder in (predictions, truth):
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder of masks")
     paths = sorted(path for path in truth.iterdir() if path.suffix.lower() == ".png")
     if not paths:
         raise UserError(f"{truth}: holds no PNG masks")
+    return paths
 
-    def read(path: Path):
+
+def evaluate_masks(
+    predictions: str | Path,
+    truth: str | Path,
+    labels: LabelSet,
+    on_image: OnMask | None = None,
+    boundary: Boundary | None = None,
+) -> Scores:
+    """Score saved masks: every PNG under `truth` against the one of the same name under `predictions`.
+
+    Raises UserError for a missing folder or mask, a size that differs, or a label out of range; extra predictions do not count.
+    """
+    predictions, truth = Path(predictions), Path(truth)
+    paths = _paths(predictions, truth)
+
+    def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         return read_mask(path, labels), read_mask(predictions / path.name, labels)
 
     each = []
