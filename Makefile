@@ -10,17 +10,14 @@ RUN := runs/quickstart
 
 setup: .venv/installed
 
-.venv/installed: setup.cfg pyproject.toml
+.venv/installed: pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-# opencv-python and the headless one of albumentations both own cv2: the last one written is whole.
-	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps \
-	  "opencv-python==$$($(BIN)/python -c 'import importlib.metadata as m; print(m.version("opencv-python"))')"
 	touch $@
 
 quickstart: setup
 	test -d data/scenes || $(BIN)/seg data scenes data/scenes --train 1200 --val 60 --size 128
-	$(BIN)/seg train configs/quickstart.yaml $$(test -f $(RUN)/last.ckpt && echo --resume)
+	$(BIN)/seg train quickstart $$(test -f $(RUN)/last.ckpt && echo --resume)
 	$(BIN)/seg evaluate $(RUN)/best.safetensors --json $(RUN)/scores.json
 	$(BIN)/seg predict $(RUN)/best.safetensors data/scenes/ImageSets/Segmentation/val.txt --out $(RUN)/masks --mode side-by-side
 	@echo

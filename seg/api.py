@@ -106,8 +106,7 @@ def evaluate(
     Raises:
         UserError: there is no such file or folder, an image or mask cannot be read, or a setting is wrong.
     """
-    from .data.voc import open_split
-    from .evaluation.evaluator import evaluate_model
+    from .evaluation.evaluator import evaluate_split
 
     if isinstance(weights, Predictor):
         if device or runtime or settings:
@@ -115,11 +114,7 @@ def evaluate(
         predictor = weights
     else:
         predictor = load(weights, device, runtime, **settings)
-    trained = predictor.metadata.config.data if predictor.metadata else None
-    if trained is None and (data is None or split is None):
-        raise UserError("seg.evaluate: this model does not know its training data; give data= and split=")
-    root, name = data or trained.root, split or trained.val
-    return evaluate_model(predictor, open_split(root, name, predictor.labels, trained.masks if trained else None))
+    return evaluate_split(predictor, data, split).scores
 
 
 def export(model: Any, out: str | Path, **options: Any) -> "Export":

@@ -1,12 +1,12 @@
 """Every setting, typed and checked where it is declared. YAML files set them; `key=value` arguments override.
 
-config = load("configs/voc_mini.yaml", ["data.root=data/voc-mini", "train.iterations=100"])
+config = load("voc_mini", ["data.root=data/voc-mini", "train.iterations=100"])
 """
 
 import difflib
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .errors import UserError, did_you_mean, reason
 from .files import read_yaml
@@ -20,9 +20,26 @@ def check(condition: bool, key: str, value, wants: str) -> None:
         raise UserError(f"{key}={value}: must be {wants}")
 
 
-def one_of(key: str, value, choices) -> None:
-    if value not in choices:
-        raise UserError(f"{key}={value}: must be one of {', '.join(map(str, choices))}")
+def choices_of(hint) -> tuple:
+    """The values that a Literal allows, None included where it is optional; empty for any other type."""
+    parts = get_args(hint)
+    if get_origin(hint) is Literal:
+        return parts
+    literals = [value for part in parts if get_origin(part) is Literal for value in get_args(part)]
+    return (*((None,) if type(None) in parts else ()), *literals) if literals else ()
+
+
+def check_choice(hint, key: str, value) -> None:
+    choices = choices_of(hint)
+    if choices and value not in choices:
+        known = ", ".join("null" if choice is None else str(choice) for choice in choices)
+        raise UserError(f"{key}={value}: must be one of {known}")
+
+
+def check_choices(section, prefix: str) -> None:
+    """Check each setting of a section that has a fixed set of values."""
+    for key, hint in get_type_hints(type(section)).items():
+        check_choice(hint, prefix + key, getattr(section, key))
 
 
 @dataclass
@@ -76,18 +93,18 @@ class ModelConfig:
     weights: str | None = None
     """Where to start from: FILE.safetensors, tf:PATH/model.ckpt-N, timm:NAME or a folder that segmentation-models-pytorch saved
     (see seg/weights/sources.py); with `smp`, also the name of that encoder's published weights, such as imagenet."""
-    weights_use: str = "full"
+    weights_use: Literal["full", "partial", "warm_start"] = "full"
     """full: they must fill the backbone. partial: less is accepted. warm_start: the original's begin an aligned Xception."""
-    activation_placement: str = "paper"
+    activation_placement: Literal["paper", "tf"] = "paper"
     """Of batch norm and ReLU in the aligned Xceptions: paper (after each convolution) or tf (as all published weights)."""
     width: float = 1.0
     """Multiplies the backbone's channels, rounded to multiples of 8."""
-    output_stride: int = 16
-    initialization: str = "released"
+    output_stride: Literal[8, 16, 32] = 16
+    initialization: Literal["released", "he"] = "released"
     """Of weights that come from no file: released (the TensorFlow code's) or he, which learns faster from scratch."""
     residual: bool = True
     """false: no shortcuts (arXiv 1610.02357, section 4.7)."""
-    separable_activation: str | None = None
+    separable_activation: Literal["none", "relu", "elu"] | None = None
     """Activation between depthwise and pointwise convolutions of the backbone: none, relu, elu; null: the placement's."""
     spatial_groups: int | None = None
     """Groups of channels of the backbone's spatial convolutions: 1 is dense; null is one a channel, depthwise."""
@@ -100,11 +117,7 @@ class ModelConfig:
     def __post_init__(self):
         if self.smp is None and self.backbone not in BACKBONES:
             raise UserError(f"model.backbone={self.backbone}: not a backbone{did_you_mean(self.backbone, BACKBONES)}")
-        one_of("model.weights_use", self.weights_use, ("full", "partial", "warm_start"))
-        one_of("model.activation_placement", self.activation_placement, ("paper", "tf"))
-        one_of("model.initialization", self.initialization, ("released", "he"))
-        one_of("model.output_stride", self.output_stride, (8, 16, 32))
-        one_of("model.separable_activation", self.separable_activation, (None, "none", "relu", "elu"))
+        check_choices(self, "model.")
         check(
             self.spatial_groups is None or self.spatial_groups > 0,
             "model.spatial_groups",
@@ -173,7 +186,7 @@ class TrainConfig:
     """Learning-rate multiplier of everything that is not the backbone."""
     warmup: int = 0
     """Iterations over which the learning rate first rises linearly."""
-    schedule: str = "poly"
+    schedule: Literal["poly", "exponential"] = "poly"
     """poly: (1 - i / iterations) ^ power. exponential: decay ^ floor(i / decay_every)."""
     power: float = 0.9
     decay: float = 0.94
@@ -194,11 +207,11 @@ class TrainConfig:
     """Decay of a moving average of the weights (Polyak), which is then what is validated and saved as best; 0: none."""
     grad_accumulation: int = 1
     """Parts that a batch is computed in, one after another: less memory, and the same gradient where batch norm is frozen."""
-    precision: str = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """float32, bfloat16 or float16: of the forward pass under autocast; weights, loss and sums stay float32."""
     grad_clip_norm: float | None = None
     """Largest norm of the whole gradient; null: as it is."""
-    non_finite: str = "stop"
+    non_finite: Literal["stop", "skip"] = "stop"
     """What a gradient that is no number does: stop the run, or skip the update."""
     checkpoint_activations: bool = False
     """Compute the backbone's activations twice instead of keeping them."""
@@ -206,7 +219,7 @@ class TrainConfig:
     """Run the network through torch.compile."""
     freeze_backbone: bool = False
     """Train the head alone; see freeze_batch_norm for the backbone's statistics."""
-    freeze_batch_norm: str = "none"
+    freeze_batch_norm: Literal["none", "backbone", "all"] = "none"
     """none, backbone or all: those use their moving statistics and leave them as they are."""
     seed: int = 0
     validate_every: int = 1000
@@ -222,18 +235,15 @@ class TrainConfig:
         for key in ("warmup", "seed"):
             check(0 <= getattr(self, key) <= 2**31, f"train.{key}", getattr(self, key), f"from 0 to {2**31}")
         check(0 < self.batch_norm_momentum <= 1, "train.batch_norm_momentum", self.batch_norm_momentum, "above 0, at most 1")
-        one_of("train.precision", self.precision, ("float32", "bfloat16", "float16"))
-        one_of("train.non_finite", self.non_finite, ("stop", "skip"))
+        check_choices(self, "train.")
         check(
             self.grad_clip_norm is None or self.grad_clip_norm > 0,
             "train.grad_clip_norm",
             self.grad_clip_norm,
             "null or above 0",
         )
-        one_of("train.schedule", self.schedule, ("poly", "exponential"))
         check(0 < self.decay <= 1, "train.decay", self.decay, "above 0, at most 1")
         check(0 <= self.ema_decay < 1, "train.ema_decay", self.ema_decay, "from 0 to below 1")
-        one_of("train.freeze_batch_norm", self.freeze_batch_norm, ("none", "backbone", "all"))
         for name, weight in self.loss.items():
             if name not in LOSSES:
                 raise UserError(f"train.loss.{name}: not a loss{did_you_mean(name, LOSSES)}")
@@ -250,7 +260,7 @@ LOSSES = ("cross_entropy", "dice", "jaccard", "lovasz", "focal")
 
 @dataclass
 class InferenceConfig:
-    output_stride: int | None = None
+    output_stride: Literal[8, 16, 32] | None = None
     """null: the model's."""
     scales: list[float] = field(default_factory=lambda: [1.0])
     flip: bool = False
@@ -261,7 +271,7 @@ class InferenceConfig:
     """An image of more pixels than a square of this side is cut into overlapping tiles of it, whose scores are blended."""
 
     def __post_init__(self):
-        one_of("evaluate.output_stride", self.output_stride, (None, 8, 16, 32))
+        check_choices(self, "evaluate.")
         fits = bool(self.scales) and all(0.1 <= scale <= 8 for scale in self.scales)
         check(fits, "evaluate.scales", self.scales, "numbers from 0.1 to 8")
         check(
@@ -324,6 +334,8 @@ def _check_keys(value: dict, cls, place: str, prefix="") -> None:
             if not isinstance(item, dict):
                 raise UserError(f"{place}: '{prefix}{key}' is a section of settings, not the value {item!r}")
             _check_keys(item, section, place, f"{prefix}{key}.")
+        if not (isinstance(item, str) and "${" in item):
+            check_choice(hints[key], f"{place}: {prefix}{key}", item)
         kind = get_origin(hints[key])
         if kind in (list, dict) and not isinstance(item, kind):
             wants = "a list, as [a, b]" if kind is list else "a mapping, as {a: 1.0}"
@@ -361,10 +373,64 @@ def from_dict(value: dict, place: str, overrides=()) -> Config:
         raise UserError(f"{place}: {getattr(error, 'full_key', None)}: {str(error).splitlines()[0]}") from error
 
 
-def load(path, overrides=()) -> Config:
-    """The configuration in a YAML file, with `key=value` overrides; its name is the file's unless it has one."""
+SUFFIXES = (".yaml", ".yml")
+
+
+def names() -> list[str]:
+    """The names of the configurations that come with the package."""
+    return sorted(path.stem for path in _folder().glob("*.yaml"))
+
+
+def _folder() -> Path:
+    """`seg/configs` of an installed package; in a checkout, `configs` beside `seg`."""
+    installed = Path(__file__).parent / "configs"
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "configs"
+
+
+def is_configuration(source) -> bool:
+    """Whether this is the path of a YAML file, or the name of a configuration of the package, perhaps misspelt."""
+    named = difflib.get_close_matches(str(source), names(), n=1, cutoff=0.85) and not Path(source).exists()
+    return str(source).endswith(SUFFIXES) or str(source) in names() or bool(named)
+
+
+def find(source) -> Path:
+    """The YAML file of a configuration, by its path or by the name of one that comes with the package. Raises UserError."""
+    path, known = Path(source), names()
+    if str(source) in known:
+        return _folder() / f"{source}.yaml"
+    if path.suffix in SUFFIXES:
+        if path.stem in known and not path.exists():
+            raise UserError(f"{path}: no such file; did you mean the configuration that comes with seg, '{path.stem}'?")
+        return path
+    if path.is_file():
+        return path
+    close = difflib.get_close_matches(str(source), known, n=1)
+    hint = f"did you mean '{close[0]}'? Or " if close else ""
+    raise UserError(f"{source}: no such configuration; {hint}give the path of a YAML file, or a name: {', '.join(known)}")
+
+
+def headline(name: str) -> str:
+    """The first line of the comment at the top of a configuration that comes with the package."""
+    with find(name).open(encoding="utf-8") as file:
+        return file.readline().strip("# \n")
+
+
+def load(source, overrides=()) -> Config:
+    """The configuration in a YAML file, with `key=value` overrides.
+
+    Args:
+        source: the path of a YAML file, or the name of a configuration that comes with the package (see `names`).
+        overrides: strings KEY=VALUE, such as "train.iterations=100"; the last wins.
+
+    Returns:
+        the configuration; its name is that of the file, unless the file or an override sets one.
+
+    Raises:
+        UserError: no such configuration, an unknown setting, or a value out of range.
+    """
+    path = find(source)
     config = from_dict(read_yaml(path, "a configuration"), str(path), overrides)
-    config.name = config.name or Path(path).stem
+    config.name = config.name or path.stem
     return config
 
 

@@ -1,7 +1,14 @@
-"""How far long work is: a bar on a terminal, else a plain line now and then."""
+"""Progress of long work: a bar on a terminal, plain lines elsewhere. Both go to standard error."""
+
+from __future__ import annotations
 
 import sys
 import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 
 def duration(seconds: float) -> str:
@@ -12,36 +19,57 @@ def duration(seconds: float) -> str:
 
 
 def print_stderr(line: str) -> None:
-    """A line for the person at the terminal; standard output is for results."""
+    """Print a line for the person at the terminal; standard output is for results."""
     print(line, file=sys.stderr, flush=True)
 
 
 class Progress:
-    """`with Progress("evaluate", 20) as progress: progress(done, "mIoU 0.41")`. Writes to standard error.
+    """Show how far a loop is: `with Progress("evaluate", 20) as progress: progress(done, "mIoU 0.41")`.
 
-    done counts from `start` to `total` (None: unknown); `each` is how many `unit` one count stands for, such as crops.
+    Args:
+        what: the word that the bar or the lines begin with.
+        total: the count at the end; None if it is unknown, 0 if `update` will tell it. The bar appears when it is known.
+        start: the count at the beginning, such as the iteration that a run is resumed from.
+        each: how many `unit` one count stands for, such as the crops of a batch.
+        unit: what the speed is measured in.
+        quiet: show nothing.
     """
 
     every = 10.0
     """Seconds between plain lines."""
 
-    def __init__(self, what: str, total: int | None, *, start=0, each=1, unit="images", quiet=False):
+    def __init__(
+        self, what: str, total: int | None, *, start: int = 0, each: int = 1, unit: str = "images", quiet: bool = False
+    ):
         self.what, self.total, self.start, self.each, self.unit, self.quiet = what, total, start, each, unit, quiet
+        self.bar: Bar | None = None
 
-    def __enter__(self):
-        self.bar = None
+    def __enter__(self) -> Progress:
         self.began = self.told = time.monotonic()
-        if not self.quiet and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-            from rich.progress import Progress as Bar
-
-            columns = "[bold]{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[note]}"
-            console = Console(stderr=True)
-            self.bar = Bar(*(TextColumn(c) if isinstance(c, str) else c for c in columns), console=console)
-            self.task = self.bar.add_task(self.what, total=self.total, completed=self.start, note="")
-            self.bar.start()
+        if self.total:
+            self._show()
         return self
+
+    def _show(self) -> None:
+        if self.bar or self.quiet or not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        columns = TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")
+        self.bar = Bar(*columns, console=Console(stderr=True))
+        self.task = self.bar.add_task(self.what, total=self.total, completed=self.start, note="")
+        self.bar.start()
+
+    def update(self, done: int, total: int | None) -> None:
+        """Set count and total. `update(0, total)` starts the clock: the time before it, such as that of loading, does not count."""
+        self.total = total
+        if done == self.start:
+            self.began = self.told = time.monotonic()
+            self._show()
+        else:
+            self(done)
 
     def __call__(self, done: int, note: str = "") -> None:
         now = time.monotonic()
@@ -49,6 +77,7 @@ class Progress:
         speed = f"{count * self.each / spent:.1f} {self.unit}/s"
         left = f"{duration(max(self.total - done, 0) * spent / max(count, 1))} left" if self.total else ""
         note = " ".join(filter(None, [note, speed, left]))
+        self._show()
         if self.bar:
             self.bar.update(self.task, completed=done, total=self.total, note=note)
         elif not self.quiet and (now - self.told >= self.every or done == self.total):
@@ -56,12 +85,12 @@ class Progress:
             print_stderr(f"{self.what} {done}{f'/{self.total}' if self.total else ''} {note}")
 
     def say(self, line: str) -> None:
-        """A line that stays, above the bar where there is one."""
+        """Print a line that stays, above the bar if there is one."""
         if self.bar:
             self.bar.console.print(line, highlight=False, markup=False)
         elif not self.quiet:
             print_stderr(line)
 
-    def __exit__(self, *_):
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self.bar:
             self.bar.stop()

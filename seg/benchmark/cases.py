@@ -297,7 +297,9 @@ def installed(name: str) -> bool:
     for module in NEEDED.get(name, ()):
         if importlib.util.find_spec(module) is None:
             extra = EXTRAS.get(module, "benchmark")
-            print_stderr(f"seg benchmark: {module} is not installed, the row of {name} is left out; pip install 'seg[{extra}]'")
+            print_stderr(
+                f"seg benchmark: {module} is not installed, the row of {name} is left out; pip install 'seg-deeplab[{extra}]'"
+            )
             return False
     return True
 

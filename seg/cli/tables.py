@@ -48,14 +48,14 @@ def table(scores: Scores) -> str:
 
 
 def run_table(score: dict) -> str:
-    """What a run came to, of the score in its best weights: IoU of each class in percent, three to a line, and the mean."""
+    """The score in the best weights of a run: the mean, and the IoU of each class in percent, three to a line."""
     cells = [(name, "-" if iou is None else f"{100 * iou:.1f}") for name, iou in score["iou"].items()]
     rows = -(-len(cells) // 3)
     lines = []
     for row in range(rows):
         parts = [f"{name[:17]:17} {iou:>5}" for name, iou in cells[row::rows]]
         lines.append("   ".join(parts))
-    mean = f"best mIoU {100 * score['miou']:.2f} % at iteration {score['iteration']}, on {score['split']}; IoU % of each class:"
+    mean = f"best mIoU {100 * score['miou']:.2f} % on {score['split']}, at iteration {score['iteration']}; IoU % of each class:"
     return "\n".join([mean, *lines])
 
 
@@ -86,7 +86,7 @@ def boundary_table(boundary: Boundary) -> str:
 
 
 def class_table(counts: np.ndarray, labels: LabelSet) -> str:
-    """Images and share of the pixels of each class, of counts [images, 256]."""
+    """Images that have each class, and its share of the pixels; from counts [images, 256]."""
     grid = _table("class", "images", "pixels %")
     total = max(1, counts.sum())
     for index, name in [*enumerate(labels.names), (VOID, "(void)")]:
@@ -95,11 +95,11 @@ def class_table(counts: np.ndarray, labels: LabelSet) -> str:
 
 
 SIDES = (128, 256, 384, 513, 768, 1024, 2048, 4096)
-"""Up to how many pixels each row of a size table goes."""
+"""Upper bounds of the rows of a size table, in pixels."""
 
 
 def size_table(sizes: np.ndarray) -> str:
-    """Images by their longer and by their shorter side, then the extremes, of widths and heights [images, 2]; 0 is unknown."""
+    """Images by longer and by shorter side, then the extremes; from widths and heights [images, 2], where 0 is unknown."""
     sizes = sizes[sizes.all(1)]
     if not len(sizes):
         return ""
@@ -113,7 +113,7 @@ def size_table(sizes: np.ndarray) -> str:
     most = counts.argmax()
     least, largest, usual = ("x".join(map(str, size)) for size in (ranked[0], ranked[-1], kinds[most]))
     share = f"{counts[most]:,} of {len(sizes):,}"
-    line = f"smallest {least}, largest {largest}, most often {usual} ({share}), width x height"
+    line = f"smallest {least}, largest {largest}, most frequent {usual} ({share}), width x height"
     return f"{_render(grid)}\n{line}"
 
 
@@ -125,8 +125,8 @@ def _time(seconds: float) -> str:
 
 
 def benchmark_table(machine: dict, rows) -> str:
-    """What the rows of seg.benchmark were measured on; then the rows, by section, and what the limits are."""
-    grid = _table("case", "ours", "MiB", "peer", "its time", "its MiB", "ratio", "of limit")
+    """The machine, the rows of a benchmark by section, and the limits that they are compared with."""
+    grid = _table("case", "time", "MiB", "peer", "peer time", "peer MiB", "ratio", "of limit")
     for column in (grid.columns[0], grid.columns[3]):
         column.no_wrap, column.justify, column.min_width = False, "left", 18
     section, limits = None, []
@@ -147,17 +147,17 @@ def benchmark_table(machine: dict, rows) -> str:
 
 
 def profile_table(groups, height: int, width: int) -> str:
-    """Groups of seg.models.profile for an input of height x width."""
-    grid = _table(f"{height}x{width}", "time", "share %", "kept MiB", "multiply-adds", "GFLOP/s")
+    """Time, memory and speed of each group of layers for an input of height x width; see `models.profile`."""
+    grid = _table(f"{height}x{width}", "time", "share %", "stored MiB", "multiply-adds", "GFLOP/s")
     for group in groups:
         work = f"{group.multiply_adds / 1e9:.3f} B", f"{group.flops / 1e9:.1f}"
         kept = f"{group.kept / 2**20:,.1f}"
         grid.add_row(group.name, _time(group.seconds), _percent(group.share), kept, *work, end_section=group is groups[-2])
-    return f"{_render(grid)}\nkept: activations of a training pass over one image until its backward pass"
+    return f"{_render(grid)}\nstored: activations that a training pass over one image stores for its backward pass"
 
 
 def model_table(rows, height: int, width: int) -> str:
-    """Rows of seg.models.summary.summary for an input of height x width."""
+    """Output size, parameters and multiply-adds of each layer for an input of height x width; see `models.summary`."""
     grid = _table(f"{height}x{width}", "output", "parameters", "multiply-adds")
     for row in rows:
         size = "x".join(map(str, row.size))

@@ -1,15 +1,19 @@
 """Scores of a model on a split: one confusion matrix over all images, each at its own size."""
 
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 
 from .. import distributed
-from ..data.voc import Split
+from ..data.voc import Split, open_split, save_mask
+from ..errors import UserError
 from ..inference.predictor import Predictor
 from ..threads import BackgroundWorker, prefetch
 from .boundary import Boundary
 from .metrics import ImageScore, Scores, confusion_matrix
+from .result import Evaluation
 
 OnImage = Callable[[int, np.ndarray, np.ndarray, np.ndarray], None]
 """Called with index, image, ground truth and prediction."""
@@ -55,3 +59,55 @@ def evaluate_model(
         boundary.gather()
     scored = {index: one for part in distributed.all_gather(each) for index, one in part.items()}
     return Scores.over(split.labels, [scored[index] for index in range(len(split))])
+
+
+def evaluate_split(
+    predictor: Predictor,
+    data: str | Path | None = None,
+    split: str | None = None,
+    *,
+    boundary: bool = False,
+    save_masks: str | Path | None = None,
+    on_split: Callable[[Split], None] | None = None,
+    on_image: OnImage | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Score a model on a split of a data set.
+
+    Args:
+        predictor: the model with its inference configuration.
+        data: folder in VOC layout; None is that of the training.
+        split: list in ImageSets/Segmentation; None is the validation split of the training.
+        boundary: also score boundaries.
+        save_masks: folder to which each prediction is written as a palette PNG.
+        on_split: called with the split before the first image; an error that it raises ends the evaluation.
+        on_image: see `evaluate_model`.
+        progress: called with the number of images done and of all, first with 0.
+
+    Returns:
+        The scores, the boundary scores, and the settings that they were made with.
+
+    Raises:
+        UserError: the data cannot be read, or `data` or `split` is None for a model that does not know its training data.
+    """
+    trained = predictor.metadata.config.data if predictor.metadata else None
+    if trained is None and (data is None or split is None):
+        raise UserError("this model does not know its training data; give the data folder and the split")
+    root, name = data or (trained.root if trained else ""), split or (trained.val if trained else "")
+    samples = open_split(root, name, predictor.labels, trained.masks if trained else None)
+    if on_split:
+        on_split(samples)
+    edges = Boundary(predictor.labels) if boundary else None
+
+    def see(index: int, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> None:
+        if save_masks:
+            save_mask(Path(save_masks) / f"{samples.ids[index]}.png", prediction, predictor.labels)
+        if on_image:
+            on_image(index, image, truth, prediction)
+        if progress:
+            progress(index + 1, len(samples))
+
+    if progress:
+        progress(0, len(samples))
+    scores = evaluate_model(predictor, samples, see, edges)
+    return Evaluation(scores, edges, {"data": str(samples.root), "split": samples.name} | asdict(predictor.config))

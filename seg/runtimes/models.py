@@ -33,7 +33,9 @@ def import_extra(module: str):
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UserError(f"{module} cannot be imported ({reason(error)}): pip install 'seg[{EXTRAS[module]}]'") from error
+        raise UserError(
+            f"{module} cannot be imported ({reason(error)}): pip install 'seg-deeplab[{EXTRAS[module]}]'"
+        ) from error
 
 
 @functools.cache

@@ -163,7 +163,7 @@ def test_what_is_shared_is_loaded_by_its_name(own_hub, tmp_path):
         [sys.executable, "job.py"], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert f"pushed to {address}/me/net; take it as hf:me/net" in done.stdout
+    assert f"uploaded to {address}/me/net; use it as hf:me/net" in done.stdout
     assert sorted(files) == ["me/net/README.md", "me/net/config.json", "me/net/model.safetensors"]
     assert 'seg.load("hf:me/net")' in files["me/net/README.md"].decode()
     ours, back = (open_model(tmp_path / name)[0].state_dict() for name in ("best.safetensors", "back.safetensors"))

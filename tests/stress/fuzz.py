@@ -76,7 +76,10 @@ UNPACK = "data download voc2012 --from-archive {} --out out/VOC2012"
 SHOWS = ("export {} --format safetensors --out out/exported.safetensors", "share {} --out out/shared")
 REPORT = "report runs/good --against other"
 LIBRARY = "convert library --labels labels.yaml --out out/converted.safetensors"
-SMALL = "data.crop_size=33 data.num_workers=0 train.iterations=1 train.batch_size=2 train.grad_accumulation=1 evaluate.canvas=null train.compile=false"
+SMALL = (
+    "data.crop_size=33 data.num_workers=0 train.iterations=1 train.batch_size=2 train.grad_accumulation=1 "
+    "evaluate.canvas=null train.compile=false"
+)
 """A mutated configuration may well ask for a week of training."""
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from seg.config import Config, as_dict, from_dict, load
+from seg.config import Config, ModelConfig, as_dict, from_dict, headline, is_configuration, load, names
 from seg.errors import UserError
+from tests.helpers.paths import ROOT
 
 
 def write(folder, text):
@@ -198,7 +199,7 @@ def test_a_value_in_the_place_of_a_section_is_a_users_mistake(value, place):
         ("train.decay_every=0", "train.decay_every=0: must be from 1 to"),
         ("train.ema_decay=1", "train.ema_decay=1.0: must be from 0 to below 1"),
         ("model.weights_use=some", "model.weights_use=some: must be one of full, partial, warm_start"),
-        ("model.separable_activation=tanh", "model.separable_activation=tanh: must be one of None, none, relu, elu"),
+        ("model.separable_activation=tanh", "model.separable_activation=tanh: must be one of null, none, relu, elu"),
         ("model.spatial_groups=0", "model.spatial_groups=0: must be null or at least 1"),
         ("model.image_classes=0", "model.image_classes=0: must be null or from 1 to 32768"),
         ("train.freeze_batch_norm=some", "train.freeze_batch_norm=some: must be one of none, backbone, all"),
@@ -211,7 +212,7 @@ def test_a_value_in_the_place_of_a_section_is_a_users_mistake(value, place):
         ("evaluate.scales=[]", "evaluate.scales=[]: must be numbers from 0.1 to 8"),
         ("evaluate.scales=[1,9]", "evaluate.scales=[1.0, 9.0]: must be numbers from 0.1 to 8"),
         ("evaluate.canvas=32", "evaluate.canvas=32: must be null, or from 33 to 32768"),
-        ("evaluate.output_stride=4", "evaluate.output_stride=4: must be one of None, 8, 16, 32"),
+        ("evaluate.output_stride=4", "evaluate.output_stride=4: must be one of null, 8, 16, 32"),
     ],
 )
 def test_a_value_out_of_range_is_a_users_mistake_that_says_the_range(override, wanted):
@@ -276,3 +277,51 @@ def test_a_wrong_override_is_blamed_on_the_command_line():
 def test_a_section_is_not_offered_for_its_own_misspelt_setting():
     with pytest.raises(UserError, match=r"'model\.decoder\.seperable'; did you mean 'model\.decoder\.separable'"):
         from_dict({}, "test", ["model.decoder.seperable=3"])
+
+
+def test_a_configuration_of_the_package_is_loaded_by_its_name_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert names() == sorted(path.stem for path in (ROOT / "configs").iterdir())
+    for name in names():
+        config = load(name)
+        assert config.name == name and config == load(ROOT / "configs" / f"{name}.yaml")
+        assert 20 < len(headline(name)) < 100 and not headline(name).startswith("#")
+    assert load("voc_mini", ["train.batch_size=3"]).train.batch_size == 3
+
+
+def test_a_file_may_have_any_name_but_that_of_a_configuration_of_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "voc_mini", "mine.yml"):
+        Path(name).write_text("train: {batch_size: 3}")
+    assert load("mine").train.batch_size == load("mine.yml").train.batch_size == 3
+    assert load("voc_mini").train.batch_size == 6
+    found = [
+        name for name in ("mine.yml", "voc_mini", "voc_minni", "mine", "xception65_voc_trainaug") if is_configuration(name)
+    ]
+    assert found == ["mine.yml", "voc_mini", "voc_minni"]
+
+
+@pytest.mark.parametrize(
+    "name, wanted",
+    [
+        ("voc_xception66", "no such configuration; did you mean 'voc_xception65'? Or give the path"),
+        ("voc-mini", "did you mean 'voc_mini'?"),
+        ("cityscapes_hrnet", "no such configuration; give the path of a YAML file, or a name: quickstart, voc_mini,"),
+        ("configs/voc_mini.yaml", "no such file; did you mean the configuration that comes with seg, 'voc_mini'?"),
+        ("folder/voc_mini", "did you mean 'voc_mini'?"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_nearest_and_the_list(tmp_path, monkeypatch, name, wanted):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as error:
+        load(name)
+    assert wanted in str(error.value)
+
+
+def test_a_choice_is_checked_without_a_file_too():
+    with pytest.raises(UserError, match=r"model\.output_stride=12: must be one of 8, 16, 32"):
+        ModelConfig(output_stride=12)
+
+
+def test_a_choice_may_be_a_reference_to_another():
+    assert from_dict({"evaluate": {"output_stride": "${model.output_stride}"}}, "test").evaluate.output_stride == 16

@@ -100,3 +100,21 @@ def test_where_the_total_is_unknown_speed_alone_is_told(clock, capsys):
         clock[0] += 10
         tell(5)
     assert capsys.readouterr().err == "predict 5 0.5 frames/s\n"
+
+
+def test_the_total_may_come_later_and_the_time_before_the_first_image_does_not_count(clock, capsys):
+    with Progress("evaluate", 0) as tell:
+        clock[0] += 60  # the model is loaded
+        tell.update(0, 4)
+        clock[0] += 10
+        tell.update(2, 4)
+    assert capsys.readouterr().err == "evaluate 2/4 0.2 images/s 0:10 left\n"
+
+
+def test_a_bar_of_unknown_length_appears_with_the_first_count(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    with Progress("evaluate", 0) as tell:
+        assert sys.stderr.getvalue() == ""
+        tell.update(1, 3)
+    assert "evaluate" in sys.stderr.getvalue() and "1/3" in sys.stderr.getvalue()

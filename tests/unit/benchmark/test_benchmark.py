@@ -183,13 +183,14 @@ def test_what_is_not_installed_is_left_out_and_told(voc, monkeypatch, capsys):
     assert [case.name for case in bench.forward(**SMALL, side=65, **PEER)] == ["65x65, eager", "65x65, torch"]
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == (
-        "seg benchmark: torchmetrics is not installed, the row of torchmetrics is left out; pip install 'seg[benchmark]'"
+        "seg benchmark: torchmetrics is not installed, the row of torchmetrics is left out; "
+        "pip install 'seg-deeplab[benchmark]'"
     )
     rows = [line.split("row of ")[1] for line in lines[1:]]
     assert rows == [
-        "onnx is left out; pip install 'seg[onnx]'",
-        "openvino is left out; pip install 'seg[openvino]'",
-        "openvino int8 is left out; pip install 'seg[openvino]'",
+        "onnx is left out; pip install 'seg-deeplab[onnx]'",
+        "openvino is left out; pip install 'seg-deeplab[openvino]'",
+        "openvino int8 is left out; pip install 'seg-deeplab[openvino]'",
     ]
 
 

@@ -54,7 +54,7 @@ def test_sizes_are_counted_by_both_sides_and_the_extremes_are_named():
     assert cells(text, "257-384") == ["0", "3"]
     assert cells(text, "1-128") == ["0", "1"]
     assert cells(text, "4097") == ["and", "more", "1", "0"]
-    assert "smallest 375x500, largest 5000x100, most often 500x375 (2 of 5)" in text
+    assert "smallest 375x500, largest 5000x100, most frequent 500x375 (2 of 5)" in text
     assert size_table(sizes[4:5]) == ""
 
 
@@ -89,7 +89,7 @@ def test_boundary_scores_are_shown_a_class_a_row_and_then_each_width():
 def test_the_table_of_a_run_fits_80_columns_and_names_every_class():
     iou = {name: index / 21 for index, name in enumerate(VOC.names)} | {"sofa": None, "a class of a very long name": 0.5}
     text = run_table({"miou": 0.4321, "iteration": 1200, "split": "val", "iou": iou})
-    assert "best mIoU 43.21 % at iteration 1200, on val" in text
+    assert "best mIoU 43.21 % on val, at iteration 1200" in text
     assert all(len(line) <= 80 for line in text.splitlines())
     for name, value in iou.items():
         assert f"{name[:17]:17} " + ("    -" if value is None else f"{100 * value:5.1f}") in text

@@ -205,7 +205,7 @@ def test_mistakes_are_answered_before_any_work(tmp_path, format, name, calibrate
 @pytest.mark.parametrize("module", ["onnxscript", "openvino", "nncf"])
 def test_a_missing_library_is_answered_with_the_command(tmp_path, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
-    with refused(module, "pip install 'seg["):
+    with refused(module, "pip install 'seg-deeplab["):
         export(None, about(), "openvino", tmp_path / "a.xml", calibrate=["x.png"])
 
 

@@ -445,7 +445,7 @@ def test_the_command(server, tmp_path, monkeypatch, capsys):
     command = ["data", "download", "toy", "--quiet", "--mirror", f"{server.url}/a", "--mirror", f"{server.url}/b"]
     assert main(command) == 0
     assert main(command) == 0
-    assert capsys.readouterr().out == "toy is in data/toy\ntoy is in data/toy already; nothing was downloaded\n"
+    assert capsys.readouterr().out == "toy is in data/toy\ntoy is already in data/toy; nothing was downloaded\n"
     assert main(["data", "download", "voc2021"]) == 2
     assert capsys.readouterr().err == "seg: voc2021: no such published data set; did you mean 'voc2012'?\n"
 

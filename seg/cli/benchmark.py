@@ -1,0 +1,41 @@
+"""seg benchmark: speed and memory beside other libraries."""
+
+from __future__ import annotations
+
+import argparse
+
+from .options import Subparsers, add_json, add_verb, count, progress
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = add_verb(
+        subparsers,
+        "benchmark",
+        run,
+        "Measure speed and memory beside other libraries.",
+        details="Each case and its peer run in turn on this machine; the table shows medians.",
+        example="seg benchmark loss loader --data data/VOC2012 --json speed.json",
+    )
+    parser.add_argument(
+        "sections",
+        metavar="SECTION",
+        nargs="*",
+        help="forward, train-step, loss, loader, evaluation, start-up (default: all)",
+    )
+    parser.add_argument("--data", metavar="ROOT", help="data set in VOC layout with a list val (default: synthetic scenes)")
+    parser.add_argument("--runs", type=count, default=5, metavar="N", help="timed runs of each side (default: 5)")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..benchmark.cases import benchmark, machine
+    from ..files import write_json
+    from .tables import benchmark_table
+
+    with progress("benchmark", unit="runs", quiet=args.quiet) as bar:
+        rows = benchmark(args.sections, args.data, args.runs, bar.update)
+    where = machine()
+    print(benchmark_table(where, rows))
+    if args.json:
+        write_json(args.json, {"machine": where, "rows": [vars(row) for row in rows]})
+    return 0

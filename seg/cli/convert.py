@@ -1,0 +1,40 @@
+"""seg convert: weights from other programs as a file of this project."""
+
+from __future__ import annotations
+
+import argparse
+
+from .options import Subparsers, add_json, add_verb
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = add_verb(
+        subparsers,
+        "convert",
+        run,
+        "Convert weights from TensorFlow, timm or segmentation-models-pytorch, and report what matched.",
+        example="seg convert tf:deeplabv3_pascal_train_aug/model.ckpt --out deeplab.safetensors",
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="tf:PATH/model.ckpt-N (the released TensorFlow DeepLab, or its ImageNet Xceptions); timm:NAME, such as "
+        "timm:xception65.tf_in1k; a .safetensors file from timm; or a folder saved by segmentation-models-pytorch",
+    )
+    parser.add_argument("--out", metavar="FILE", required=True, help=".safetensors file to write")
+    parser.add_argument("--labels", metavar="voc|FILE", help="label set of the classes, or its YAML file (default: voc)")
+    add_json(parser, "what matched, tensor by tensor,")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..files import write_json
+    from ..labels import load
+    from ..weights.convert import convert
+
+    report = convert(args.source, args.out, load(args.labels) if args.labels else None)
+    print(report)
+    use = "a backbone: use it as model.weights of seg train" if report.missing else "a complete model: use it with every verb"
+    print(f"{args.out}: {use}")
+    if args.json:
+        write_json(args.json, vars(report))
+    return 0

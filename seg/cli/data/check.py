@@ -1,0 +1,53 @@
+"""seg data check: every image and mask of a data set."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..options import Subparsers, add_json, add_verb, progress
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = add_verb(
+        subparsers,
+        "check",
+        run,
+        "Read every image and mask of a data set; list problems, and count classes and sizes.",
+        details="ROOT is in VOC layout: JPEGImages, SegmentationClassAug or SegmentationClass, ImageSets/Segmentation. "
+        "Masks are palette, index or RGB PNGs; 255 is void. The exit code is 1 if there is a problem.",
+        example="seg data check data/VOC2012 --split val",
+    )
+    parser.add_argument("root", metavar="ROOT", help="data set in VOC layout")
+    parser.add_argument("--split", help="check one list (default: all lists; each file is read once)")
+    parser.add_argument("--labels", metavar="voc|FILE", default="voc", help="label set, or its YAML file (default: voc)")
+    parser.add_argument("--masks", metavar="FOLDER", help="folder of the masks in ROOT")
+    parser.add_argument(
+        "--masks-only", action="store_true", help="need no images; without lists, every mask in the folder is read"
+    )
+    parser.add_argument(
+        "--convert", action="store_true", help="rewrite RGB masks in the colors of the label set as palette PNGs"
+    )
+    add_json(parser, "the findings")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ...data.validation import check
+    from ...files import write_json
+    from ...labels import load
+    from ..tables import class_table, size_table
+
+    labels = load(args.labels)
+    with progress("check", quiet=args.quiet) as bar:
+        report = check(args.root, labels, args.split, args.masks, args.masks_only, args.convert, bar.update)
+    for problem in report.problems:
+        print(problem)
+    for note in report.notes:
+        print(f"note: {note}")
+    for name, rows in report.splits.items():
+        what, damaged = "masks" if args.masks_only else "images", (~report.scan.sound[rows]).sum()
+        print(f"{name}: {len(rows):,} {what}, {damaged:,} with problems")
+        print(class_table(report.scan.counts[rows], labels))
+        print(size_table(report.scan.sizes[rows]))
+    if args.json:
+        write_json(args.json, report.as_dict())
+    return 1 if report.problems else 0

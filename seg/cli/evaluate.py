@@ -1,0 +1,236 @@
+"""seg evaluate: score a model or saved masks, or compare two evaluations."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+from .options import OR_EXPORTED, Subparsers, add_inference, add_json, add_runtime, add_verb, open_predictor, progress
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..data.voc import Split
+    from ..evaluation.result import Evaluation
+    from ..inference.predictor import Predictor
+    from ..report.page import Against
+    from ..report.pictures import Picture
+
+AGAINST = "show another evaluation of the same images beside this one: the DIR of its report, or its --json file"
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = add_verb(
+        subparsers,
+        "evaluate",
+        run,
+        "Score a model or saved masks, or compare two evaluations.",
+        details="Each image is scored at its own size; one confusion matrix counts all images.",
+        example="seg evaluate runs/voc_mini/best.safetensors --scales 0.75,1,1.25 --flip --json scores.json",
+    )
+    parser.add_argument("weights", metavar="WEIGHTS", nargs="?", help=OR_EXPORTED)
+    parser.add_argument(
+        "--data",
+        metavar="ROOT",
+        help="data set in VOC layout (default: as trained); with --predictions: data set of the photos for the report",
+    )
+    parser.add_argument("--split", help="list in ImageSets/Segmentation (default: the validation split of the training)")
+    add_inference(parser)
+    add_runtime(parser)
+    parser.add_argument("--boundary", action="store_true", help="also score boundaries: trimap mIoU and Boundary IoU")
+    parser.add_argument("--save-masks", metavar="DIR", help="write each prediction to DIR as a palette PNG")
+    parser.add_argument("--predictions", metavar="DIR", help="score the masks in DIR instead of a model")
+    parser.add_argument("--truth", metavar="DIR", help="with --predictions: the ground truth, with the same file names")
+    parser.add_argument(
+        "--labels", metavar="voc|FILE", default="voc", help="with --predictions: label set, or its YAML file (default: voc)"
+    )
+    parser.add_argument(
+        "--report", metavar="DIR", help="write DIR/index.html: scores, confusion matrix, and every image with its errors"
+    )
+    parser.add_argument("--against", metavar="DIR|JSON", help=f"with --report: {AGAINST}")
+    parser.add_argument("--compare", nargs=2, metavar="JSON", help="compare two evaluations, given as their --json files")
+    add_json(parser, "all numbers")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.compare:
+        if args.weights or args.predictions or args.truth or args.report or args.against:
+            raise UserError("seg evaluate --compare: takes two JSON files of evaluations, and no weights, masks or report")
+        return compare(*args.compare, json=args.json)
+    saved = args.predictions or args.truth
+    if saved and (args.weights or not (args.predictions and args.truth)):
+        raise UserError("seg evaluate: give WEIGHTS, or --predictions DIR with --truth DIR")
+    if not saved and not args.weights:
+        raise UserError("seg evaluate: give WEIGHTS (a best.safetensors), or --predictions DIR with --truth DIR")
+    if args.against and not args.report:
+        raise UserError("seg evaluate --against: add --report DIR, or compare two JSON files with --compare")
+    output = {"report": args.report, "against": args.against, "json": args.json, "quiet": args.quiet}
+    if saved:
+        return score_masks(args.predictions, args.truth, args.labels, args.data, boundary=args.boundary, **output)
+    return score_model(
+        args.weights,
+        lambda: open_predictor(args),
+        data=args.data,
+        split=args.split,
+        boundary=args.boundary,
+        save_masks=args.save_masks,
+        **output,
+    )
+
+
+def score_model(
+    weights: str,
+    load: Callable[[], Predictor],
+    *,
+    data: str | None = None,
+    split: str | None = None,
+    boundary: bool = False,
+    save_masks: str | None = None,
+    report: str | None = None,
+    against: str | None = None,
+    json: str | None = None,
+    quiet: bool = False,
+) -> int:
+    """Score a model; print the tables, and write what is asked for. The other arguments are those of `evaluate_split`.
+
+    Args:
+        weights: what the model comes from, for the settings and the curves.
+        load: opens the model, after the other evaluation has been read.
+        report: folder of an HTML report.
+        against: another evaluation for the report: the folder of its report, or its JSON file.
+        json: file of all numbers.
+        quiet: show no progress.
+    """
+    other = read_other(against)
+    from ..distributed import all_gather, is_main
+    from ..evaluation.evaluator import evaluate_split
+    from ..report.curves import read_curves
+
+    predictor = load()
+    pictures: dict[int, Picture] = {}
+    with progress("evaluate", quiet=quiet) as bar:
+        evaluation = evaluate_split(
+            predictor,
+            data,
+            split,
+            boundary=boundary,
+            save_masks=save_masks,
+            on_split=_same_images(other),
+            on_image=collect(pictures) if report else None,
+            progress=bar.update,
+        )
+    evaluation.settings = {"weights": str(weights), **evaluation.settings}
+    for part in all_gather(dict(pictures)):
+        pictures.update(part)
+    if is_main():
+        curves = read_curves(Path(weights).parent / "metrics.jsonl") if report else {}
+        publish(evaluation, pictures, report, other, curves, json)
+    return 0
+
+
+def score_masks(
+    predictions: str,
+    truth: str,
+    labels: str,
+    data: str | None = None,
+    *,
+    boundary: bool = False,
+    report: str | None = None,
+    against: str | None = None,
+    json: str | None = None,
+    quiet: bool = False,
+) -> int:
+    """Score saved masks; see `score_model`. `data` is the data set whose images the report shows."""
+    other = read_other(against)
+    from ..distributed import is_main
+    from ..evaluation.saved_masks import evaluate_folders
+
+    pictures: dict[int, Picture] = {}
+    see = collect_masks(pictures, data) if report else None
+    with progress("evaluate", quiet=quiet) as bar:
+        evaluation = evaluate_folders(predictions, truth, labels, boundary=boundary, on_image=see, progress=bar.update)
+    if is_main():
+        publish(evaluation, pictures, report, other, {}, json)
+    return 0
+
+
+def read_other(against: str | None) -> Against | None:
+    """The evaluation to show beside this one: before the network is loaded, so that a mistake is reported at once."""
+    if not against:
+        return None
+    from ..report.page import read_against
+
+    return read_against(against)
+
+
+def _same_images(other: Against | None) -> Callable[[Split], None] | None:
+    """A check that a split has the images of the other evaluation."""
+    return (lambda split: other.require_same(split.labels, split.ids)) if other else None
+
+
+def collect(pictures: dict[int, Picture]) -> Callable[[int, np.ndarray, np.ndarray, np.ndarray], None]:
+    """What adds the picture of each image to `pictures`."""
+    from ..report.pictures import Picture
+
+    def see(index: int, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> None:
+        pictures[index] = Picture.of(truth, prediction, image)
+
+    return see
+
+
+def collect_masks(pictures: dict[int, Picture], data: str | None) -> Callable[[int, str, np.ndarray, np.ndarray], None]:
+    """What adds the picture of each mask to `pictures`, with the photo of that name in the data set, if there is one."""
+    from ..data.images import IMAGE_SUFFIXES, read_image
+    from ..data.voc import IMAGES, files_of
+    from ..report.pictures import Picture
+
+    photos = files_of(Path(data) / IMAGES, IMAGE_SUFFIXES) if data else {}
+
+    def see(index: int, name: str, truth: np.ndarray, prediction: np.ndarray) -> None:
+        image = read_image(photos[name]) if name in photos else None
+        pictures[index] = Picture.of(truth, prediction, image)
+
+    return see
+
+
+def publish(
+    evaluation: Evaluation,
+    pictures: dict[int, Picture],
+    report: str | None,
+    other: Against | None,
+    curves: dict[str, Any],
+    json: str | None,
+) -> None:
+    """Print the tables of an evaluation; write its numbers and its report where asked for."""
+    from ..files import write_json
+    from .tables import boundary_table, table
+
+    print(table(evaluation.scores))
+    if evaluation.boundary:
+        print(boundary_table(evaluation.boundary))
+    if json:
+        write_json(json, evaluation.as_dict())
+    if report:
+        from ..report.page import write_report
+
+        page = write_report(report, evaluation.scores, evaluation.settings, pictures, evaluation.boundary, curves, other)
+        print(f"report: {page}")
+
+
+def compare(first: str, second: str, *, json: str | None = None) -> int:
+    """Print the difference of two evaluations, and write it to a file where asked for."""
+    from ..evaluation import compare as comparing
+    from ..files import write_json
+    from .tables import comparison_table
+
+    try:
+        comparison = comparing.compare(comparing.read_scores(first), comparing.read_scores(second))
+    except ValueError as error:
+        raise UserError(f"{first} and {second}: {error}; compare two evaluations of one split") from error
+    print(comparison_table(comparison, first, second))
+    if json:
+        write_json(json, comparison.as_dict())
+    return 0

@@ -1,0 +1,56 @@
+"""seg export: a model as one file for other programs."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..errors import UserError
+from .options import WEIGHTS, Subparsers, add_canvas, add_json, add_verb, inference_overrides, progress
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = add_verb(
+        subparsers,
+        "export",
+        run,
+        "Write a model as one file for other programs.",
+        details="The exported model takes uint8 RGB [N,H,W,3] and returns classes uint8 [N,H,W]. It is compared with the "
+        "original before it is kept. --format safetensors writes the weights only.",
+        example="seg export runs/voc_mini/best.safetensors --format openvino --out model.xml --int8 --calibrate photos/",
+    )
+    parser.add_argument("weights", metavar="WEIGHTS", help=WEIGHTS)
+    parser.add_argument(
+        "--format",
+        choices=("onnx", "openvino", "torch", "safetensors"),
+        required=True,
+        help="torch is torch.export",
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", required=True, help="file to write: .onnx, .xml (with a .bin beside it), .pt2 or .safetensors"
+    )
+    add_canvas(parser)
+    parser.add_argument("--int8", action="store_true", help="quantize the weights and activations to int8 (onnx, openvino)")
+    parser.add_argument(
+        "--calibrate",
+        metavar="IMAGES",
+        nargs="+",
+        help="with --int8: images, folders, glob patterns or .txt lists that are like the images in use",
+    )
+    add_json(parser, "the comparison with the original")
+    parser.set_defaults(scales=None, flip=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..files import write_json
+    from ..runtimes.export import export
+    from ..weights.loading import open_model
+
+    if args.int8 != bool(args.calibrate):
+        raise UserError("seg export: int8 needs images to calibrate on: give both --int8 and --calibrate IMAGES")
+    model, metadata = open_model(args.weights, inference_overrides(args))
+    with progress("export", unit="steps", quiet=args.quiet) as bar:
+        result = export(model, metadata, args.format, args.out, calibrate=args.calibrate or (), progress=bar.update)
+    print(result)
+    if args.json:
+        write_json(args.json, result.as_dict())
+    return 0

@@ -1,0 +1,73 @@
+"""seg info: the layers of a network."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from .options import Subparsers, add_json, add_verb, size
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = add_verb(
+        subparsers,
+        "info",
+        run,
+        "List the layers of a network with their parameters, multiply-adds and sizes.",
+        example="seg info voc_xception65 model.output_stride=8",
+    )
+    parser.add_argument("source", metavar="CONFIG|WEIGHTS", help="configuration, by name or path, or best.safetensors of a run")
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings that replace those of the configuration")
+    parser.add_argument("--size", type=size, metavar="HxW", help="input size (default: the crop size of the training)")
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="also measure the time of a forward pass and the activations that training stores, by group of layers",
+    )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..files import write_json
+    from .tables import model_table, profile_table
+
+    model, side = network(args)
+    from ..models.summary import summary
+
+    height, width = args.size or (side, side)
+    rows = summary(model, height, width)
+    print(model_table(rows, height, width))
+    numbers: dict[str, Any] = {"size": [height, width], "rows": [vars(row) for row in rows]}
+    if args.profile:
+        from ..distributed import device
+        from ..models.profile import profile
+
+        groups = profile(model.to(device()), height, width)
+        print(profile_table(groups, height, width))
+        numbers["profile"] = [vars(group) | {"flops": group.flops} for group in groups]
+    if args.json:
+        write_json(args.json, numbers)
+    return 0
+
+
+def network(args: argparse.Namespace) -> tuple[nn.Module, int]:
+    """The network of a configuration, without memory for its weights unless it is to run, or that of a file; its crop size."""
+    from ..config import is_configuration, load
+
+    if is_configuration(args.source):
+        config = load(args.source, args.overrides)
+        from ..labels import load as load_labels
+        from ..models.factory import build_meta_model, build_model
+
+        build = build_model if args.profile else build_meta_model
+        return build(config.model, len(load_labels(config.data.labels))), config.data.crop_size
+    from ..weights.loading import open_model
+
+    model, metadata = open_model(args.source, args.overrides)
+    score = f"mIoU {metadata.score['miou']:.4f}" if "miou" in metadata.score else "no score"
+    score += f" on {metadata.score['split']}" if "split" in metadata.score else ""
+    print(f"{args.source}: {score}; classes: {', '.join(metadata.labels.names)}")
+    return model, metadata.config.data.crop_size

@@ -1,0 +1,114 @@
+"""Flags that several verbs share, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..progress import Progress
+
+if TYPE_CHECKING:
+    from ..inference.predictor import Predictor
+
+Subparsers = argparse._SubParsersAction
+WEIGHTS = "best.safetensors of a run, or hf:OWNER/NAME"
+OR_EXPORTED = f"{WEIGHTS}, or an exported .onnx or .xml"
+
+
+def add_verb(
+    subparsers: Subparsers,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    summary: str,
+    *,
+    details: str = "",
+    example: str,
+) -> argparse.ArgumentParser:
+    """A parser for a verb that `run` carries out. The list of verbs shows the summary; the verb's own help adds the details."""
+    description = f"{summary} {details}".strip()
+    parser = subparsers.add_parser(name, help=summary, description=description, epilog=f"example: {example}")
+    parser.set_defaults(run=run)
+    parser.add_argument("--quiet", action="store_true", help="show no progress; print results and errors only")
+    return parser
+
+
+def add_json(parser: argparse.ArgumentParser, what: str = "the numbers") -> None:
+    parser.add_argument("--json", metavar="FILE", help=f"write {what} to FILE")
+
+
+def add_canvas(parser: argparse.ArgumentParser) -> None:
+    """Flags of the network's input and stride; see `inference_overrides`."""
+    parser.add_argument(
+        "--output-stride", type=int, choices=(8, 16, 32), help="output stride of the network (default: as trained)"
+    )
+    parser.add_argument(
+        "--canvas",
+        metavar="SIZE|native",
+        help="pad each image to a square of SIZE pixels, such as 513; native: no padding (default: as trained)",
+    )
+
+
+def add_inference(parser: argparse.ArgumentParser) -> None:
+    """All flags that `inference_overrides` reads."""
+    add_canvas(parser)
+    parser.add_argument(
+        "--scales", metavar="S,S,...", help="average the softmax over these image scales, such as 0.5,0.75,1,1.25,1.5,1.75"
+    )
+    parser.add_argument("--flip", action="store_true", help="also average over the mirrored image")
+
+
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--runtime",
+        choices=("torch", "compile", "onnx", "openvino"),
+        help="inference engine with batch norm folded into the convolutions (default: PyTorch, the network as trained); "
+        "compile is torch.compile, which needs a minute to start",
+    )
+
+
+def inference_overrides(args: argparse.Namespace) -> list[str]:
+    """The flags as settings KEY=VALUE that replace those of the training."""
+    chosen = []
+    if args.output_stride:
+        chosen.append(f"evaluate.output_stride={args.output_stride}")
+    if args.scales:
+        chosen.append(f"evaluate.scales=[{args.scales}]")
+    if args.flip:
+        chosen.append("evaluate.flip=true")
+    if args.canvas:
+        chosen.append(f"evaluate.canvas={'null' if args.canvas == 'native' else args.canvas}")
+    return chosen
+
+
+def open_predictor(args: argparse.Namespace) -> Predictor:
+    """Open the model that a verb predicts with."""
+    from ..inference.predictor import Predictor
+    from ..memory import keep_free_memory
+    from ..runtimes.models import open_runtime
+
+    keep_free_memory()
+    return Predictor.of(*open_runtime(args.weights, getattr(args, "runtime", None), inference_overrides(args)))
+
+
+def progress(what: str, total: int | None = 0, *, unit: str = "images", quiet: bool = False) -> Progress:
+    """Progress that one of several processes shows; its method `update` is what functions call with done and total."""
+    from ..distributed import is_main
+
+    return Progress(what, total, unit=unit, quiet=quiet or not is_main())
+
+
+def size(text: str) -> tuple[int, int]:
+    """`513` or `513x769`: height and width."""
+    height, _, width = text.partition("x")
+    sides = int(height), int(width or height)
+    if min(sides) < 33:
+        raise argparse.ArgumentTypeError(f"{text}: the network needs at least 33 pixels a side")
+    return sides
+
+
+def count(text: str) -> int:
+    """A number of at least 1."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
+    return int(text)

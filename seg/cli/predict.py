@@ -1,0 +1,96 @@
+"""seg predict: masks of images, videos and cameras."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..progress import print_stderr
+from .options import OR_EXPORTED, Subparsers, add_inference, add_json, add_runtime, add_verb, count, open_predictor, progress
+
+if TYPE_CHECKING:
+    from ..inference.predictor import Predictor
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = add_verb(
+        subparsers,
+        "predict",
+        run,
+        "Write the masks of images, videos or a camera.",
+        details="A mask has the size of its image. Videos and cameras give MP4 files.",
+        example="seg predict runs/voc_mini/best.safetensors photos/ --out masks --mode side-by-side",
+    )
+    parser.add_argument("weights", metavar="WEIGHTS", help=OR_EXPORTED)
+    parser.add_argument(
+        "inputs",
+        metavar="INPUT",
+        nargs="+",
+        help="image, folder, glob pattern, .txt list of images, video, or camera:0 (until Ctrl-C)",
+    )
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder for the PNGs, or for the video NAME.mp4")
+    parser.add_argument(
+        "--mode",
+        choices=("overlay", "palette", "side-by-side", "index"),
+        default="overlay",
+        help="overlay (default): the image with colored classes and a legend; palette: the mask as a palette PNG; "
+        "side-by-side: the image and its overlay; index: the mask as a gray PNG of class indices",
+    )
+    parser.add_argument("--frames", type=count, metavar="N", help="stop after N frames of a video or camera")
+    add_inference(parser)
+    add_runtime(parser)
+    add_json(parser, "the paths of the files written, and frames and seconds of videos,")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..distributed import all_gather, is_main
+    from ..files import write_json
+    from ..inference.images import find_videos
+
+    predictor = open_predictor(args)
+    videos = find_videos(args.inputs)
+    images = [item for item in args.inputs if item not in videos]
+    made: dict[str, list[Any]] = {"images": [], "problems": [], "videos": []}
+    if images:
+        for written, problems in all_gather(predict_images(args, predictor, images)):
+            made["images"] += map(str, written)
+            made["problems"] += problems
+        if is_main():
+            total = len(made["images"])
+            print(f"{total} {args.mode} image{'s' if total != 1 else ''} in {args.out}")
+    if videos:
+        mine = predict_videos(args, predictor, videos)
+        # Videos differ in length: the processes wait for each other only where one file lists the videos of all.
+        if args.json:
+            made["videos"] = [video for part in all_gather(mine) for video in part]
+    if args.json and is_main():
+        write_json(args.json, made)
+    return 2 if made["problems"] else 0
+
+
+def predict_images(args: argparse.Namespace, predictor: Predictor, images: list[str]) -> tuple[list[Path], list[str]]:
+    """The files that this process writes, and a line for each image that cannot be read."""
+    from ..inference import images as inference
+
+    trained = predictor.metadata
+    crop_size = None if args.scales or trained is None else trained.config.data.crop_size
+    with progress("predict", quiet=args.quiet) as bar:
+        written, problems = inference.predict_images(predictor, images, args.out, args.mode, bar.update, crop_size)
+    for problem in problems:
+        print_stderr(f"seg: {problem}")
+    return written, problems
+
+
+def predict_videos(args: argparse.Namespace, predictor: Predictor, videos: list[str]) -> list[dict[str, Any]]:
+    """Path, frames and seconds of the videos that this process makes."""
+    from ..distributed import rank, world_size
+    from ..inference.video import predict_video
+
+    found = []
+    for video in videos[rank() :: world_size()]:
+        with progress("predict", None, unit="frames", quiet=args.quiet) as bar:
+            made = predict_video(predictor, video, args.out, args.mode, args.frames, bar.update)
+        print("; ".join([f"{made.path}: {made.frames} frames, {made.frames / made.seconds:.1f} frames/s", *made.notes]))
+        found.append({"path": str(made.path), "frames": made.frames, "seconds": made.seconds})
+    return found

@@ -1,0 +1,52 @@
+"""seg report: the page of a run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UserError
+from .evaluate import AGAINST, score_model
+from .options import Subparsers, add_json, add_verb
+
+if TYPE_CHECKING:
+    from ..inference.predictor import Predictor
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = add_verb(
+        subparsers,
+        "report",
+        run,
+        "Write RUN/report/index.html: the curves, scores and errors of a run.",
+        details="It scores the best weights of the run on the validation split.",
+        example="seg report runs/voc_mini",
+    )
+    parser.add_argument("run_folder", metavar="RUN", help="run folder, runs/NAME")
+    parser.add_argument("--data", metavar="ROOT", help="data set in VOC layout (default: as trained)")
+    parser.add_argument("--against", metavar="DIR|JSON", help=AGAINST)
+    add_json(parser, "all numbers")
+
+
+def run(args: argparse.Namespace) -> int:
+    folder = Path(args.run_folder)
+    weights = folder / "best.safetensors"
+    if not weights.is_file():
+        raise UserError(f"{weights}: no such file; give the folder of a run that has been validated, such as runs/NAME")
+
+    def load() -> Predictor:
+        from .. import api
+
+        return api.load(weights)
+
+    return score_model(
+        str(weights),
+        load,
+        data=args.data,
+        boundary=True,
+        report=str(folder / "report"),
+        against=args.against,
+        json=args.json,
+        quiet=args.quiet,
+    )

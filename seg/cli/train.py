@@ -1,0 +1,85 @@
+"""seg train: train a network."""
+
+from __future__ import annotations
+
+import argparse
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+from ..progress import print_stderr
+from .options import Subparsers, add_json, add_verb
+
+if TYPE_CHECKING:
+    from ..training.trainer import Trainer
+
+
+class List(argparse.Action):
+    """Print the configurations that come with seg, and exit."""
+
+    def __init__(self, option_strings: list[str], dest: str, help: str):
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from ..config import headline, names
+
+        width = max(map(len, names()), default=0)
+        for name in names():
+            print(f"{name:{width}}  {headline(name)}")
+        parser.exit()
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = add_verb(
+        subparsers,
+        "train",
+        run,
+        "Train a network and write the run folder runs/NAME.",
+        details="The run is named after its configuration, or by name=NAME.",
+        example="seg train voc_mini data.root=data/voc-mini train.iterations=500",
+    )
+    parser.add_argument("config", metavar="CONFIG", help="name of a configuration (see --list), or path of a YAML file")
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings that replace those of the configuration")
+    parser.add_argument("--resume", action="store_true", help="continue from the newest valid checkpoint of runs/NAME")
+    parser.add_argument("--list", action=List, help="list the configurations that come with seg, and exit")
+    add_json(parser, "the best score")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..config import load
+    from ..distributed import is_main
+
+    config = load(args.config, args.overrides)  # before torch is imported: a wrong setting is reported at once
+    from ..files import write_json
+    from ..training.trainer import Trainer
+    from ..weights.file import open_safetensors, read_metadata
+
+    trainer = Trainer(config, resume=args.resume, quiet=args.quiet)
+    result = trainer.run()
+    if not is_main():
+        return 130 if result.stopped else 0
+    if result.stopped:
+        print_stderr(
+            f"stopped after iteration {result.iteration}; the checkpoint {trainer.last} is complete: "
+            "run the same command with --resume to continue"
+        )
+        return 130
+    score = read_metadata(open_safetensors(trainer.best)[1], trainer.best).score
+    print_outcome(trainer, score)
+    if args.json:
+        write_json(args.json, {"weights": str(trainer.best), **score})
+    return 0
+
+
+def print_outcome(trainer: Trainer, score: dict[str, Any]) -> None:
+    """The scores, and the commands that a person may want next."""
+    from ..data.voc import LISTS
+    from .tables import run_table
+
+    best, folder, data = quote(str(trainer.best)), trainer.folder, trainer.config.data
+    images = f"{data.root}/{LISTS}/{data.val}.txt"
+    print(run_table(score))
+    print(f"  weights:            {trainer.best}")
+    print(f"  curves and images:  tensorboard --logdir {quote(str(folder))}")
+    print(f"  score in detail:    seg evaluate {best}")
+    print(f"  errors:             seg report {quote(str(folder))}")
+    print(f"  masks:              seg predict {best} {quote(images)} --out {quote(str(folder / 'masks'))}")

@@ -1,0 +1,40 @@
+import json
+
+from tests.helpers.command import run, the_line, truth_of_val
+
+
+def test_two_evaluations_are_compared(place, weights, capsys):
+    for name, flags in (("a.json", []), ("b.json", ["--flip"])):
+        assert run(capsys, "evaluate", weights, *flags, "--json", name, "--quiet")[0] == 0
+    code, out, _ = run(capsys, "evaluate", "--compare", "a.json", "b.json", "--json", "c.json")
+    found = json.loads((place / "c.json").read_text())
+    scores = [json.loads((place / name).read_text()) for name in ("a.json", "b.json")]
+    assert code == 0 and found["miou"] == [one["miou"] for one in scores]
+    assert f"B - A: {100 * (scores[1]['miou'] - scores[0]['miou']):+.2f} points" in out
+    (place / "b.json").write_text(json.dumps(scores[1] | {"per_image": []}))
+    assert "b.json: not an evaluation" in the_line(capsys, "evaluate", "--compare", "a.json", "b.json")
+    assert "takes two JSON files" in the_line(capsys, "evaluate", "x.safetensors", "--compare", "a.json", "a.json")
+
+
+def test_a_report_is_written_of_a_run_and_of_saved_masks(place, weights, capsys):
+    code, out, _ = run(capsys, "report", "runs/small", "--json", "reported.json", "--quiet")
+    assert json.loads((place / "reported.json").read_text())["images"] == 3
+    assert code == 0 and out.splitlines()[-1] == "report: runs/small/report/index.html"
+    page = (place / "runs/small/report/index.html").read_text()
+    assert 'id="training"' in page and 'id="boundary"' in page and page.count('"photo":') == 3
+
+    assert run(capsys, "evaluate", weights, "--save-masks", "saved", "--json", "scores.json", "--quiet")[0] == 0
+    saved = ["evaluate", "--predictions", "saved", "--truth", truth_of_val(place), "--report", "page", "--quiet"]
+    for photos in (0, 3):
+        code, out, _ = run(capsys, *saved, *["--data", "voc"] * bool(photos), "--against", "runs/small/report")
+        page = (place / "page" / "index.html").read_text()
+        assert code == 0 and out.splitlines()[-1] == "report: page/index.html"
+        assert "+0.00 points" in page and page.count('"photo":') == photos and 'id="training"' not in page
+
+    other = ["evaluate", weights, "--against", "scores.json"]
+    assert "add --report DIR" in the_line(capsys, *other)
+    assert "none.json" in the_line(capsys, *other[:-1], "none.json", "--report", "other")
+    beside = ["--against", "scores.json", "--report", "other"]
+    assert "scores.json: cannot stand beside" in the_line(capsys, "evaluate", weights, "--split", "train", *beside)
+    assert "runs/none/best.safetensors: no such file" in the_line(capsys, "report", "runs/none")
+    assert not (place / "other").exists()

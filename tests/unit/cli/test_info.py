@@ -1,0 +1,25 @@
+import json
+
+import pytest
+
+from tests.helpers.command import run
+
+
+def test_info_counts_the_released_network(place, capsys):
+    (place / "x65.yaml").write_text("model: {backbone: xception65}\n")
+    code, out, _ = run(capsys, "info", "x65.yaml", "--size", "513", "--json", "info.json")
+    assert code == 0
+    total = json.loads((place / "info.json").read_text())["rows"][-1]
+    assert total["parameters"] == 41_055_413
+    assert total["multiply_adds"] == pytest.approx(54.17e9, rel=0.01)
+    assert "41,055,413" in out
+
+
+def test_info_profiles_a_network_by_groups(place, capsys):
+    code, out, _ = run(capsys, "info", "small.yaml", "--size", "65", "--profile", "--json", "info.json")
+    assert code == 0
+    found = json.loads((place / "info.json").read_text())
+    names = ["entry flow", "middle flow", "exit flow", "aspp", "classifier", "resize and rest", "total"]
+    assert [group["name"] for group in found["profile"]] == names
+    assert found["profile"][-1]["multiply_adds"] == found["rows"][-1]["multiply_adds"]
+    assert "middle flow" in out
