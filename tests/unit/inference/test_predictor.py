@@ -235,6 +235,17 @@ def test_full_size_scores_are_never_in_memory(model, monkeypatch):
     assert max(rows.shape[2] for rows in seen) == ROWS
 
 
+@pytest.mark.parametrize("settings", [{}, {"scales": [0.5, 1.0], "flip": True}, {"canvas": None, "tile": 257}])
+def test_probabilities_add_up_to_one_and_their_argmax_is_the_mask(model, settings):
+    predictor = Predictor(model, VOC, InferenceConfig(**{"canvas": 65, **settings}))
+    image = picture(290, 260) if "tile" in settings else picture(41, 57)
+    found = predictor.probabilities(image)
+    assert found.dtype == np.float32 and found.shape == (5, *image.shape[:2]) and found.min() >= 0
+    np.testing.assert_allclose(found.sum(0), 1, atol=1e-4)
+    seen = clear(torch.from_numpy(found))
+    assert seen.mean() > 0.9 and (found.argmax(0) == predictor.predict(image))[seen].all()
+
+
 # Tiles.
 
 
