@@ -383,7 +383,8 @@ def info(args) -> int:
 
 
 def benchmark(args) -> int:
-    from ..benchmark.cases import benchmark, machine
+    from ..benchmark.machine import machine
+    from ..benchmark.run import benchmark
     from ..files import write_json
     from .tables import benchmark_table
 
