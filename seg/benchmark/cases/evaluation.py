@@ -94,7 +94,8 @@ def prepare_evaluation(
     from ...labels import VOC
     from ...runtimes.models import in_runtime
 
-    model, split = in_runtime(our_network(backbone, width), "torch"), first_images(root, images)
+    model: Any = in_runtime(our_network(backbone, width), "torch")
+    split = first_images(root, images)
     predictor = Predictor(model, VOC, InferenceConfig(None, list(scales), flip, canvas))
     return model, lambda: evaluate_model(predictor, split)
 

@@ -14,7 +14,9 @@ def our_mask(runtime: str, backbone: str, width: float, side: int) -> Work:
     from ...runtimes.models import in_runtime
 
     model, image = our_network(backbone, width), noise(side, side, 3)
-    predictor = Predictor(in_runtime(model, runtime) if runtime != "eager" else model, VOC, InferenceConfig(canvas=side))
+    if runtime != "eager":
+        model = in_runtime(model, runtime)
+    predictor = Predictor(model, VOC, InferenceConfig(canvas=side))
     return lambda: predictor.predict(image)
 
 

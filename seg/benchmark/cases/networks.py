@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,7 @@ def seeded_network(backbone: str, width: float) -> nn.Module:
     return build_model(ModelConfig(backbone=backbone, width=width, activation_placement="tf"), CLASSES)
 
 
-def our_network(backbone: str, width: float) -> nn.Module:
+def our_network(backbone: str, width: float) -> Any:
     """Put the network on the device in evaluation mode, in a process with the memory settings of the `seg` command."""
     import torch
 
