@@ -1,116 +1,168 @@
-"""A model as a Python object: `seg.load(...)`, then masks of whatever holds an image."""
+"""The Python interface: load a model, train, evaluate, export, save. The command line calls the same functions."""
 
-import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from PIL import Image
+from torch import nn
 
 from . import distributed
-from .config import as_dict, from_dict
-from .data.images import PIXELS, of_pillow, read_image
-from .errors import UserError, reason
-from .inference.predictor import masks_in_order, output_stride
+from .config import Config, as_dict, from_dict
+from .config import load as load_config
+from .errors import UserError, did_you_mean
+from .inference.predictor import Predictor
 from .labels import LabelSet
-from .runtimes.models import GRAPHS, in_runtime, open_runtime
-from .threads import prefetch
-from .visualize import overlay
-from .weights.file import Metadata
+from .runtimes.models import GRAPHS as EXPORTED_SUFFIXES
+from .runtimes.models import in_runtime, open_runtime
 from .weights.loading import open_model
 
+if TYPE_CHECKING:
+    from .evaluation.metrics import Scores
+    from .runtimes.export import Export
+    from .training.callbacks import Callback
+    from .training.run_folder import Run
 
-class Segmenter:
-    """A model with its classes and its way of inference; see `load`.
 
-    An image is a path, a PIL image of any mode, a NumPy array uint8 [H, W, 3] (RGB) or [H, W] (gray), or a torch tensor uint8
-    [3, H, W], [1, H, W] or as an array. Files and PIL images are turned upright by their EXIF.
+def load(weights: Any, device: torch.device | str | None = None, runtime: str | None = None, **settings: Any) -> Predictor:
+    """Load a model to predict masks with.
+
+    Args:
+        weights: a run's folder, a .safetensors file of ours, `hf:OWNER/NAME`, or an exported .onnx or .xml.
+        device: as torch names it, such as "cuda:1"; None takes the GPU, or the CPU without one.
+        runtime: inference engine: "torch", "compile", "onnx" or "openvino"; None is PyTorch, as trained.
+        settings: of `seg.config.InferenceConfig`, instead of the stored ones: output_stride, scales, flip, canvas (None: the
+            size of each image), tile. An exported model has fixed settings.
+
+    Raises:
+        UserError: there is no such file, or a setting is wrong.
     """
-
-    def __init__(self, model: torch.nn.Module, about: Metadata):
-        self.model, self.policy = model, about.config.evaluate
-        self.labels: LabelSet = about.labels
-        self.score: dict = about.score
-        """Such as {"iteration": 2000, "miou": 0.41}; empty where never validated."""
-
-    @property
-    def classes(self) -> list[str]:
-        """Their names, in index order."""
-        return list(self.labels.names)
-
-    @property
-    def palette(self) -> np.ndarray:
-        """uint8 [256, 3]: the color of every mask value."""
-        return self.labels.palette
-
-    def predict(self, image):
-        """The class of each pixel, uint8 [H, W], as `seg predict` has it; of a list or tuple of images a list of masks.
-
-        Raises UserError for what is no image, or a file that cannot be read.
-        """
-        images = image if isinstance(image, list | tuple) else [image]
-        with output_stride(self.model, self.policy.output_stride):
-            samples = ((None, pixels) for pixels in prefetch(to_pixels, images))
-            masks = [mask for _, mask in masks_in_order(self.model, samples, self.policy)]
-        return masks if images is image else masks[0]
-
-    def draw(self, image, mask: np.ndarray):
-        """The image with each class of the mask, uint8 [H, W], in its color over it: of a path or PIL image a PIL image, else
-        uint8 [H, W, 3]. Raises UserError where their sizes differ."""
-        pixels, mask = to_pixels(image), np.asarray(mask)
-        if mask.dtype != np.uint8 or mask.shape != pixels.shape[:2]:
-            raise UserError(
-                f"a mask {mask.dtype} {list(mask.shape)} for an image {list(pixels.shape[:2])}: must be uint8, of one size"
-            )
-        picture = overlay(pixels, mask, self.labels)
-        return Image.fromarray(picture) if isinstance(image, str | os.PathLike | Image.Image) else picture
-
-    def __repr__(self) -> str:
-        score = f", mIoU {self.score['miou']:.4f}" if "miou" in self.score else ""
-        return f"<Segmenter: {len(self.labels)} classes{score}>"
+    if Path(weights).suffix in EXPORTED_SUFFIXES:
+        return Predictor.of(*open_runtime(weights, runtime or device, list(settings)))
+    model, metadata = open_model(weights)
+    config = as_dict(metadata.config)
+    config["evaluate"] |= settings
+    metadata.config = from_dict(config, "seg.load")
+    predictor = Predictor.of(model, metadata).to(distributed.device() if device is None else device)
+    if runtime is None:
+        return predictor
+    return Predictor.of(in_runtime(model, runtime, predictor.config.output_stride), metadata)
 
 
-def load(weights, device=None, runtime=None, **policy) -> Segmenter:
-    """The model in a weights file of ours, such as a run's best.safetensors, or in a graph of `seg export`, .onnx or .xml.
+def train(
+    config: Config | str | Path,
+    overrides: Iterable[str] = (),
+    *,
+    callbacks: "Iterable[Callback]" = (),
+    resume: bool = False,
+    quiet: bool = False,
+) -> "Run":
+    """Train a model into the folder runs/NAME.
 
-    device: as torch names it; default the GPU where there is one. runtime: what runs the network, one of
-    `seg.runtimes.models.RUNTIMES`; default PyTorch, as trained. `policy`: settings of `seg.config.EvaluateConfig` over those
-    of the file: output_stride, scales, flip, canvas (None: the size of each image), tile. A graph has all of these within.
-    Raises UserError where the file is none, or a setting.
+    Args:
+        config: the name of a configuration that comes with the package, such as "voc_mini", a YAML file, or a Config.
+        overrides: settings that replace those of the configuration, such as "train.iterations=500".
+        callbacks: called after steps, validations and at the end; see `Callback`.
+        resume: continue from the newest good checkpoint of the folder.
+        quiet: print no progress.
+
+    Returns:
+        The run: `best` (weights file), `folder`, `metrics` (the logged values), `miou` and `stopped`.
+
+    Raises:
+        UserError: a setting, the data or the folder is wrong, or the run cannot go on.
     """
-    if Path(weights).suffix in GRAPHS:
-        return Segmenter(*open_runtime(weights, runtime or device, list(policy)))
-    model, about = open_model(weights)
-    settings = as_dict(about.config)
-    settings["evaluate"] |= policy
-    about.config = from_dict(settings, "seg.load")
-    try:
-        model.to(distributed.device() if device is None else device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {device}: cannot be used ({reason(error)}); leave it out, or give 'cpu'") from error
-    if runtime is not None:
-        model = in_runtime(model, runtime, about.config.evaluate.output_stride)
-    return Segmenter(model, about)
+    from .training.trainer import Trainer
+
+    if isinstance(config, Config):
+        if overrides:
+            raise UserError("seg.train: overrides are for a configuration by name or file; change the Config instead")
+    else:
+        config = load_config(config, list(overrides))
+    return Trainer(config, resume=resume, quiet=quiet, callbacks=tuple(callbacks)).run()
 
 
-def to_pixels(image) -> np.ndarray:
-    """uint8 [H, W, 3], RGB, of an image as `Segmenter` takes it."""
-    if isinstance(image, str | os.PathLike):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        return of_pillow(image)
-    if isinstance(image, torch.Tensor):
-        image = image.movedim(0, -1) if image.ndim == 3 and len(image) in (1, 3) else image
-        image = image.detach().cpu().numpy()
-    if not isinstance(image, np.ndarray):
-        raise UserError(f"{type(image).__name__}: not an image; give a path, a PIL image, a NumPy array or a torch tensor")
-    shape = list(image.shape)
-    if image.dtype != np.uint8:
-        raise UserError(
-            f"an image {image.dtype} {shape}: must be uint8, 0 to 255; for values from 0 to 1, round 255 times them"
-        )
-    if image.ndim not in (2, 3) or (image.ndim == 3 and shape[2] not in (1, 3)) or not 0 < shape[0] * shape[1] <= PIXELS:
-        raise UserError(
-            f"an image {shape}: must be [H, W, 3] (RGB) or [H, W] (gray), of at most {PIXELS:,} pixels; many: a list"
-        )
-    return np.broadcast_to(image if image.ndim == 3 else image[..., None], (*shape[:2], 3))
+def evaluate(
+    weights: Any,
+    data: str | Path | None = None,
+    split: str | None = None,
+    *,
+    device: torch.device | str | None = None,
+    runtime: str | None = None,
+    **settings: Any,
+) -> "Scores":
+    """Score a model on a split of a data set, each image at its own size.
+
+    Args:
+        weights: what `load` takes, or a Predictor.
+        data: folder in VOC layout; None is that of the training.
+        split: name of a list in ImageSets/Segmentation; None is the validation split of the training.
+        device, runtime, settings: see `load`; not with a Predictor.
+
+    Returns:
+        The scores: `miou`, `iou["cat"]`, `pixel_accuracy`, `as_dict()`.
+
+    Raises:
+        UserError: there is no such file or folder, an image or mask cannot be read, or a setting is wrong.
+    """
+    from .evaluation.evaluator import evaluate_split
+
+    if isinstance(weights, Predictor):
+        if device or runtime or settings:
+            raise UserError("seg.evaluate: a Predictor has its device, runtime and settings; give these to seg.load")
+        predictor = weights
+    else:
+        predictor = load(weights, device, runtime, **settings)
+    return evaluate_split(predictor, data, split).scores
+
+
+def export(model: Any, out: str | Path, **options: Any) -> "Export":
+    """Export a model as one file for other programs; the suffix of the file chooses the format.
+
+    Args:
+        model: a Predictor, or weights as `load` takes them.
+        out: FILE.onnx, FILE.xml (OpenVINO), FILE.pt2 (torch.export) or FILE.safetensors (weights only).
+        options: `calibrate`, images for int8 quantization; see `seg.runtimes.export.export`.
+
+    Returns:
+        What was written, and how it agrees with the model.
+
+    Raises:
+        UserError: the suffix is unknown, a library is not installed, or the exported model differs from the model.
+    """
+    from .runtimes.export import FORMATS
+    from .runtimes.export import export as write
+
+    formats = {suffix: name for name, suffix in FORMATS.items()}
+    suffix = Path(out).suffix
+    if suffix not in formats:
+        raise UserError(f"{out}: the suffix chooses the format{did_you_mean(suffix, formats)}")
+    predictor = model if isinstance(model, Predictor) else load(model, "cpu")
+    if predictor.metadata is None:
+        raise UserError("seg.export: save the network with seg.save first, and export that file")
+    metadata = replace(predictor.metadata, config=replace(predictor.metadata.config, evaluate=predictor.config))
+    return write(predictor.model, metadata, formats[suffix], out, **options)
+
+
+def save(
+    network: nn.Module, path: str | Path, labels: LabelSet | Sequence[str], *, score: dict[str, Any] | None = None
+) -> Path:
+    """Save a network of your own training loop, so that `load` and every verb take it.
+
+    Args:
+        network: one of our networks, made by `seg.models` or a configuration.
+        path: FILE.safetensors.
+        labels: a LabelSet, or the names of the classes in index order.
+        score: what it scored, such as {"miou": 0.41, "split": "val"}.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: it is another kind of network, or the number of labels differs from that of its outputs.
+    """
+    from .weights.file import save as write
+
+    write(path, network, labels, score=score)
+    return Path(path)

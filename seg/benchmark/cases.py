@@ -375,13 +375,13 @@ def multiply_adds(backbone: str, width: float, side: int) -> int:
 def our_mask(name: str, backbone: str, width: float, side: int):
     """By a runtime of `seg predict`; `eager`: by the network as it is trained."""
     from ..config import InferenceConfig
-    from ..inference.predictor import predict_mask
+    from ..inference.predictor import Predictor
+    from ..labels import VOC
     from ..runtimes.models import in_runtime
 
-    model, image, policy = our_network(backbone, width), noise(side, side, 3), InferenceConfig(canvas=side)
-    if name != "eager":
-        model = in_runtime(model, name)
-    return lambda: predict_mask(model, image, policy)
+    model, image = our_network(backbone, width), noise(side, side, 3)
+    predictor = Predictor(in_runtime(model, name) if name != "eager" else model, VOC, InferenceConfig(canvas=side))
+    return lambda: predictor.predict(image)
 
 
 def our_int8_mask(backbone: str, width: float, side: int):
@@ -675,11 +675,13 @@ def evaluating(root: str, images: int, canvas: int, scales: tuple, flip: bool, b
     """The network in the runtime of `seg evaluate`, and the evaluation by it."""
     from ..config import InferenceConfig
     from ..evaluation.evaluator import evaluate_model
+    from ..inference.predictor import Predictor
+    from ..labels import VOC
     from ..runtimes.models import in_runtime
 
     model, split = in_runtime(our_network(backbone, width), "torch"), some(root, images)
-    policy = InferenceConfig(None, list(scales), flip, canvas)
-    return model, lambda: evaluate_model(model, split, policy)
+    predictor = Predictor(model, VOC, InferenceConfig(None, list(scales), flip, canvas))
+    return model, lambda: evaluate_model(predictor, split)
 
 
 def whole_evaluation(*arguments):

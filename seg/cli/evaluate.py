@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from .options import OR_EXPORTED, Subparsers, add_inference, add_json, add_runtime, add_verb, inference_overrides, progress
+from .options import OR_EXPORTED, Subparsers, add_inference, add_json, add_runtime, add_verb, open_predictor, progress
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ..data.voc import Split
     from ..evaluation.result import Evaluation
+    from ..inference.predictor import Predictor
     from ..report.page import Against
     from ..report.pictures import Picture
 
@@ -69,10 +70,9 @@ def run(args: argparse.Namespace) -> int:
     output = {"report": args.report, "against": args.against, "json": args.json, "quiet": args.quiet}
     if saved:
         return score_masks(args.predictions, args.truth, args.labels, args.data, boundary=args.boundary, **output)
-    return score_weights(
+    return score_model(
         args.weights,
-        inference_overrides(args),
-        runtime=args.runtime,
+        lambda: open_predictor(args),
         data=args.data,
         split=args.split,
         boundary=args.boundary,
@@ -81,11 +81,10 @@ def run(args: argparse.Namespace) -> int:
     )
 
 
-def score_weights(
+def score_model(
     weights: str,
-    overrides: Sequence[str] = (),
+    load: Callable[[], Predictor],
     *,
-    runtime: str | None = None,
     data: str | None = None,
     split: str | None = None,
     boundary: bool = False,
@@ -95,9 +94,11 @@ def score_weights(
     json: str | None = None,
     quiet: bool = False,
 ) -> int:
-    """Score a model; print the tables, and write what is asked for. The other arguments are those of `evaluate_weights`.
+    """Score a model; print the tables, and write what is asked for. The other arguments are those of `evaluate_split`.
 
     Args:
+        weights: what the model comes from, for the settings and the curves.
+        load: opens the model, after the other evaluation has been read.
         report: folder of an HTML report.
         against: another evaluation for the report: the folder of its report, or its JSON file.
         json: file of all numbers.
@@ -105,25 +106,23 @@ def score_weights(
     """
     other = read_other(against)
     from ..distributed import all_gather, is_main
-    from ..evaluation.evaluator import evaluate_weights
-    from ..memory import keep_free_memory
+    from ..evaluation.evaluator import evaluate_split
     from ..report.curves import read_curves
 
-    keep_free_memory()
+    predictor = load()
     pictures: dict[int, Picture] = {}
     with progress("evaluate", quiet=quiet) as bar:
-        evaluation = evaluate_weights(
-            weights,
-            overrides,
-            runtime=runtime,
-            data=data,
-            split=split,
+        evaluation = evaluate_split(
+            predictor,
+            data,
+            split,
             boundary=boundary,
             save_masks=save_masks,
             on_split=_same_images(other),
             on_image=collect(pictures) if report else None,
             progress=bar.update,
         )
+    evaluation.settings = {"weights": str(weights), **evaluation.settings}
     for part in all_gather(dict(pictures)):
         pictures.update(part)
     if is_main():
@@ -144,7 +143,7 @@ def score_masks(
     json: str | None = None,
     quiet: bool = False,
 ) -> int:
-    """Score saved masks; see `score_weights`. `data` is the data set whose images the report shows."""
+    """Score saved masks; see `score_model`. `data` is the data set whose images the report shows."""
     other = read_other(against)
     from ..distributed import is_main
     from ..evaluation.saved_masks import evaluate_folders

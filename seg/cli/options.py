@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 from ..progress import Progress
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from ..weights.file import Metadata
+    from ..inference.predictor import Predictor
 
 Subparsers = argparse._SubParsersAction
 WEIGHTS = "best.safetensors of a run, or hf:OWNER/NAME"
@@ -83,13 +81,14 @@ def inference_overrides(args: argparse.Namespace) -> list[str]:
     return chosen
 
 
-def open_model(args: argparse.Namespace) -> tuple[nn.Module, Metadata]:
-    """The model that a verb predicts with, and its metadata."""
+def open_predictor(args: argparse.Namespace) -> Predictor:
+    """Open the model that a verb predicts with."""
+    from ..inference.predictor import Predictor
     from ..memory import keep_free_memory
     from ..runtimes.models import open_runtime
 
     keep_free_memory()
-    return open_runtime(args.weights, args.runtime, inference_overrides(args))
+    return Predictor.of(*open_runtime(args.weights, getattr(args, "runtime", None), inference_overrides(args)))
 
 
 def progress(what: str, total: int | None = 0, *, unit: str = "images", quiet: bool = False) -> Progress:

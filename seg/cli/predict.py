@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..progress import print_stderr
-from .options import OR_EXPORTED, Subparsers, add_inference, add_json, add_runtime, add_verb, count, open_model, progress
+from .options import OR_EXPORTED, Subparsers, add_inference, add_json, add_runtime, add_verb, count, open_predictor, progress
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from ..weights.file import Metadata
+    from ..inference.predictor import Predictor
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -50,19 +48,19 @@ def run(args: argparse.Namespace) -> int:
     from ..files import write_json
     from ..inference.images import find_videos
 
-    model, metadata = open_model(args)
+    predictor = open_predictor(args)
     videos = find_videos(args.inputs)
     images = [item for item in args.inputs if item not in videos]
     made: dict[str, list[Any]] = {"images": [], "problems": [], "videos": []}
     if images:
-        for written, problems in all_gather(predict_images(args, model, metadata, images)):
+        for written, problems in all_gather(predict_images(args, predictor, images)):
             made["images"] += map(str, written)
             made["problems"] += problems
         if is_main():
             total = len(made["images"])
             print(f"{total} {args.mode} image{'s' if total != 1 else ''} in {args.out}")
     if videos:
-        mine = predict_videos(args, model, metadata, videos)
+        mine = predict_videos(args, predictor, videos)
         # Videos differ in length: the processes wait for each other only where one file lists the videos of all.
         if args.json:
             made["videos"] = [video for part in all_gather(mine) for video in part]
@@ -71,24 +69,20 @@ def run(args: argparse.Namespace) -> int:
     return 2 if made["problems"] else 0
 
 
-def predict_images(
-    args: argparse.Namespace, model: nn.Module, metadata: Metadata, images: list[str]
-) -> tuple[list[Path], list[str]]:
+def predict_images(args: argparse.Namespace, predictor: Predictor, images: list[str]) -> tuple[list[Path], list[str]]:
     """The files that this process writes, and a line for each image that cannot be read."""
     from ..inference import images as inference
 
-    config = metadata.config
-    crop_size = None if args.scales else config.data.crop_size
+    trained = predictor.metadata
+    crop_size = None if args.scales or trained is None else trained.config.data.crop_size
     with progress("predict", quiet=args.quiet) as bar:
-        written, problems = inference.predict_images(
-            model, metadata.labels, config.evaluate, images, args.out, args.mode, bar.update, crop_size
-        )
+        written, problems = inference.predict_images(predictor, images, args.out, args.mode, bar.update, crop_size)
     for problem in problems:
         print_stderr(f"seg: {problem}")
     return written, problems
 
 
-def predict_videos(args: argparse.Namespace, model: nn.Module, metadata: Metadata, videos: list[str]) -> list[dict[str, Any]]:
+def predict_videos(args: argparse.Namespace, predictor: Predictor, videos: list[str]) -> list[dict[str, Any]]:
     """Path, frames and seconds of the videos that this process makes."""
     from ..distributed import rank, world_size
     from ..inference.video import predict_video
@@ -96,9 +90,7 @@ def predict_videos(args: argparse.Namespace, model: nn.Module, metadata: Metadat
     found = []
     for video in videos[rank() :: world_size()]:
         with progress("predict", None, unit="frames", quiet=args.quiet) as bar:
-            made = predict_video(
-                model, metadata.labels, metadata.config.evaluate, video, args.out, args.mode, args.frames, bar.update
-            )
+            made = predict_video(predictor, video, args.out, args.mode, args.frames, bar.update)
         print("; ".join([f"{made.path}: {made.frames} frames, {made.frames / made.seconds:.1f} frames/s", *made.notes]))
         found.append({"path": str(made.path), "frames": made.frames, "seconds": made.seconds})
     return found

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from .evaluate import AGAINST, score_weights
+from .evaluate import AGAINST, score_model
 from .options import Subparsers, add_json, add_verb
+
+if TYPE_CHECKING:
+    from ..inference.predictor import Predictor
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -30,8 +34,15 @@ def run(args: argparse.Namespace) -> int:
     weights = folder / "best.safetensors"
     if not weights.is_file():
         raise UserError(f"{weights}: no such file; give the folder of a run that has been validated, such as runs/NAME")
-    return score_weights(
+
+    def load() -> Predictor:
+        from .. import api
+
+        return api.load(weights)
+
+    return score_model(
         str(weights),
+        load,
         data=args.data,
         boundary=True,
         report=str(folder / "report"),

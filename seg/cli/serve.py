@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import UserError
-from .options import OR_EXPORTED, Subparsers, add_inference, add_runtime, add_verb, open_model
+from .options import OR_EXPORTED, Subparsers, add_inference, add_runtime, add_verb, open_predictor
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -32,8 +32,9 @@ def run(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise UserError(f"seg serve: {error}: pip install 'seg-deeplab[serve]'") from error
     with server.listen(args.host, args.port) as opened:  # before the model is loaded: a taken port is reported at once
-        model, metadata = open_model(args)
-        made = app.make_app(app.Service(model, metadata, metadata.config.name or Path(args.weights).stem))
+        predictor = open_predictor(args)
+        name = predictor.metadata.config.name if predictor.metadata else ""
+        made = app.make_app(app.Service(predictor, name or Path(args.weights).stem))
         print(f"{args.weights}: serving at {server.address(opened)}  (Ctrl-C stops it)", flush=True)
         server.run(made, opened, args.quiet)
     return 0

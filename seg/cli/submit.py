@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..errors import UserError
-from .options import WEIGHTS, Subparsers, add_inference, add_json, add_verb, inference_overrides, progress
+from .options import WEIGHTS, Subparsers, add_inference, add_json, add_verb, open_predictor, progress
 
 SERVER = "http://host.robots.ox.ac.uk:8080"
 
@@ -61,16 +61,15 @@ def check(args: argparse.Namespace) -> int:
 
 def make(args: argparse.Namespace) -> int:
     from ..data.voc import open_images
-    from ..distributed import device, is_main
+    from ..distributed import is_main
     from ..files import write_json
     from ..inference.voc_submission import submit
-    from ..weights.loading import open_model
 
-    model, metadata = open_model(args.weights, inference_overrides(args))
-    model.to(device())
-    split = open_images(args.data or metadata.config.data.root, args.split, metadata.labels)
+    predictor = open_predictor(args)
+    root = args.data or (predictor.metadata.config.data.root if predictor.metadata else "")
+    split = open_images(root, args.split, predictor.labels)
     with progress("submit", quiet=args.quiet) as bar:
-        path, kept = submit(model, split, metadata.config.evaluate, args.weights, args.out, args.competition, bar.update)
+        path, kept = submit(predictor, split, args.weights, args.out, args.competition, bar.update)
     if is_main():
         reused = f", {kept} of them reused" if kept else ""
         print(f"{path}: {len(split)} masks{reused}, in the format that the server accepts")

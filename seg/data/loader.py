@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from ..config import DataConfig
 from ..errors import UserError, reason
 from .images import read_rgbx
-from .transforms import PADDING_VALUE, TrainTransform
+from .transforms import TrainTransform
 from .voc import Split
 
 # Streams of random numbers under one seed: drawing images and augmenting them must not share one.
@@ -173,21 +173,3 @@ def worker_crash_error(samples: TrainingSamples, error: Exception) -> Exception:
         f"{samples.files(numbers)[0]}: the loader process that read it died ({reason(error)}); "
         "is memory short? Lower data.num_workers, or read the file with seg data check"
     )
-
-
-def network_input(images: Tensor, extents: Tensor, mean, std) -> Tensor:
-    """The network's float32 input N3HW of a batch's images: normalized on their device, with the padding at `PAD` before."""
-    rows, first, end = extents.view(-1, 3, 1, 1, 1).unbind(1)
-    down, across = (torch.arange(side, device=images.device) for side in images.shape[2:])
-    inside = (down[:, None] < rows) & (across >= first) & (across < end)
-    return normalize(torch.where(inside, images, PADDING_VALUE), mean, std)
-
-
-def normalize(images: Tensor, mean, std) -> Tensor:
-    """Images in 0..255, N3HW, to the network's input: `x / 255` less mean, by std; for 0.5 and 0.5 exactly `2/255 * x - 1`."""
-    # Not to wait for the device: what it is busy with may be the batch before.
-    scale, shift = (
-        torch.tensor(values, dtype=torch.float64).float().to(images.device, non_blocking=True).view(-1, 1, 1)
-        for values in ([1 / (255 * s) for s in std], [m / s for m, s in zip(mean, std, strict=True)])
-    )
-    return (images * scale).sub_(shift)

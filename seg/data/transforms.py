@@ -11,8 +11,6 @@ from ..config import DataConfig
 from ..errors import UserError, did_you_mean, reason
 from ..labels import VOID
 
-PADDING_VALUE = 127.5
-"""Image value of padding: zero for the network."""
 ROWS = 128
 """Rows that are resized at a time: what is made on the way stays in the processor's cache."""
 

@@ -1,1 +1,5 @@
-"""From a model and a split to a score."""
+"""Scores of predictions: confusion matrix, IoU, boundary quality, comparison."""
+
+from .metrics import ConfusionMatrix, Scores
+
+__all__ = ["ConfusionMatrix", "Scores"]

@@ -1,6 +1,9 @@
-"""Two evaluations of the same images, class by class, and how sure the difference of their mIoU is."""
+"""The difference of two evaluations of the same images, with a confidence interval of the mIoU's."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,16 +16,26 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 
-def read_scores(path) -> Scores:
-    """The scores in the JSON that `seg evaluate --json` writes. Raises UserError where it is not such a file."""
+def read_scores(path: str | Path) -> Scores:
+    """Read the scores in a JSON file of `seg evaluate --json`.
+
+    Raises:
+        UserError: it is not such a file.
+    """
     return scores_of(read_json(path, "an evaluation"), path)
 
 
-def scores_of(numbers: dict, path) -> Scores:
-    """The scores in the object that `seg evaluate --json` writes; `path` names its file in errors."""
+def scores_of(numbers: dict[str, Any], path: str | Path) -> Scores:
+    """Return the scores in a JSON object of `seg evaluate --json`; errors name the file `path`.
+
+    Raises:
+        UserError: it is not such an object.
+    """
     try:
         names = tuple(str(name) for name in numbers["classes"])
-        each = [ImageScore(str(i["name"]), tuple(tuple(map(int, e)) for e in i["pixels"])) for i in numbers["per_image"]]
+        each = [
+            ImageScore(str(i["name"]), tuple((int(t), int(p), int(n)) for t, p, n in i["pixels"])) for i in numbers["per_image"]
+        ]
         labels = VOC if names == VOC.names else LabelSet(names, tuple(voc_color(index) for index in range(len(names))))
         scores = Scores.over(labels, each)
         if scores.matrix.tolist() != numbers["confusion_matrix"]:
@@ -32,26 +45,27 @@ def scores_of(numbers: dict, path) -> Scores:
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(
-            f"{path}: not an evaluation by this version ({what}); write it anew with seg evaluate --json"
+            f"{path}: not an evaluation by this version ({what}); write it again with seg evaluate --json"
         ) from error
     return scores
 
 
 @dataclass
 class Comparison:
-    """`second` less `first`; both of the same images and classes."""
+    """Two evaluations of the same images and classes; the difference is `second` minus `first`."""
 
     first: Scores
     second: Scores
     interval: tuple[float, float]
-    """Of the difference of the mIoU, with 95 % confidence."""
+    """Interval of the mIoU difference, with 95 % confidence."""
 
     @property
     def difference(self) -> float:
+        """Difference of the mIoU."""
         return self.second.miou - self.first.miou
 
-    def as_dict(self) -> dict:
-        """For JSON; an IoU is null where undefined."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; an undefined IoU is null."""
         plain = [[None if np.isnan(v) else float(v) for v in scores.iou] for scores in (self.first, self.second)]
         return {
             "classes": list(self.first.labels.names),
@@ -66,15 +80,19 @@ class Comparison:
 
 
 def mean_iou(matrices: np.ndarray) -> np.ndarray:
-    """Mean IoU over the classes present in the ground truth of each confusion matrix [..., classes, classes]."""
+    """Return the mean IoU over the classes present in the ground truth, for confusion matrices [..., classes, classes]."""
     truth, hit = matrices.sum(-1), np.diagonal(matrices, axis1=-2, axis2=-1)
     present, union = truth > 0, truth + matrices.sum(-2) - hit
     iou = np.where(present, hit / np.maximum(union, 1), 0)
-    return iou.sum(-1) / np.maximum(present.sum(-1), 1)
+    return np.asarray(iou.sum(-1) / np.maximum(present.sum(-1), 1))
 
 
-def require_same(scores: Scores, labels: LabelSet, names) -> None:
-    """Raises ValueError where the scores are not of these classes and of the images of these names, each once."""
+def require_same(scores: Scores, labels: LabelSet, names: Sequence[str]) -> None:
+    """Check that scores belong to these classes and these images, each once.
+
+    Raises:
+        ValueError: the classes or images differ.
+    """
     if scores.labels.names != labels.names:
         raise ValueError("the classes differ")
     if sorted(image.name for image in scores.each) != sorted(names) or len(set(names)) != len(names):
@@ -82,18 +100,21 @@ def require_same(scores: Scores, labels: LabelSet, names) -> None:
 
 
 def compare(first: Scores, second: Scores, *, seed: int = 0) -> Comparison:
-    """Difference of two evaluations, with the percentile interval of a paired bootstrap over the images: each resample draws
-    as many images as there are, with replacement, and takes both evaluations of them.
+    """Compare two evaluations by a paired bootstrap over the images.
 
-    Raises ValueError where images or classes are not the same.
+    Each of RESAMPLES resamples draws as many images as there are, with replacement, and takes both evaluations of them. The
+    interval is that of the percentiles.
+
+    Raises:
+        ValueError: the images or classes differ.
     """
     require_same(first, second.labels, [image.name for image in second.each])
     other = {image.name: image for image in second.each}
     classes, count = len(first.labels), len(first.each)
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(np.float64)
 
-    def resampled(images) -> np.ndarray:
-        # Pixel counts below 2 ** 53 are exact in float64, which has a fast matrix product.
+    def resampled(images: Sequence[ImageScore]) -> np.ndarray:
+        # float64 has a fast matrix product, and pixel counts below 2 ** 53 are exact in it.
         matrices = np.stack([image.matrix(classes) for image in images]).reshape(count, -1).astype(np.float64)
         return mean_iou((draws @ matrices).reshape(RESAMPLES, classes, classes))
 

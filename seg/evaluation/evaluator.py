@@ -1,70 +1,107 @@
 """Scores of a model on a split: one confusion matrix over all images, each at its own size."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from .. import distributed
-from ..config import InferenceConfig
 from ..data.voc import Split, open_split, save_mask
-from ..inference.predictor import masks_in_order, output_stride
-from ..runtimes.models import open_runtime
+from ..errors import UserError
+from ..inference.predictor import Predictor
 from ..threads import BackgroundWorker, prefetch
 from .boundary import Boundary
 from .metrics import ImageScore, Scores, confusion_matrix
 from .result import Evaluation
 
 OnImage = Callable[[int, np.ndarray, np.ndarray, np.ndarray], None]
-"""Called for each image, in order, with its index, RGB uint8 [h, w, 3], truth and prediction uint8 [h, w]."""
+"""Called with index, image, ground truth and prediction."""
 
 
-def evaluate_weights(
-    weights: str | Path,
-    overrides: Sequence[str] = (),
-    *,
-    runtime: str | None = None,
+def evaluate_model(
+    predictor: Predictor, split: Split, on_image: OnImage | None = None, boundary: Boundary | None = None
+) -> Scores:
+    """Score a model on every image of a split.
+
+    Several processes share the images; each image is scored once.
+
+    Args:
+        predictor: the model with its inference configuration.
+        split: images and masks.
+        on_image: called with index, image uint8 [h, w, 3], ground truth and prediction uint8 [h, w] of each image of this
+            process, in order, in a background thread.
+        boundary: if given, it adds up the boundary scores.
+
+    Returns:
+        The scores over the images of all processes, on each process.
+
+    Raises:
+        UserError: an image or mask cannot be read, or they differ in size.
+    """
+    num_classes = len(split.labels)
+    each: dict[int, ImageScore] = {}
+
+    def score(index: int, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> None:
+        each[index] = ImageScore.of(split.ids[index], confusion_matrix(truth, prediction, num_classes))
+        if boundary:
+            boundary.add(truth, prediction)
+        if on_image:
+            on_image(index, image, truth, prediction)
+
+    # While the network works, the next images are decoded and the last ones scored.
+    mine = range(distributed.rank(), len(split), distributed.world_size())
+    with BackgroundWorker() as worker:
+        samples = (((index, *sample), sample[0]) for index, sample in zip(mine, prefetch(split.sample, mine), strict=True))
+        for (index, image, truth), mask in predictor.stream(samples):
+            worker(score, index, image, truth, mask)
+    if boundary:
+        boundary.gather()
+    scored = {index: one for part in distributed.all_gather(each) for index, one in part.items()}
+    return Scores.over(split.labels, [scored[index] for index in range(len(split))])
+
+
+def evaluate_split(
+    predictor: Predictor,
     data: str | Path | None = None,
     split: str | None = None,
+    *,
     boundary: bool = False,
     save_masks: str | Path | None = None,
     on_split: Callable[[Split], None] | None = None,
     on_image: OnImage | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Score the model in a file on a split.
-
-    Several processes split the images between them; each returns the scores of all images, and sees its own.
+    """Score a model on a split of a data set.
 
     Args:
-        weights: as `runtimes.models.open_runtime` takes them.
-        overrides: strings KEY=VALUE that replace settings of the training, such as "evaluate.flip=true".
-        runtime: inference engine, one of `runtimes.models.RUNTIMES`; None: PyTorch.
-        data: folder in VOC layout; None: as trained.
-        split: list in ImageSets/Segmentation; None: the validation split of the training.
+        predictor: the model with its inference configuration.
+        data: folder in VOC layout; None is that of the training.
+        split: list in ImageSets/Segmentation; None is the validation split of the training.
         boundary: also score boundaries.
         save_masks: folder to which each prediction is written as a palette PNG.
         on_split: called with the split before the first image; an error that it raises ends the evaluation.
-        on_image: see `OnImage`.
+        on_image: see `evaluate_model`.
         progress: called with the number of images done and of all, first with 0.
 
+    Returns:
+        The scores, the boundary scores, and the settings that they were made with.
+
     Raises:
-        UserError: weights, data or a setting cannot be used.
+        UserError: the data cannot be read, or `data` or `split` is None for a model that does not know its training data.
     """
-    model, metadata = open_runtime(weights, runtime, overrides)
-    settings, labels = metadata.config, metadata.labels
-    samples = open_split(data or settings.data.root, split or settings.data.val, labels, settings.data.masks)
+    trained = predictor.metadata.config.data if predictor.metadata else None
+    if trained is None and (data is None or split is None):
+        raise UserError("this model does not know its training data; give the data folder and the split")
+    root, name = data or (trained.root if trained else ""), split or (trained.val if trained else "")
+    samples = open_split(root, name, predictor.labels, trained.masks if trained else None)
     if on_split:
         on_split(samples)
-    edges = Boundary(labels) if boundary else None
+    edges = Boundary(predictor.labels) if boundary else None
 
     def see(index: int, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> None:
         if save_masks:
-            save_mask(Path(save_masks) / f"{samples.ids[index]}.png", prediction, labels)
+            save_mask(Path(save_masks) / f"{samples.ids[index]}.png", prediction, predictor.labels)
         if on_image:
             on_image(index, image, truth, prediction)
         if progress:
@@ -72,35 +109,5 @@ def evaluate_weights(
 
     if progress:
         progress(0, len(samples))
-    scores = evaluate_model(model, samples, settings.evaluate, see, edges)
-    made_with = {"weights": str(weights), "data": str(samples.root), "split": samples.name} | asdict(settings.evaluate)
-    return Evaluation(scores, edges, made_with | {"output_stride": settings.evaluate.output_stride or model.output_stride})
-
-
-def evaluate_model(
-    model: nn.Module, split: Split, config: InferenceConfig, on_image: OnImage | None = None, boundary: Boundary | None = None
-) -> Scores:
-    """Score the model on every image of the split; `boundary`, where given, adds them up too.
-
-    `on_image(index, image, truth, prediction)` sees each, in order. Several processes deal the images out among
-    them, each once; each returns the scores of all, and sees its own.
-    """
-    classes, each = len(split.labels), {}
-
-    def score(index, image, truth, prediction) -> None:
-        each[index] = ImageScore.of(split.ids[index], confusion_matrix(truth, prediction, classes))
-        if boundary:
-            boundary.add(truth, prediction)
-        if on_image:
-            on_image(index, image, truth, prediction)
-
-    # The next images are decoded and the last ones scored while the network works.
-    mine = range(distributed.rank(), len(split), distributed.world_size())
-    with output_stride(model, config.output_stride), BackgroundWorker() as behind:
-        samples = (((index, *sample), sample[0]) for index, sample in zip(mine, prefetch(split.sample, mine), strict=True))
-        for (index, image, truth), mask in masks_in_order(model, samples, config):
-            behind(score, index, image, truth, mask)
-    if boundary:
-        boundary.gather()
-    scored = {index: one for part in distributed.all_gather(each) for index, one in part.items()}
-    return Scores.over(split.labels, [scored[index] for index in range(len(split))])
+    scores = evaluate_model(predictor, samples, see, edges)
+    return Evaluation(scores, edges, {"data": str(samples.root), "split": samples.name} | asdict(predictor.config))

@@ -1,4 +1,4 @@
-"""What an evaluation gives."""
+"""The result of an evaluation."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ class Evaluation:
     """Of JSON's types."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The numbers as `seg evaluate --json` writes them."""
+        """Return the numbers as `seg evaluate --json` writes them."""
         numbers = {**self.scores.as_dict(), "settings": self.settings}
         return numbers | ({"boundary": self.boundary.as_dict()} if self.boundary else {})

@@ -1,6 +1,4 @@
-"""Scores of saved masks, of any model: one confusion matrix over all images, each at its own size. Needs no torch."""
-
-from __future__ import annotations
+"""Scores of saved masks of any model: one confusion matrix over all images, each at its own size. Needs no torch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +14,7 @@ from .metrics import ImageScore, Scores, confusion_matrix
 from .result import Evaluation
 
 OnMask = Callable[[int, str, np.ndarray, np.ndarray], None]
-"""Called for each mask, in order, with its index, its name without suffix, truth and prediction uint8 [h, w]."""
+"""Called with index, name, ground truth and prediction."""
 
 
 def evaluate_folders(
@@ -31,10 +29,11 @@ def evaluate_folders(
     """Score a folder of saved masks.
 
     Args:
-        predictions, truth: folders of PNG masks with the same names.
+        predictions: see `evaluate_masks`.
+        truth: see `evaluate_masks`.
         labels: label set: voc, or the path of a YAML file.
         boundary: also score boundaries.
-        on_image: see `OnMask`.
+        on_image: see `evaluate_masks`.
         progress: called with the number of masks done and of all, first with 0.
 
     Raises:
@@ -42,7 +41,7 @@ def evaluate_folders(
     """
     label_set = load(labels)
     edges = Boundary(label_set) if boundary else None
-    total = len(_paths(Path(predictions), Path(truth)))
+    total = len(_mask_paths(Path(predictions), Path(truth)))
 
     def see(index: int, name: str, expected: np.ndarray, got: np.ndarray) -> None:
         if on_image:
@@ -56,14 +55,14 @@ def evaluate_folders(
     return Evaluation(scores, edges, {"predictions": str(predictions), "truth": str(truth), "labels": labels})
 
 
-def _paths(predictions: Path, truth: Path) -> list[Path]:
-    """The masks of the ground truth. Raises UserError for a missing or empty folder."""
+def _mask_paths(predictions: Path, truth: Path) -> list[Path]:
+    """Return the masks of the ground truth. Raises UserError for a missing or empty folder."""
     for folder in (predictions, truth):
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder of masks")
     paths = sorted(path for path in truth.iterdir() if path.suffix.lower() == ".png")
     if not paths:
-        raise UserError(f"{truth}: holds no PNG masks")
+        raise UserError(f"{truth}: contains no PNG masks")
     return paths
 
 
@@ -74,12 +73,20 @@ def evaluate_masks(
     on_image: OnMask | None = None,
     boundary: Boundary | None = None,
 ) -> Scores:
-    """Score saved masks: every PNG under `truth` against the one of the same name under `predictions`.
+    """Score saved masks.
 
-    Raises UserError for a missing folder or mask, a size that differs, or a label out of range; extra predictions do not count.
+    Args:
+        predictions: folder with a mask of the same file name for each of the ground truth; others are ignored.
+        truth: folder of PNG masks.
+        labels: the classes of both.
+        on_image: called with index, name, ground truth and prediction uint8 [h, w] of each image, in order.
+        boundary: if given, it adds up the boundary scores.
+
+    Raises:
+        UserError: a folder or mask is missing, sizes differ, or a label is out of range.
     """
     predictions, truth = Path(predictions), Path(truth)
-    paths = _paths(predictions, truth)
+    paths = _mask_paths(predictions, truth)
 
     def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         return read_mask(path, labels), read_mask(predictions / path.name, labels)

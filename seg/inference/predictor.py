@@ -1,244 +1,301 @@
-"""From images to class probabilities and masks: canvas, scales and flip as in the released evaluation code, tiles for what is
-larger."""
+"""From pixels to masks: the one place that knows how a network is applied to an image."""
 
+import contextlib
 import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from PIL import Image
+from torch import Tensor
 
 from ..config import InferenceConfig
-from ..data.loader import normalize
-from ..data.transforms import PADDING_VALUE
-from ..models.layers import resize
+from ..data.images import PIXELS, of_pillow, read_image
+from ..errors import UserError, reason
+from ..labels import LabelSet
+from ..models.interface import SegmentationModel
+from ..models.preprocess import pad_to_canvas, padded_size
+from ..threads import prefetch
+from ..visualize import overlay
+from ..weights.file import Metadata
+from .scores import argmax_masks, mean_scores, resize_rows, score_maps
+from .tiles import blend_tiles
 
-ROWS = 64
-"""Rows of a mask that are computed at a time: their logits then stay in the processor's cache."""
-WINDOW = 8
-"""Images among which those of one size are put together."""
-AT_ONCE = {"cpu": 8 * 129**2, "cuda": 8 * 513**2}
-"""Pixels that go through the network together: small images cost a processor a third less so, large ones the same."""
-OVERLAP = 128
-"""Least overlap of two tiles, in pixels."""
-TILE_STRIDE = 4
-"""Stride of the grid on which tiles are blended, whatever the network's."""
+LOOKAHEAD = 8
+"""Images among which those of one size are put into one batch."""
+PIXELS_PER_BATCH = {"cpu": 8 * 129**2, "cuda": 8 * 513**2}
+"""Pixels of a batch. On a processor small images take a third less time in a batch; large ones take the same."""
 
-
-def canvas_size(side: int, canvas: int | None) -> int:
-    """Side of the padded canvas: `canvas`, or for a larger image the next 16 k + 1; the side itself where canvas is None."""
-    if canvas is None or side <= canvas:
-        return canvas or side
-    return (side - 2) // 16 * 16 + 17
+Sample = TypeVar("Sample")
 
 
-def padded_size(image: np.ndarray, canvas: int | None) -> tuple[int, int]:
-    """Height and width with which an image [h, w, 3] goes to the network: its canvas, at least 33."""
-    height, width = (max(33, canvas_size(side, canvas)) for side in image.shape[:2])
-    return height, width
+class Predictor:
+    """A model with its label set and inference configuration; it gives the mask of any image.
 
+    It owns all that a correct prediction needs: evaluation mode, output stride, canvas, scales, flip, tiles and batching. The
+    model's own mode and output stride are restored after each call, so that a model in training can be validated.
 
-def scaled(side: int, scale: float) -> int:
-    """`side` at a scale, counted between the centers of the outer pixels as align_corners does."""
-    return int((side - 1) * scale + 1)
+    An image is a path, a PIL image of any mode, a NumPy array uint8 [H, W, 3] (RGB) or [H, W] (gray), or a torch tensor uint8
+    [3, H, W], [1, H, W] or shaped as an array. Files and PIL images are turned upright by their EXIF orientation.
 
+    Args:
+        model: a network with `logits`, `logits_stride`, `output_stride`, `mean` and `std`, or an exported model with `masks`.
+        labels: the classes of the model's outputs, in order.
+        config: how to predict. `output_stride` None means that of the model.
+        metadata: what the weights file says about itself, if the model comes from one.
 
-def pad_to_canvas(image: np.ndarray, canvas: int | None, device=None) -> Tensor:
-    """uint8 [h, w, 3] -> float32 [1, 3, H, W] in 0..255: padded with 127.5 at the bottom and right, to the canvas and to 33."""
-    # A copy: the caller's array may be read-only, or a view that runs backwards.
-    x = torch.from_numpy(image.copy()).to(device).permute(2, 0, 1)[None].float()
-    rows, columns = (size - side for size, side in zip(padded_size(image, canvas), image.shape, strict=False))
-    return F.pad(x, (0, columns, 0, rows), value=PADDING_VALUE)
-
-
-def score_maps(model: nn.Module, padded: Tensor, policy: InferenceConfig) -> list[Tensor]:
-    """Logits [N, classes, h, w] of images N,3,H,W in 0..255 for each scale and flip, in the order of the released code: those
-    of a scale below 1 resized to the size of the logits at scale 1, the others as the network gives them. They lie in memory
-    channels last, in which resizing takes half the time."""
-    size, maps = padded.shape[-2:], []
-    for scale in policy.scales:
-        images = normalize(resize(padded, [scaled(side, scale) for side in size]), model.mean, model.std)
-        for mirrored in (False, True) if policy.flip else (False,):
-            logits = model.logits(images.flip(3) if mirrored else images).float()
-            if mirrored:
-                logits = logits.flip(3)
-            if scale < 1:
-                logits = resize(logits, [scaled(side, 1 / model.logits_stride) for side in size])
-            maps.append(logits.contiguous(memory_format=torch.channels_last))
-    return maps
-
-
-def resize_rows(x: Tensor, size, top: int, bottom: int) -> Tensor:
-    """Rows top..bottom of `resize(x, size)`: the whole of it is never in memory."""
-    rows = x.permute(0, 2, 3, 1)
-    height = x.shape[2]
-    if height != size[0]:
-        step = (height - 1) / max(1, size[0] - 1)
-        source = torch.arange(top, bottom, dtype=torch.float32, device=x.device) * step
-        low = source.long().clamp(max=height - 1)
-        north, south = rows[:, low], rows[:, (low + 1).clamp(max=height - 1)]
-        rows = north + (south - north) * (source - low).view(1, -1, 1, 1)
-    else:
-        rows = rows[:, top:bottom]
-    return resize(rows.permute(0, 3, 1, 2), (bottom - top, size[1]))
-
-
-def combined(maps: list[Tensor], size, top: int, bottom: int) -> Tensor:
-    """Rows top..bottom of the scores at full size: logits of a single map, else the mean of the softmaxes."""
-    if len(maps) == 1:
-        return resize_rows(maps[0], size, top, bottom)
-    total = softmax(resize_rows(maps[0], size, top, bottom))
-    for logits in maps[1:]:
-        total += softmax(resize_rows(logits, size, top, bottom))
-    return total / len(maps)
-
-
-def softmax(x: Tensor) -> Tensor:
-    """`x.softmax(1)`, which copies twice what lies channels last in memory."""
-    return x.permute(0, 2, 3, 1).softmax(-1).permute(0, 3, 1, 2)
-
-
-@torch.inference_mode()
-def infer(model: nn.Module, image: np.ndarray, policy: InferenceConfig) -> Tensor:
-    """Scores [classes, h, w] of a uint8 RGB image [h, w, 3], at its own size: their argmax is the prediction.
-
-    Logits for a single scale without flip; else the mean of the softmaxes over scales and flips (see `score_maps`), each
-    resized to the image's size. The model is in evaluation mode and has the policy's output stride.
+    Raises:
+        UserError: the model cannot honor the output stride.
     """
-    padded = pad_to_canvas(image, policy.canvas, device_of(model))
-    scores = combined(score_maps(model, padded, policy), padded.shape[-2:], 0, image.shape[0])
-    return scores[0, :, :, : image.shape[1]]
+
+    def __init__(
+        self,
+        model: SegmentationModel,
+        labels: LabelSet,
+        config: InferenceConfig | None = None,
+        *,
+        metadata: Metadata | None = None,
+    ):
+        config = config or InferenceConfig()
+        self.model, self.labels, self.metadata = model, labels, metadata
+        self.config = replace(config, output_stride=config.output_stride or model.output_stride)
+        with evaluation_mode(model, self.config.output_stride):
+            pass  # A model that refuses the output stride does so now, not at the first image.
+
+    @classmethod
+    def of(cls, model: SegmentationModel, metadata: Metadata) -> "Predictor":
+        """Make a predictor of a model and the metadata of its weights file."""
+        return cls(model, metadata.labels, metadata.config.evaluate, metadata=metadata)
+
+    @property
+    def score(self) -> dict[str, Any]:
+        """What the weights scored, such as {"iteration": 2000, "miou": 0.41}; empty if unknown."""
+        return self.metadata.score if self.metadata else {}
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in index order."""
+        return list(self.labels.names)
+
+    @property
+    def palette(self) -> np.ndarray:
+        """Color of each mask value, uint8 [256, 3]."""
+        return self.labels.palette
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return next(self.model.parameters(), torch.empty(0)).device
+
+    def to(self, device: torch.device | str) -> "Predictor":
+        """Move the model to a device and return this predictor.
+
+        Raises:
+            UserError: the device does not exist here.
+        """
+        try:
+            self.model.to(device)
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(f"device {device}: cannot be used ({reason(error)}); leave it out, or give 'cpu'") from error
+        return self
+
+    @overload
+    def predict(self, image: list[Any] | tuple[Any, ...]) -> list[np.ndarray]: ...
+    @overload
+    def predict(self, image: Any) -> np.ndarray: ...
+    def predict(self, image: Any) -> Any:
+        """Predict the class of each pixel.
+
+        Args:
+            image: an image (see the class), or a list or tuple of images of any sizes.
+
+        Returns:
+            uint8 [H, W] at the image's own size; for a list a list of masks, in order. `seg predict` gives the same.
+
+        Raises:
+            UserError: it is not an image, or the file cannot be read.
+        """
+        images = image if isinstance(image, list | tuple) else [image]
+        masks = [mask for _, mask in self.stream((None, pixels) for pixels in prefetch(to_pixels, images))]
+        return masks if images is image else masks[0]
+
+    __call__ = predict
+
+    def probabilities(self, image: Any) -> np.ndarray:
+        """Predict the probability of each class at each pixel.
+
+        Args:
+            image: an image; see the class.
+
+        Returns:
+            float32 [C, H, W] at the image's own size; the sum over C is 1. With several scales or flip: the mean of their
+            softmaxes.
+
+        Raises:
+            UserError: it is not an image, or the model is an exported one, which gives masks alone.
+        """
+        scores = self.scores(to_pixels(image))
+        return (scores.softmax(0) if self._is_single_map() else scores).cpu().numpy()
+
+    @torch.inference_mode()
+    def scores(self, pixels: np.ndarray) -> Tensor:
+        """Compute the scores whose argmax is the mask.
+
+        Args:
+            pixels: uint8 RGB [h, w, 3].
+
+        Returns:
+            float32 [classes, h, w]: logits for a single scale without flip, else the mean of the softmaxes.
+
+        Raises:
+            UserError: the model is an exported one, which gives masks alone.
+        """
+        if hasattr(self.model, "masks"):
+            raise UserError("an exported model gives masks alone; load the weights that it was exported from for probabilities")
+        height, width = pixels.shape[:2]
+        with evaluation_mode(self.model, self.config.output_stride):
+            if self._is_tiled(pixels):
+                grid, size = blend_tiles(self.model, pixels, self.config, self.device)
+                return resize_rows(grid, size, 0, height)[0, :, :, :width]
+            padded = pad_to_canvas(pixels, self.config.canvas, self.device)
+            maps = score_maps(self.model, padded, self.config)
+            return mean_scores(maps, padded.shape[-2:], 0, height)[0, :, :, :width]
+
+    def stream(self, samples: Iterable[tuple[Sample, np.ndarray | None]]) -> Iterator[tuple[Sample, np.ndarray | None]]:
+        """Predict masks of a stream of images, in order; images of one size share a batch.
+
+        Args:
+            samples: (sample, image) pairs: anything, and uint8 RGB [h, w, 3], or None for an image that could not be read.
+
+        Yields:
+            (sample, mask): mask uint8 [h, w], or None for an image of None. At most LOOKAHEAD images are in memory.
+        """
+        with evaluation_mode(self.model, self.config.output_stride):
+            block: list[tuple[Sample, np.ndarray | None]] = []
+            for sample, image in samples:
+                block.append((sample, image))
+                # An image that fills a batch may be large: no other image waits in memory with it.
+                if len(block) == LOOKAHEAD or (image is not None and self._batch_size(image) == 1):
+                    yield from self._block(block)
+                    block = []
+            yield from self._block(block)
+
+    def draw(self, image: Any, mask: np.ndarray) -> Any:
+        """Draw the image with each class of the mask in its color over it.
+
+        Args:
+            image: an image; see the class.
+            mask: uint8 [H, W], of the image's size.
+
+        Returns:
+            A PIL image for a path or PIL image, else uint8 [H, W, 3].
+
+        Raises:
+            UserError: the sizes differ.
+        """
+        pixels, mask = to_pixels(image), np.asarray(mask)
+        if mask.dtype != np.uint8 or mask.shape != pixels.shape[:2]:
+            raise UserError(
+                f"a mask {mask.dtype} {list(mask.shape)} for an image {list(pixels.shape[:2])}: must be uint8, of one size"
+            )
+        picture = overlay(pixels, mask, self.labels)
+        return Image.fromarray(picture) if isinstance(image, str | os.PathLike | Image.Image) else picture
+
+    def __repr__(self) -> str:
+        score = f", mIoU {self.score['miou']:.4f}" if "miou" in self.score else ""
+        return f"<Predictor: {len(self.labels)} classes{score}>"
+
+    def _is_single_map(self) -> bool:
+        return len(self.config.scales) == 1 and not self.config.flip
+
+    def _is_tiled(self, image: np.ndarray) -> bool:
+        return bool(image.shape[0] * image.shape[1] > self.config.tile**2)
+
+    def _batch_size(self, image: np.ndarray) -> int:
+        """How many images of this size go through the network at once."""
+        if self._is_tiled(image):
+            return 1
+        pixels = math.prod(padded_size(image, self.config.canvas)) * max(self.config.scales) ** 2
+        return max(1, int(PIXELS_PER_BATCH["cpu" if self.device.type == "cpu" else "cuda"] / pixels))
+
+    def _block(self, block: list[tuple[Sample, np.ndarray | None]]) -> Iterator[tuple[Sample, np.ndarray | None]]:
+        masks: list[np.ndarray | None] = [None] * len(block)
+        groups: dict[tuple[int, int], list[int]] = {}
+        for place, (_, image) in enumerate(block):
+            if image is not None:
+                groups.setdefault(padded_size(image, self.config.canvas), []).append(place)
+        for places in groups.values():
+            images = {place: image for place in places if (image := block[place][1]) is not None}
+            most = self._batch_size(images[places[0]])
+            for start in range(0, len(places), most):
+                part = places[start : start + most]
+                for place, mask in zip(part, self._masks([images[p] for p in part]), strict=True):
+                    masks[place] = mask
+        for (sample, _), found in zip(block, masks, strict=True):
+            yield sample, found
+
+    @torch.inference_mode()
+    def _masks(self, images: list[np.ndarray]) -> list[np.ndarray]:
+        """uint8 [h, w] for each image [h, w, 3] of one padded size; a tiled image comes alone. Only a few rows of full-size
+        scores are in memory at a time."""
+        if hasattr(self.model, "masks"):  # an exported model
+            found: list[np.ndarray] = self.model.masks(images)
+            return found
+        if any(self._is_tiled(image) for image in images):
+            (image,) = images
+            grid, size = blend_tiles(self.model, image, self.config, self.device)
+            return [argmax_masks([grid], size, *image.shape[:2])[0]]
+        padded = torch.cat([pad_to_canvas(image, self.config.canvas, self.device) for image in images])
+        padded = padded.contiguous(memory_format=torch.channels_last)
+        height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+        masks = argmax_masks(score_maps(self.model, padded, self.config), padded.shape[-2:], height, width)
+        return [mask[: image.shape[0], : image.shape[1]] for mask, image in zip(masks, images, strict=True)]
 
 
-@torch.inference_mode()
-def predict_masks(model: nn.Module, images: list[np.ndarray], policy: InferenceConfig) -> list[np.ndarray]:
-    """uint8 [h, w] for each uint8 RGB image [h, w, 3]: the class of every pixel, the argmax of `infer`.
+@contextlib.contextmanager
+def evaluation_mode(model: SegmentationModel, output_stride: int | None) -> Iterator[None]:
+    """Put a model into evaluation mode at an output stride, and restore both afterwards.
 
-    Full-size scores are never in memory, only those of a few rows. Several images must have one `padded_size`. An image of more
-    pixels than a square of `policy.tile` goes in tiles (see `blend_tiles`), alone.
+    Raises:
+        UserError: the model cannot honor the output stride.
     """
-    if hasattr(model, "masks"):  # an exported graph
-        return model.masks(images)
-    if any(image.shape[0] * image.shape[1] > policy.tile**2 for image in images):
-        (image,) = images
-        grid, size = blend_tiles(model, image, policy)
-        return [_argmax([grid], size, *image.shape[:2])[0]]
-    padded = torch.cat([pad_to_canvas(image, policy.canvas, device_of(model)) for image in images])
-    padded = padded.contiguous(memory_format=torch.channels_last)
-    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
-    masks = _argmax(score_maps(model, padded, policy), padded.shape[-2:], height, width)
-    return [mask[: image.shape[0], : image.shape[1]] for mask, image in zip(masks, images, strict=True)]
-
-
-def predict_mask(model: nn.Module, image: np.ndarray, policy: InferenceConfig) -> np.ndarray:
-    """uint8 [h, w]: the class of every pixel of a uint8 RGB image [h, w, 3]; see `predict_masks`."""
-    return predict_masks(model, [image], policy)[0]
-
-
-def masks_in_order(model: nn.Module, samples, policy: InferenceConfig):
-    """Yield (sample, mask) of each (sample, image), in their order: what `predict_masks` gives, of images of one size together.
-
-    An image of None, as of a file that could not be read, has the mask None.
-    """
-    block = []
-    for sample, image in samples:
-        block.append((sample, image))
-        # What goes alone may be large: nothing is kept waiting for others with it.
-        if len(block) == WINDOW or (image is not None and _together(model, image, policy) == 1):
-            yield from _masks_of(model, block, policy)
-            block = []
-    yield from _masks_of(model, block, policy)
-
-
-def _masks_of(model: nn.Module, block, policy: InferenceConfig):
-    masks, groups = [None] * len(block), {}
-    for place, (_, image) in enumerate(block):
-        if image is not None:
-            groups.setdefault(padded_size(image, policy.canvas), []).append(place)
-    for places in groups.values():
-        most = _together(model, block[places[0]][1], policy)
-        for start in range(0, len(places), most):
-            part = places[start : start + most]
-            for place, mask in zip(part, predict_masks(model, [block[p][1] for p in part], policy), strict=True):
-                masks[place] = mask
-    for (sample, _), mask in zip(block, masks, strict=True):
-        yield sample, mask
-
-
-def _together(model: nn.Module, image: np.ndarray, policy: InferenceConfig) -> int:
-    """How many images of this size go through the network together."""
-    if image.shape[0] * image.shape[1] > policy.tile**2:
-        return 1
-    pixels = math.prod(padded_size(image, policy.canvas)) * max(policy.scales) ** 2
-    return max(1, int(AT_ONCE["cpu" if device_of(model).type == "cpu" else "cuda"] / pixels))
-
-
-def _argmax(maps: list[Tensor], size, height: int, width: int) -> np.ndarray:
-    """uint8 [N, height, width]: class of each pixel of the top left part of the scores at `size`."""
-    mask = torch.empty(len(maps[0]), height, width, dtype=torch.uint8, device=maps[0].device)
-    for top in range(0, height, ROWS):
-        bottom = min(top + ROWS, height)
-        mask[:, top:bottom] = combined(maps, size, top, bottom)[..., :width].max(1).indices
-    return mask.cpu().numpy()
-
-
-def tile_starts(side: int, tile: int) -> list[int]:
-    """Where tiles begin that cover a side of 16 k + 1 pixels: multiples of 16, evenly spread, each overlapping the next."""
-    if side <= tile:
-        return [0]
-    last = (side - tile) // 16
-    steps = math.ceil(last / ((tile - OVERLAP) // 16))
-    return [16 * (last * index // steps) for index in range(steps + 1)]
-
-
-def blend_tiles(model: nn.Module, image: np.ndarray, policy: InferenceConfig) -> tuple[Tensor, tuple[int, int]]:
-    """Scores [1, classes, h, w] at stride 4 of an image of any size, and the size that they stand for, sides of 16 k + 1.
-
-    Each tile is scored as an image of its own, at all scales; where tiles overlap, its scores weigh less towards its border.
-    Tiles begin at multiples of 16, so that their grids coincide.
-    """
-    padded = pad_to_canvas(image, 33)
-    size = tuple(padded.shape[-2:])
-    total = weights = None
-    for top in tile_starts(size[0], policy.tile):
-        for left in tile_starts(size[1], policy.tile):
-            part = padded[..., top : top + policy.tile, left : left + policy.tile].to(device_of(model))
-            maps = score_maps(model, part.contiguous(memory_format=torch.channels_last), policy)
-            grid = [(side - 1) // TILE_STRIDE + 1 for side in part.shape[-2:]]
-            scores = combined([resize(logits, grid) for logits in maps], grid, 0, grid[0])
-            if total is None:
-                whole = [(side - 1) // TILE_STRIDE + 1 for side in size]
-                total, weights = scores.new_zeros(1, scores.shape[1], *whole), scores.new_zeros(whole)
-            window = [slice(start // TILE_STRIDE, start // TILE_STRIDE + n) for start, n in zip((top, left), grid, strict=True)]
-            weight = _ramp(grid[0], scores.device)[:, None] * _ramp(grid[1], scores.device)
-            total[:, :, window[0], window[1]] += scores * weight
-            weights[window[0], window[1]] += weight
-    return total.div_(weights), size
-
-
-def _ramp(length: int, device) -> Tensor:
-    """Weights that rise from both ends over the overlap."""
-    place = torch.arange(length, device=device)
-    return (torch.minimum(place, length - 1 - place) + 1).clamp(max=OVERLAP // TILE_STRIDE).float()
-
-
-def device_of(model: nn.Module) -> torch.device:
-    return next(model.parameters(), torch.empty(0)).device
-
-
-class output_stride:
-    """Evaluation mode and the output stride `value` (None: the model's) for a while; then both as they were."""
-
-    def __init__(self, model: nn.Module, value: int | None):
-        self.model, self.value = model, model.output_stride if value is None else value
-
-    def __enter__(self):
-        self.before = self.model.output_stride
-        self.model.output_stride = self.value  # first: a model may refuse it
-        self.modes = [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
-
-    def __exit__(self, *_):
-        for module, training in self.modes:
+    before = model.output_stride
+    model.output_stride = output_stride  # First: a model may refuse it, and then nothing else has changed.
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
             module.training = training
-        self.model.output_stride = self.before
+        model.output_stride = before
+
+
+def to_pixels(image: Any) -> np.ndarray:
+    """Return uint8 RGB [H, W, 3] of an image as `Predictor` takes it.
+
+    Raises:
+        UserError: it is not such an image.
+    """
+    if isinstance(image, str | os.PathLike):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return of_pillow(image)
+    if isinstance(image, Tensor):
+        image = image.movedim(0, -1) if image.ndim == 3 and len(image) in (1, 3) else image
+        image = image.detach().cpu().numpy()
+    if not isinstance(image, np.ndarray):
+        raise UserError(f"{type(image).__name__}: not an image; give a path, a PIL image, a NumPy array or a torch tensor")
+    shape = list(image.shape)
+    if image.dtype != np.uint8:
+        raise UserError(
+            f"an image {image.dtype} {shape}: must be uint8, 0 to 255; for values from 0 to 1, round 255 times them"
+        )
+    if image.ndim not in (2, 3) or (image.ndim == 3 and shape[2] not in (1, 3)) or not 0 < shape[0] * shape[1] <= PIXELS:
+        raise UserError(
+            f"an image {shape}: must be [H, W, 3] (RGB) or [H, W] (gray), of at most {PIXELS:,} pixels; give several as a list"
+        )
+    return np.broadcast_to(image if image.ndim == 3 else image[..., None], (*shape[:2], 3))

@@ -1,29 +1,28 @@
-"""Masks of videos and cameras: a video of as many frames, of the same size, each at its own time."""
+"""Masks of videos and cameras, as a video with the same number of frames, size and timestamps."""
 
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
-from torch import nn
 
 from .. import visualize
-from ..config import InferenceConfig
 from ..errors import UserError, reason
 from ..files import atomic_write
 from ..labels import LabelSet
 from ..threads import BackgroundWorker, GracefulShutdown, prefetch
-from .predictor import output_stride, predict_mask
+from .predictor import Predictor
 
 MODES = ("overlay", "side-by-side", "palette")
 ENCODING = {"crf": "18", "preset": "veryfast"}
-"""Of H.264: hardly to be told from the frames that are drawn, and quick beside the network."""
+"""H.264 options: visually lossless, and fast compared with the network."""
 MILLISECOND = Fraction(1, 1000)
 
 
@@ -33,38 +32,58 @@ class Clip:
 
     name: str
     frames: Iterator[tuple[int, np.ndarray]]
-    """Time in units of `base` seconds, rising, and RGB uint8 [h, w, 3], upright by the rotation in the file."""
+    """Timestamp in units of `base`, rising, and RGB uint8 [h, w, 3], upright by the rotation in the file."""
     base: Fraction
+    """Unit of the timestamps, in seconds."""
     rate: Fraction
-    """Frames a second, on average."""
+    """Mean frames per second."""
     total: int | None = None
-    """Frames, by the file's word."""
+    """Number of frames that the file states."""
     audio: bool = False
+    """Whether the file has sound."""
 
 
 @dataclass
-class Written:
+class WrittenVideo:
+    """A video that `predict_video` wrote."""
+
     path: Path
     frames: int
     seconds: float
-    """That it took."""
+    """Time that it took."""
     notes: list[str]
+    """Hints for the user."""
 
 
 def predict_video(
-    model: nn.Module, labels: LabelSet, policy: InferenceConfig, source, out, mode="overlay", frames=None, on_frame=None
-) -> Written:
-    """Write OUT/NAME.mp4 (H.264) of a video file, whole or not at all, or of `camera:0` until Ctrl-C; at most `frames` frames.
+    predictor: Predictor,
+    source: str | Path,
+    out: str | Path,
+    mode: str = "overlay",
+    frames: int | None = None,
+    on_frame: Callable[[int, int | None], None] | None = None,
+) -> WrittenVideo:
+    """Write OUT/NAME.mp4 (H.264, without sound) with the masks of a video file, or of a camera until Ctrl-C.
 
-    mode: `overlay`, `palette`, or `side-by-side`, twice as wide. An odd side asks for pixels of format 4:4:4, which not every
-    player shows. `on_frame(done, total)` is called after each frame; total is None where it is not known.
-    Raises UserError where there is no such video or camera, where nothing in it can be read, or for mode `index`.
+    An odd width or height needs pixels of format 4:4:4, which not every player shows.
+
+    Args:
+        predictor: the model.
+        source: a video file, or `camera:NUMBER`.
+        out: folder to write.
+        mode: `overlay`, `palette`, or `side-by-side`, which is twice as wide.
+        frames: stop after this many frames.
+        on_frame: called with (done, total) after each frame; total is None if unknown.
+
+    Raises:
+        UserError: there is no such video or camera, no frame of it can be read, or the mode is `index`.
     """
     if mode not in MODES:
-        raise UserError(f"{source}: a video has no {mode} masks, whose values it would not keep; --mode {', '.join(MODES)}")
+        raise UserError(
+            f"{source}: {mode} masks cannot be stored in a video: compression changes values; --mode {', '.join(MODES)}"
+        )
     with contextlib.ExitStack() as stack:
-        stack.enter_context(output_stride(model, policy.output_stride))
-        clip = stack.enter_context(_camera(source) if str(source).startswith("camera:") else _file(Path(source)))
+        clip = stack.enter_context(_camera(str(source)) if str(source).startswith("camera:") else _file(Path(source)))
         path = Path(out) / f"{clip.name}.mp4"
         if path.exists() and Path(source).exists() and path.samefile(source):
             raise UserError(f"{path}: would overwrite the input; choose another --out folder")
@@ -74,28 +93,28 @@ def predict_video(
         with (
             atomic_write(path) as temporary,
             contextlib.closing(Encoder(temporary, path, clip)) as encoder,
-            BackgroundWorker() as behind,
+            BackgroundWorker() as worker,
         ):
-            # Decoding goes on ahead of the network, and drawing and encoding behind it, each in a thread.
+            # Decoding runs ahead of the network, drawing and encoding behind it, each in a thread of its own.
             decoded = stack.enter_context(contextlib.closing(prefetch(lambda _: next(clip.frames, None), itertools.count(), 1)))
             for frame in itertools.islice(decoded, frames):
                 if frame is None:
                     break
                 moment, pixels = frame
-                behind(encoder, moment, pixels, predict_mask(model, pixels, policy), labels, mode)
+                worker(encoder, moment, pixels, predictor.predict(pixels), predictor.labels, mode)
                 done += 1
                 if on_frame:
                     on_frame(done, clip.total)
             if not done:
-                raise UserError(f"{source}: not a frame of it can be read; is it a whole video?")
-        notes = ["its sound is left out"] * clip.audio
+                raise UserError(f"{source}: no frame can be read; is the file complete?")
+        notes = ["the sound is left out"] * clip.audio
         if clip.total and done < clip.total:
-            notes.append(f"{clip.total} frames by the file's word: is it cut short?")
-        return Written(path, done, time.monotonic() - began, notes)
+            notes.append(f"the file states {clip.total} frames: is it cut short?")
+        return WrittenVideo(path, done, time.monotonic() - began, notes)
 
 
 def picture(image: np.ndarray, mask: np.ndarray, labels: LabelSet, mode: str) -> np.ndarray:
-    """RGB uint8 [h, w, 3], or [h, 2 w, 3] side by side."""
+    """Return the drawn frame, RGB uint8 [h, w, 3], or [h, 2 w, 3] for side-by-side."""
     if mode == "palette":
         return visualize.color(mask, labels)
     drawn = visualize.overlay(image, mask, labels)
@@ -103,7 +122,7 @@ def picture(image: np.ndarray, mask: np.ndarray, labels: LabelSet, mode: str) ->
 
 
 @contextlib.contextmanager
-def _readable(path: Path):
+def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except av.FFmpegError as error:
@@ -111,13 +130,13 @@ def _readable(path: Path):
 
 
 @contextlib.contextmanager
-def _file(path: Path):
+def _file(path: Path) -> Iterator[Clip]:
     with _readable(path):
-        # A file may be a playlist, whatever its name: it is not followed to the network.
+        # A file of any name may be a playlist: its links to the network are not followed.
         container = av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
     with container:
         if not container.streams.video:
-            raise UserError(f"{path}: has no video in it")
+            raise UserError(f"{path}: contains no video")
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
@@ -126,15 +145,17 @@ def _file(path: Path):
         yield Clip(path.stem, _decoded(container, path, base, rate), base, rate, total, bool(container.streams.audio))
 
 
-def _decoded(container, path: Path, base: Fraction, rate: Fraction):
+def _decoded(container: Any, path: Path, base: Fraction, rate: Fraction) -> Iterator[tuple[int, np.ndarray]]:
     last, size, step = None, None, max(1, round(1 / (rate * base)))
     with _readable(path):
         for frame in container.decode(video=0):
             pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
             height, width = pixels.shape[:2]
             if (width, height) != (size := size or (width, height)):
-                raise UserError(f"{path}: its frames change from {size[0]}x{size[1]} to {width}x{height}; cut it in two there")
-            # Damaged files have frames without a time, or with that of an earlier one.
+                raise UserError(
+                    f"{path}: the frame size changes from {size[0]}x{size[1]} to {width}x{height}; split the video there"
+                )
+            # Damaged files have frames without a timestamp, or with an earlier one.
             if frame.pts is not None and (last is None or frame.pts > last):
                 last = frame.pts
             else:
@@ -143,18 +164,18 @@ def _decoded(container, path: Path, base: Fraction, rate: Fraction):
 
 
 @contextlib.contextmanager
-def _camera(source: str):
+def _camera(source: str) -> Iterator[Clip]:
     number = source.removeprefix("camera:")
     if not number.isdecimal():
-        raise UserError(f"{source}: a camera is named by its number, as camera:0")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # whose lines of warning say less than ours
+        raise UserError(f"{source}: give a camera by its number, such as camera:0")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its warnings say less than our error
     camera = cv2.VideoCapture(int(number))
     try:
         if not camera.isOpened():
-            raise UserError(f"{source}: no such camera here, or another program has it; the first one is camera:0")
+            raise UserError(f"{source}: no such camera, or another program uses it; the first camera is camera:0")
         with GracefulShutdown() as stop:
 
-            def frames():
+            def frames() -> Iterator[tuple[int, np.ndarray]]:
                 began, last = time.monotonic(), -1
                 while not stop.asked:
                     there, pixels = camera.read()
@@ -169,14 +190,16 @@ def _camera(source: str):
 
 
 class Encoder:
-    """Pictures into an H.264 file. It is opened by the first, whose size all have."""
+    """Encodes pictures of one size into an H.264 file, which the first picture opens."""
 
     def __init__(self, path: Path, name: Path, clip: Clip):
-        self.path, self.name, self.clip, self.container = path, name, clip, None
+        self.path, self.name, self.clip = path, name, clip
+        self.container: Any = None
 
     def __call__(self, moment: int, image: np.ndarray, mask: np.ndarray, labels: LabelSet, mode: str) -> None:
+        """Draw and encode a frame at a timestamp."""
         pixels = picture(image, mask, labels, mode)
-        with self._told():
+        with self._translated_errors():
             if self.container is None:
                 self._open(pixels.shape[1], pixels.shape[0])
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
@@ -192,12 +215,13 @@ class Encoder:
         self.container = container
 
     def close(self) -> None:
+        """Write what the codec still holds, and close the file."""
         if self.container:
-            with self._told(), self.container:
+            with self._translated_errors(), self.container:
                 self.container.mux(self.stream.encode())
 
     @contextlib.contextmanager
-    def _told(self):
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except av.FFmpegError as error:

@@ -1,4 +1,4 @@
-"""The archive of masks that the PASCAL VOC evaluation server takes: written, and checked by reading it back.
+"""The archive of masks for the PASCAL VOC evaluation server: it is written, then checked by reading it back.
 
 Section 5.3 of the VOC2012 development kit, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html: a palette
 PNG an image, results/VOC2012/Segmentation/COMPETITION_SPLIT_cls/ID.png, all in one tar.gz. Its VOCevalseg.m refuses a mask of
@@ -12,15 +12,15 @@ import json
 import posixpath
 import tarfile
 import zlib
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 from PIL import Image
-from torch import nn
 
 from .. import __version__, distributed
-from ..config import InferenceConfig
 from ..data.images import decode
 from ..data.voc import LISTS, Split, save_mask
 from ..errors import UserError, reason
@@ -28,34 +28,49 @@ from ..files import atomic_write
 from ..labels import VOC
 from ..threads import prefetch
 from ..weights.file import local
-from .predictor import masks_in_order, output_stride
+from .predictor import Predictor
 
 LIMIT = 2**24
-"""Most bytes of a mask's file, and after the last: a few packed kilobytes can claim to be more than the memory holds."""
+"""Most bytes of a mask file, and of what follows the last file: a small archive can unpack to more than the memory holds."""
 
 
 def folder(competition: str, split: Split) -> str:
-    """Where the server looks for the masks: `comp5` if trained on VOC2012's own data alone, `comp6` if on any."""
+    """Return where the server looks for the masks: `comp5` if trained on VOC2012's own data only, `comp6` if on any."""
     return f"results/VOC2012/Segmentation/{competition}_{split.name}_cls"
 
 
 def submit(
-    model: nn.Module, split: Split, policy: InferenceConfig, weights, out, competition: str = "comp6", on_image=None
+    predictor: Predictor,
+    split: Split,
+    weights: str | Path,
+    out: str | Path,
+    competition: str = "comp6",
+    on_image: Callable[[int, int], None] | None = None,
 ) -> tuple[Path, int]:
-    """Write the masks of the split under `out` and pack them: the archive, checked, and how many masks were there already.
+    """Predict the masks of a split, pack them, and check the archive.
 
-    A mask that is there is kept where it was made from the same weights file, policy, version of this project and image, of
-    which it holds a checksum: a run that was stopped goes on. `on_image(done, total)` is called after each mask made. Several
-    processes deal the images out among them; rank 0 packs. The same masks give the same bytes.
-    Raises UserError where the classes are not VOC's, an image cannot be read, or the archive fails `check_archive`.
+    Existing masks made with the same weights file, settings, version and image are reused: each stores a checksum of these.
+    Several processes share the images; rank 0 packs. Equal masks give an archive of equal bytes.
+
+    Args:
+        predictor: a model with VOC's 21 classes.
+        split: images, without masks.
+        weights: the file of the model, for the checksums.
+        out: folder of the masks and of results.tar.gz.
+        competition: `comp5` or `comp6`; see `folder`.
+        on_image: called with (done, total) after each new mask.
+
+    Returns:
+        The archive, and the number of masks that were reused.
+
+    Raises:
+        UserError: the classes are not VOC's, an image cannot be read, or the archive fails `check_archive`.
     """
     if split.labels.names != VOC.names:
-        raise UserError(
-            f"{weights}: its {len(split.labels)} classes are not VOC's 21, which alone the evaluation server scores"
-        )
+        raise UserError(f"{weights}: has {len(split.labels)} classes; the evaluation server scores VOC's 21 classes only")
     place = folder(competition, split)
     targets = [Path(out) / place / f"{item}.png" for item in split.ids]
-    settings = json.dumps([__version__, asdict(policy)], sort_keys=True).encode()
+    settings = json.dumps([__version__, asdict(predictor.config)], sort_keys=True).encode()
     shared = settings + hashlib.sha256(_read(local(weights))).digest()
 
     def checksum(index: int) -> str:
@@ -63,12 +78,12 @@ def submit(
 
     mine = range(distributed.rank(), len(split), distributed.world_size())
     todo = [index for index in mine if _made_from(targets[index]) != checksum(index)]
-    with output_stride(model, policy.output_stride):
-        samples = zip(todo, prefetch(split.image, todo), strict=True)
-        for done, (index, mask) in enumerate(masks_in_order(model, samples, policy), 1):
-            save_mask(targets[index], mask, VOC, made_from=checksum(index))
-            if on_image:
-                on_image(done, len(todo))
+    samples = zip(todo, prefetch(split.image, todo), strict=True)
+    for done, (index, mask) in enumerate(predictor.stream(samples), 1):
+        assert mask is not None  # `split.image` raises for an image that cannot be read
+        save_mask(targets[index], mask, VOC, made_from=checksum(index))
+        if on_image:
+            on_image(done, len(todo))
     kept = sum(distributed.all_gather(len(mine) - len(todo)))
     path = Path(out) / "results.tar.gz"
     with distributed.raise_on_all_ranks():
@@ -79,8 +94,8 @@ def submit(
     return path, kept
 
 
-def _read(path) -> bytes:
-    if not Path(path).is_file():  # a pipe would wait for ever
+def _read(path: str | Path) -> bytes:
+    if not Path(path).is_file():  # opening a pipe would block
         raise UserError(f"{path}: no such file; it must be there for every process")
     try:
         return Path(path).read_bytes()
@@ -89,15 +104,16 @@ def _read(path) -> bytes:
 
 
 def _made_from(path: Path) -> str | None:
-    """The checksum in a whole mask of ours, else None."""
+    """Return the checksum stored in a mask that `submit` wrote; None for another or damaged file."""
     try:
-        return decode(path, ("PNG",)).info.get("made_from")
+        found: str | None = decode(path, ("PNG",)).info.get("made_from")
+        return found
     except UserError:
         return None
 
 
 def _pack(path: Path, members: dict[str, Path]) -> None:
-    # No name nor time in the head of the gzip, no owner nor time in those of the members: equal masks are equal bytes.
+    # Headers without names, owners and times, so that equal masks give equal bytes.
     with (
         open(path, "wb") as file,
         gzip.GzipFile("", "wb", fileobj=file, mtime=0) as stream,
@@ -110,46 +126,57 @@ def _pack(path: Path, members: dict[str, Path]) -> None:
             tar.addfile(member, io.BytesIO(content))
 
 
-def check_archive(path, split: Split, competition: str = "comp6", name=None) -> None:
-    """Read an archive as the server does. Raises UserError, under `name` where given, with the first fault and how many more.
+def check_archive(path: str | Path, split: Split, competition: str = "comp6", name: str | Path | None = None) -> None:
+    """Read an archive as the server does, and check it.
 
-    Its files are the masks of the split, none missing, none besides, regular files in the right folder; each a palette PNG in
-    VOC's colors, of the size that the file of its image has (as stored, not turned by EXIF), with values 0 to 20.
+    It must hold exactly the masks of the split, as regular files in the right folder. Each is a palette PNG in VOC's colors with
+    values 0 to 20, of the size of its image file (as stored, not turned by EXIF).
+
+    Args:
+        path: the archive.
+        split: images, without masks.
+        competition: `comp5` or `comp6`.
+        name: what errors call the archive; default: its path.
+
+    Raises:
+        UserError: the first fault, and the number of others.
     """
     name = name or path
     if not Path(path).is_file():
         raise UserError(f"{name}: no such archive; seg submit WEIGHTS --out DIR makes one")
     images = {f"{item}.png": image for item, image in zip(split.ids, split.images, strict=True)}
     place, listed = folder(competition, split), split.root / LISTS / f"{split.name}.txt"
-    faults, found = [], set()
+    faults: list[str] = []
+    found: set[str] = set()
     try:
         with gzip.open(path) as stream:
             with tarfile.open(fileobj=stream, mode="r|") as tar:
                 for member in tar:
                     if not 0 <= member.size <= LIMIT:
-                        raise ValueError(f"{member.name} is said to have {member.size:,} bytes, which no mask has")
+                        raise ValueError(f"{member.name} states {member.size:,} bytes, more than any mask has")
                     if member.isdir():
                         continue
                     parent, file = posixpath.split(posixpath.normpath(member.name))
+                    fault: str | None
                     if not member.isreg() or member.issparse():
-                        fault = "no regular file; pack the masks alone"
+                        fault = "not a regular file; pack only the masks"
                     elif parent != place:
                         fault = f"not in {place}, where the server looks for this split and competition"
                     elif file not in images:
-                        fault = f"no id of {listed}; take it out"
+                        fault = f"not an id of {listed}; remove it"
                     elif file in found:
-                        fault = "there twice; take one out"
+                        fault = "appears twice; remove one"
                     else:
                         found.add(file)
-                        fault = _fault(tar.extractfile(member).read(), images[file])
+                        fault = _fault(cast(IO[bytes], tar.extractfile(member)).read(), images[file])
                     if fault:
                         faults.append(f"{member.name if member.name.isprintable() else repr(member.name)}: {fault}")
-            if len(stream.read(LIMIT)) == LIMIT:  # to its checksum, which stands at the end
-                raise ValueError("more after its last file")
+            if len(stream.read(LIMIT)) == LIMIT:  # reads up to the checksum at the end
+                raise ValueError("data after its last file")
     except (OSError, EOFError, ValueError, zlib.error, tarfile.TarError) as error:
-        raise UserError(f"{name}: not a whole tar.gz archive ({reason(error)}); make it again with seg submit") from error
+        raise UserError(f"{name}: not a complete tar.gz archive ({reason(error)}); make it again with seg submit") from error
     faults += [
-        f"{place}/{file}: missing; the server wants a mask of every id of {listed}" for file in images if file not in found
+        f"{place}/{file}: missing; the server needs a mask for every id of {listed}" for file in images if file not in found
     ]
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
@@ -157,7 +184,7 @@ def check_archive(path, split: Split, competition: str = "comp6", name=None) -> 
 
 
 def _fault(content: bytes, image: Path) -> str | None:
-    """What the server would not take in this mask of the image, or None."""
+    """Return why the server refuses this mask of the image; None if it takes it."""
     wanted = _size(image)
     try:
         Image.open(io.BytesIO(content), formats=("PNG",)).verify()  # decoding skips the checksums
@@ -168,7 +195,7 @@ def _fault(content: bytes, image: Path) -> str | None:
                 )
             if mask.mode != "P":
                 return f"mode {mask.mode}; the server takes PNGs with a palette (mode P), with the class as the index"
-            values, palette = np.asarray(mask), np.reshape(mask.getpalette(), (-1, 3))
+            values, palette = np.asarray(mask), np.reshape(mask.getpalette() or [], (-1, 3))
     except Exception as error:  # Pillow raises whatever it runs into
         return f"not a readable PNG ({reason(error)})"
     for index, color in enumerate(VOC.colors):
@@ -182,11 +209,11 @@ def _fault(content: bytes, image: Path) -> str | None:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """Width and height of an image file as it is stored."""
+    """Return width and height of an image file as stored."""
     try:
         with Image.open(io.BytesIO(_read(path))) as image:
             return image.size
     except UserError:
         raise
-    except Exception as error:  # as above
+    except Exception as error:  # Pillow raises whatever it runs into
         raise UserError(f"{path}: not a readable image ({reason(error)}); damaged or cut short: copy it again") from error

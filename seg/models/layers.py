@@ -110,3 +110,14 @@ class SeparableConv(nn.Module):
 def resize(x: Tensor, size) -> Tensor:
     """Bilinear resize of N,C,H,W with aligned corners, as everywhere in the released code."""
     return x if x.shape[-2:] == tuple(size) else F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+
+
+class LogitsModule(nn.Module):
+    """`model.logits` as a forward pass: what DistributedDataParallel and torch.compile wrap."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.logits(images)

@@ -12,16 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.loader import normalize
 from ..data.prepare.scenes import scene
-from ..data.transforms import PADDING_VALUE
 from ..data.voc import read_image
 from ..errors import UserError
 from ..files import atomic_write
 from ..inference.images import find_images
-from ..inference.predictor import output_stride, predict_mask
+from ..inference.predictor import Predictor, evaluation_mode
 from ..models.fold import folded
 from ..models.layers import resize
+from ..models.preprocess import PADDING_VALUE, normalize, padded_side
 from ..models.xception import Xception
 from ..weights import file as weights_file
 from ..weights.file import Metadata
@@ -81,14 +80,6 @@ class ExportWrapper(nn.Module):
         return masks.index_select(1, torch.arange(height)).index_select(2, torch.arange(width))
 
 
-def padded_side(side, canvas: int | None):
-    """`policy.padded_size` of a side, without a comparison, which would fix a symbol."""
-    if canvas is None:
-        return torch.sym_max(33, side)
-    larger = torch.sym_min(torch.sym_max(side - canvas, 0), 1)
-    return torch.sym_max(33, canvas + larger * ((side - 2) // 16 * 16 + 17 - canvas))
-
-
 def export(model: nn.Module, about: Metadata, format: str, out, *, calibrate=(), progress=None) -> Export:
     """Write the model as one of FORMATS, whole or not at all, with label set, configuration and policy in its metadata.
 
@@ -107,8 +98,8 @@ def export(model: nn.Module, about: Metadata, format: str, out, *, calibrate=(),
     for module in (*NEEDED.get(format, ()), *(["nncf"] if calibrate else [])):
         import_extra(module)
     images = [read_image(path) for path, _ in find_images(calibrate)]
-    policy = replace(about.config.evaluate, scales=[1.0], flip=False)
-    policy.output_stride = policy.output_stride or model.output_stride
+    predictor = Predictor(model, about.labels, replace(about.config.evaluate, scales=[1.0], flip=False))
+    policy = predictor.config
     config = replace(about.config, evaluate=policy)
     result = Export(str(out), format, policy.canvas, policy.output_stride)
     if format == "safetensors":
@@ -118,7 +109,7 @@ def export(model: nn.Module, about: Metadata, format: str, out, *, calibrate=(),
     kept = images[1::2] if len(images) > 3 else images
     tests = [image[None] for image in kept] or test_images(policy.canvas)
     step = _steps(progress, 3 + len(tests))
-    with output_stride(model, policy.output_stride):
+    with evaluation_mode(model, policy.output_stride):
         graph = converted(ExportWrapper(folded(model).cpu(), policy.canvas), format)
         step()
         if images:
@@ -127,7 +118,7 @@ def export(model: nn.Module, about: Metadata, format: str, out, *, calibrate=(),
         step()
         run, equal = runner(graph, format), []
         for batch in tests:
-            wanted = np.stack([predict_mask(model, image, policy) for image in batch])
+            wanted = np.stack(predictor.predict(list(batch)))
             equal.append((run(batch) == wanted).ravel())
             step()
     result.equal = float(np.concatenate(equal).mean())

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..distributed import device
 from ..errors import UserError, did_you_mean, reason
 from ..models.fold import folded
+from ..models.layers import LogitsModule
 from ..weights.file import FORMAT, Metadata, read_metadata
 from ..weights.loading import open_model
 
@@ -44,17 +45,6 @@ def openvino_core():
     core = import_extra("openvino").Core()
     core.get_property("CPU", "FULL_DEVICE_NAME")  # loads what brings it, before another core can
     return core
-
-
-class LogitsModule(nn.Module):
-    """The part of a model that a runtime computes: normalized images N,3,H,W -> `model.logits`."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model.logits(images)
 
 
 class RuntimeModel(nn.Module):

@@ -1,19 +1,20 @@
-"""What is answered: `POST /api/segment`, `GET /api/model`, `/healthz`, the page at `/`, the API's description at `/docs`.
+"""The web service: `POST /api/segment`, `GET /api/model`, `/healthz`, the page at `/`, the API documentation at `/docs`.
 
-Every refusal is JSON, `{"detail": one line}`: 400 for a damaged form, 408 for an upload that takes longer than `SECONDS`, 413
-for one of more than `BYTES` or an image of more than `PIXELS` (told by its header, before it is decoded), 415 for what is no
-image, 422 for an image that is damaged or of a kind that is not read, 503 with Retry-After where `WAITING` images or `HELD`
-bytes are there already. Images are read as `seg predict` reads them (seg/data/images.py), so that the masks are equal.
+Every error is JSON, `{"detail": one line}`: 400 for a damaged form, 408 for an upload that takes longer than `SECONDS`, 413
+for an upload of more than `BYTES` or an image of more than `PIXELS` (read from its header, before decoding), 415 for data that
+is not an image, 422 for an image that is damaged or of an unsupported kind, 503 with Retry-After if `WAITING` images or `HELD`
+bytes are waiting. Images are read as `seg predict` reads them (seg/data/images.py), so that the masks are equal.
 """
 
 import asyncio
 import base64
 import io
 import time
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from fastapi import FastAPI, HTTPException, Request, Response
@@ -23,32 +24,31 @@ from fastapi_offline import FastAPIOffline
 from PIL import Image
 from starlette.datastructures import MutableHeaders, UploadFile
 from starlette.requests import ClientDisconnect
-from torch import nn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from ..data.images import NotAnImage, TooLarge, read_image
 from ..data.prepare import scenes
 from ..errors import UserError
 from ..inference.images import picture
-from ..inference.predictor import output_stride, predict_mask
+from ..inference.predictor import Predictor
 from ..labels import VOID
-from ..weights.file import Metadata
 
 BYTES = 20 * 2**20
 """The largest upload."""
 PIXELS = 25_000_000
 """The largest image, in pixels."""
 WAITING = 16
-"""How many images may wait for their turn, with the one that has it."""
+"""Most images that are waiting or in work."""
 HELD = 256 * 2**20
-"""How many bytes of uploads may be in memory."""
+"""Most bytes of uploads in memory."""
 SECONDS = 60
-"""How long an upload may take."""
+"""Time limit of an upload."""
 
 MODES = {"png": "palette", "index": "index", "overlay": "overlay"}
-"""The `--mode` of `seg predict` that each format of picture is."""
+"""The `--mode` of `seg predict` for each picture format."""
 EXAMPLE = (5, 3, 480)
-"""Seed, number and size of the scene that is the example."""
+"""Seed, number and size of the example scene."""
 
 PAGE = {"/": ("page.html", "text/html"), "/page.css": ("page.css", "text/css"), "/page.js": ("page.js", "text/javascript")}
 POLICY = (
@@ -58,49 +58,56 @@ POLICY = (
 DOCS_POLICY = POLICY.replace("script-src 'self'", "script-src 'self' 'unsafe-inline'").replace(
     "style-src 'self'", "style-src 'self' 'unsafe-inline'"
 )
-"""Of Swagger's page, which has its start-up script in it."""
+"""For Swagger's page, whose start-up script is inline."""
 
 
 class Service:
-    """A model that segments one image at a time, in a thread of its own; so many may wait, and so many bytes."""
+    """A model that segments one image at a time, in its own thread.
 
-    def __init__(self, model: nn.Module, about: Metadata, name: str):
-        self.model, self.labels, self.policy, self.score, self.name = (
-            model,
-            about.labels,
-            about.config.evaluate,
-            about.score,
-            name,
-        )
+    Args:
+        predictor: the model.
+        name: what the page calls it.
+    """
+
+    def __init__(self, predictor: Predictor, name: str):
+        self.predictor, self.labels, self.name = predictor, predictor.labels, name
         self.thread, self.turn = ThreadPoolExecutor(1, "segment"), asyncio.Lock()
         self.waiting = self.held = 0
 
-    def about(self) -> dict:
-        """What `GET /api/model` answers."""
+    def description(self) -> dict[str, Any]:
+        """Return the answer of `GET /api/model`."""
         return {
             "name": self.name,
             "version": __version__,
-            "score": self.score,
+            "score": self.predictor.score,
             "classes": [self.described(index) for index in range(len(self.labels))],
             "void_color": list(self.labels.void_color),
             "limits": {"bytes": BYTES, "pixels": PIXELS, "waiting": WAITING},
         }
 
-    def described(self, index: int) -> dict:
+    def described(self, index: int) -> dict[str, Any]:
+        """Return index, name and color of a mask value."""
         if index == VOID:
             return {"index": VOID, "name": "void", "color": list(self.labels.void_color)}
         return {"index": index, "name": self.labels.names[index], "color": list(self.labels.colors[index])}
 
     def segment(self, content: bytes, form: str) -> Response:
-        """The answer to an image, in the format `form`: a key of MODES, or json. Raises HTTPException where it is refused."""
+        """Segment an image and return the answer.
+
+        Args:
+            content: the bytes of the image file.
+            form: a key of MODES, or json.
+
+        Raises:
+            HTTPException: the image is refused.
+        """
         began = time.monotonic()
         try:
             image = read_image(io.BytesIO(content), "upload", PIXELS)
         except UserError as error:
             status = 413 if isinstance(error, TooLarge) else 415 if isinstance(error, NotAnImage) else 422
             raise HTTPException(status, str(error)) from error
-        with output_stride(self.model, self.policy.output_stride):
-            mask = predict_mask(self.model, image, self.policy)
+        mask = self.predictor.predict(image)
         if form != "json":
             return Response(png(picture(image, mask, self.labels, MODES[form])), media_type="image/png")
         counts = np.bincount(mask.ravel(), minlength=256)
@@ -120,6 +127,7 @@ class Service:
 
 
 def png(image: Image.Image) -> bytes:
+    """Encode a picture as PNG."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
@@ -127,19 +135,22 @@ def png(image: Image.Image) -> bytes:
 
 @lru_cache(1)
 def example() -> bytes:
+    """Return the example image as PNG."""
     return png(Image.fromarray(scenes.scene(*EXAMPLE)[0]))
 
 
 def busy() -> HTTPException:
+    """Return the error for too many waiting images."""
     return HTTPException(503, "busy: too many images are waiting; try again in a few seconds", {"Retry-After": "5"})
 
 
 def too_large() -> HTTPException:
+    """Return the error for a large upload."""
     return HTTPException(413, f"upload: more than {BYTES:,} bytes; make the image smaller, or save it as JPEG")
 
 
 async def receive(service: Service, request: Request, body: bytearray) -> None:
-    """Read the request into `body`, no further than is allowed. Raises HTTPException."""
+    """Read the request into `body`. Raises HTTPException at the first byte over a limit."""
     if int(request.headers.get("content-length", 0)) > BYTES:
         raise too_large()
     async for chunk in request.stream():
@@ -152,10 +163,10 @@ async def receive(service: Service, request: Request, body: bytearray) -> None:
 
 
 async def content_of(request: Request, body: bytes) -> bytes:
-    """The image in a body that was read: all of it, or the first file of a form. Raises HTTPException where there is none."""
+    """Return the image in a body: all of it, or the first file of a form. Raises HTTPException if there is none."""
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
 
-        async def again():
+        async def again() -> dict[str, Any]:
             return {"type": "http.request", "body": body}
 
         async with Request(request.scope, again).form(max_files=1, max_fields=9) as form:
@@ -171,9 +182,9 @@ async def content_of(request: Request, body: bytes) -> bytes:
 Form = Literal["png", "index", "overlay", "json"]
 
 DETAIL = {"content": {"application/json": {"example": {"detail": "upload: ..."}}}}
-ANSWERS = {
+ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The mask, at the size of the image, upright",
+        "description": "The mask, upright, at the size of the image",
         "content": {
             "image/png": {"schema": {"type": "string", "format": "binary"}},
             "application/json": {
@@ -191,7 +202,7 @@ ANSWERS = {
     408: {"description": f"The upload took longer than {SECONDS} seconds", **DETAIL},
     413: {"description": f"More than {BYTES:,} bytes or {PIXELS:,} pixels", **DETAIL},
     415: {"description": "Not an image", **DETAIL},
-    422: {"description": "A damaged image, one of a kind that is not read, or an unknown format", **DETAIL},
+    422: {"description": "A damaged image, an unsupported kind of image, or an unknown format", **DETAIL},
     503: {"description": "Too many images are waiting; Retry-After says when to try again", **DETAIL},
 }
 BINARY = {"type": "string", "format": "binary"}
@@ -208,13 +219,13 @@ BODY = {
 
 
 class Headers:
-    """Tells browsers to load nothing from elsewhere, guess no type, and keep no answer."""
+    """Middleware whose headers forbid browsers to load anything from elsewhere, to guess types and to cache answers."""
 
-    def __init__(self, app):
+    def __init__(self, app: ASGIApp):
         self.app = app
 
-    async def __call__(self, scope, receive, send):
-        async def sending(message):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["Content-Security-Policy"] = DOCS_POLICY if scope["path"] == "/docs" else POLICY
@@ -227,31 +238,31 @@ class Headers:
 
 
 def make_app(service: Service) -> FastAPI:
-    """The ASGI application of a service."""
+    """Return the ASGI application of a service."""
     app = FastAPIOffline(
         title="seg",
         version=__version__,
-        description="Semantic segmentation: an image in, the class of every pixel out.",
+        description="Semantic segmentation: send an image, get the class of every pixel.",
         redoc_url=None,
     )
     app.add_middleware(Headers)
 
     @app.exception_handler(RequestValidationError)
-    async def mistaken(request, error):
+    async def invalid_request(request: Request, error: RequestValidationError) -> JSONResponse:
         lines = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()]
         return JSONResponse({"detail": "; ".join(lines)}, 422)
 
     @app.exception_handler(Exception)
-    async def failed(request, error):  # the traceback goes to the log alone
+    async def failed(request: Request, error: Exception) -> JSONResponse:  # only the log gets the traceback
         return JSONResponse({"detail": "the service failed on this request; its log says why"}, 500)
 
     @app.post("/api/segment", summary="Segment an image", response_class=Response, responses=ANSWERS, openapi_extra=BODY)
-    async def segment(request: Request, format: Form | None = None):
-        """The bytes of an image (JPEG, PNG, WebP, TIFF, BMP, GIF), or a form with one file.
+    async def segment(request: Request, format: Form | None = None) -> Response:
+        """Send the bytes of an image (JPEG, PNG, WebP, TIFF, BMP, GIF), or a form with one file.
 
-        `format`: `png`, the mask in the colors of its classes (a palette PNG, whose values are the classes); `index`, a gray
-        PNG of class numbers; `overlay`, the mask over the image with a legend; `json`, the classes with their pixels and
-        shares, and the palette PNG in base64. Without it, `json` where the Accept header asks for application/json, else `png`.
+        `format`: `png`, the mask as a palette PNG in the colors of the classes; `index`, a gray PNG of class indices;
+        `overlay`, the mask over the image, with a legend; `json`, the classes with their pixels and shares, and the palette PNG
+        in base64. The default is `json` if the Accept header asks for application/json, else `png`.
         """
         form = format or ("json" if "application/json" in request.headers.get("accept", "") else "png")
         body = bytearray()
@@ -263,7 +274,7 @@ def make_app(service: Service) -> FastAPI:
             service.waiting += 1
             try:
                 async with service.turn:
-                    if await request.is_disconnected():  # gone while it waited
+                    if await request.is_disconnected():  # it has gone while it waited
                         return Response(status_code=400)
                     loop = asyncio.get_running_loop()
                     return await loop.run_in_executor(service.thread, service.segment, content, form)
@@ -272,22 +283,22 @@ def make_app(service: Service) -> FastAPI:
         except asyncio.TimeoutError as error:
             raise HTTPException(408, f"upload: took longer than {SECONDS} seconds", {"Connection": "close"}) from error
         except ClientDisconnect:
-            return Response(status_code=400)  # to nobody
+            return Response(status_code=400)  # nobody receives it
         finally:
             service.held -= len(body)
 
     @app.get("/api/model", summary="Classes, colors and limits")
-    def model() -> dict:
-        return service.about()
+    def model() -> dict[str, Any]:
+        return service.description()
 
     @app.get(
         "/api/example", summary="An image to try", response_class=Response, responses={200: {"content": {"image/png": {}}}}
     )
-    def an_example():
+    def example_image() -> Response:
         return Response(example(), media_type="image/png")
 
-    @app.get("/healthz", summary="Whether the service answers, and how many images wait")
-    async def healthz() -> dict:
+    @app.get("/healthz", summary="Health, and the number of waiting images")
+    async def healthz() -> dict[str, Any]:
         return {"status": "ok", "waiting": service.waiting}
 
     for path, (name, kind) in PAGE.items():
@@ -296,8 +307,8 @@ def make_app(service: Service) -> FastAPI:
     return app
 
 
-def _constant(content: bytes, kind: str):
-    async def answer():
+def _constant(content: bytes, kind: str) -> Callable[[], Coroutine[Any, Any, Response]]:
+    async def answer() -> Response:
         return Response(content, media_type=f"{kind}; charset=utf-8", headers={"Cache-Control": "no-cache"})
 
     return answer

@@ -1,6 +1,7 @@
-"""The server: its socket, its connections, its end."""
+"""The HTTP server: socket, connections and shutdown."""
 
 import socket
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -9,34 +10,39 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ..errors import UserError
 
 IDLE = 60
-"""Seconds after which a connection without a request in work is cut: one that sends no whole request, or takes no answer."""
+"""Seconds after which a connection without a request in work is closed."""
 
 
 class Connection(H11Protocol):
-    """uvicorn's, which waits for ever for the head of a request, and for a client that does not read."""
+    """uvicorn's connection with a time limit: uvicorn waits without end for slow requests and for clients that do not read."""
 
-    def connection_made(self, transport):
+    def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.deadline = self.loop.call_later(IDLE, self.cut)
 
-    def on_response_complete(self):
+    def on_response_complete(self) -> None:
         super().on_response_complete()
         self.deadline.cancel()
         self.deadline = self.loop.call_later(IDLE, self.cut)
 
-    def connection_lost(self, exc):
+    def connection_lost(self, exc: Exception | None) -> None:
         self.deadline.cancel()
         super().connection_lost(exc)
 
-    def cut(self):
+    def cut(self) -> None:
+        """Close the connection unless a request is in work."""
         if self.cycle is None or self.cycle.response_complete:
             self.transport.abort()
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens at a name or address, IPv4 or IPv6. Raises UserError where it cannot be had."""
+    """Open a socket that listens at a name or address, IPv4 or IPv6.
+
+    Raises:
+        UserError: the address cannot be used.
+    """
     if not 0 <= port < 65536:
-        raise UserError(f"seg serve: --port {port}: ports go from 0 to 65535, and 0 takes a free one")
+        raise UserError(f"seg serve: --port {port}: must be from 0 to 65535; 0 chooses a free port")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server((address[0], port), family=family, backlog=512)
@@ -46,13 +52,13 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address(opened: socket.socket) -> str:
-    """Where a browser finds what listens."""
+    """Return the URL of a listening socket."""
     host, port = opened.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def configuration(app: FastAPI, quiet: bool) -> uvicorn.Config:
-    """A line a request goes to standard error unless `quiet`; what fails goes there always."""
+    """Configure the server; it logs a line for each request to standard error unless `quiet`, and errors always."""
     log = {
         "version": 1,
         "disable_existing_loggers": False,
@@ -61,7 +67,7 @@ def configuration(app: FastAPI, quiet: bool) -> uvicorn.Config:
         "loggers": {
             "uvicorn.error": {"handlers": ["error"], "level": "WARNING"},
             "uvicorn.access": {"handlers": ["error"], "level": "INFO"},
-            "python_multipart": {"level": "CRITICAL"},  # what is wrong with a form is told to who sent it
+            "python_multipart": {"level": "CRITICAL"},  # the client gets the error of a damaged form
         },
     }
     return uvicorn.Config(

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from .. import distributed
 from ..config import TrainConfig
-from ..data.loader import Batch, network_input
+from ..data.loader import Batch
 from ..errors import UserError
 from ..labels import VOID
 from ..memory import keep_free_memory
+from ..models.layers import LogitsModule
 from ..models.ops.recompute import recompute
+from ..models.preprocess import network_input
 from ..progress import print_stderr
 from .activation_checkpointing import checkpoint_activations
 from .losses import Loss
@@ -58,17 +60,6 @@ class AsyncHostCopy:
         if self.event is not None:
             self.event.synchronize()
         return self.values.tolist()
-
-
-class LogitsModule(nn.Module):
-    """`model.logits` as a forward pass: what DistributedDataParallel and torch.compile wrap."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model.logits(images)
 
 
 class Step:

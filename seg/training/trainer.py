@@ -13,23 +13,17 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .. import __version__, distributed
 from ..config import Config, as_dict, flat
-from ..data.loader import (
-    Batch,
-    EpochSampler,
-    TrainingSamples,
-    batches,
-    network_input,
-    sample_numbers,
-    worker_crash_error,
-)
+from ..data.loader import Batch, EpochSampler, TrainingSamples, batches, sample_numbers, worker_crash_error
 from ..data.validation import validate_split
 from ..data.voc import Split, open_split
 from ..errors import UserError, reason, single_line
 from ..evaluation.evaluator import evaluate_model
 from ..evaluation.metrics import Scores
 from ..files import write_text
+from ..inference.predictor import Predictor
 from ..labels import load as load_labels
 from ..models.factory import build_model
+from ..models.preprocess import network_input
 from ..progress import Progress, print_stderr
 from ..threads import GracefulShutdown
 from ..visualize import comparison
@@ -259,7 +253,7 @@ class Trainer:
                 pictures[index] = comparison(image, prediction, self.labels, truth)
 
         model = self.model if self.average is None else self.average.module
-        scores = evaluate_model(model, self.val_split, self.config.evaluate, on_image)
+        scores = evaluate_model(Predictor(model, self.labels, self.config.evaluate), self.val_split, on_image)
         self.log.validation(state.iteration, scores)
         for index, picture in pictures.items():
             self.log.image(state.iteration, self.val_split.ids[index], picture)

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 
 from seg.config import InferenceConfig
-from seg.data.loader import normalize
-from seg.inference.predictor import infer, pad_to_canvas, scaled
+from seg.inference.predictor import Predictor
+from seg.inference.scores import scaled_side
+from seg.labels import VOC
 from seg.models.layers import resize
+from seg.models.preprocess import normalize, pad_to_canvas
 from tests.oracle.harness import ARGMAX, FORWARD, Check, build, draw_image, nhwc, relative, worst
 
 
@@ -132,8 +134,8 @@ def summary_error(value: torch.Tensor, wanted: dict) -> float:
 
 
 def multi_scale(network, image: np.ndarray, case: dict, stored) -> list[Check]:
-    policy = InferenceConfig(scales=list(case["eval_scales"]), flip=case["add_flipped_images"], canvas=None)
-    scores = infer(network, image, policy)
+    config = InferenceConfig(scales=list(case["eval_scales"]), flip=case["add_flipped_images"], canvas=None)
+    scores = Predictor(network, VOC, config).scores(image)
     mean = np.moveaxis(scores.numpy(), 0, -1)[None]
     checks = [Check("mean softmax", relative(mean, stored["mean_prob"]), FORWARD)]
     logits = []
@@ -141,10 +143,12 @@ def multi_scale(network, image: np.ndarray, case: dict, stored) -> list[Check]:
         if match := re.fullmatch(r"logits_(flip_)?([\d.]+)", key):
             scale = float(match[2])
             x = normalize(
-                resize(pad_to_canvas(image, None), [scaled(side, scale) for side in image.shape[:2]]), network.mean, network.std
+                resize(pad_to_canvas(image, None), [scaled_side(side, scale) for side in image.shape[:2]]),
+                network.mean,
+                network.std,
             )
             value = network.logits(x.flip(3) if match[1] else x)
-            value = resize(value, [scaled(side, max(1, scale) / 4) for side in image.shape[:2]])
+            value = resize(value, [scaled_side(side, max(1, scale) / 4) for side in image.shape[:2]])
             logits.append(Check(key, relative(nhwc(value), stored[key]), FORWARD))
     differing = float((scores.argmax(0).numpy()[None] != stored["pred"]).mean())
     return [*checks, *worst("logits", logits), Check("argmax", differing, ARGMAX)]

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from seg.data.loader import normalize
 from seg.data.transforms import resize_image, resize_mask, scaled_side
-from seg.inference.predictor import pad_to_canvas
+from seg.models.preprocess import normalize, pad_to_canvas
 from tests.oracle.forward import canvas
 from tests.oracle.harness import FORWARD, Check, nhwc, relative, worst
 

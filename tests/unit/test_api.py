@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ from seg.models.factory import build_model
 from seg.visualize import overlay
 from seg.weights.file import write
 from tests.helpers.configs import CONFIG
-from tests.helpers.toy import refused, toy_sample
+from tests.helpers.toy import refused, toy_sample, toy_voc
 
 IMAGE = toy_sample(0)[0]
 
@@ -162,6 +163,41 @@ def test_mistakes_in_loading_are_refused(weights):
         seg.load(weights, scales=[99])
     with refused("device nowhere"):
         seg.load(weights, device="nowhere")
+
+
+def test_a_call_is_a_prediction(model):
+    np.testing.assert_array_equal(model(IMAGE), model.predict(IMAGE))
+
+
+def test_evaluation_gives_the_numbers_of_the_command(weights, tmp_path):
+    root = toy_voc(tmp_path / "voc")
+    command = ["evaluate", str(weights), "--data", str(root), "--split", "val", "--flip", "--quiet"]
+    assert main([*command, "--json", str(tmp_path / "scores.json")]) == 0
+    wanted = json.loads((tmp_path / "scores.json").read_text())
+    for scores in (
+        seg.evaluate(weights, data=root, split="val", flip=True),
+        seg.evaluate(seg.load(weights, flip=True), data=root, split="val"),
+    ):
+        assert scores.as_dict() == {key: value for key, value in wanted.items() if key != "settings"}
+        assert scores.miou == wanted["miou"] and scores.iou["background"] == wanted["iou"][0]
+    with refused("seg.evaluate", "seg.load"):
+        seg.evaluate(seg.load(weights), data=root, split="val", flip=True)
+
+
+def test_the_suffix_chooses_the_format_of_an_export(model, weights, tmp_path):
+    for source in (model, weights):
+        result = seg.export(source, tmp_path / "model.onnx")
+        assert result.format == "onnx" and result.equal > 0.999
+        assert (seg.load(tmp_path / "model.onnx").predict(IMAGE) == model.predict(IMAGE)).mean() > 0.999
+    seg.export(seg.load(weights, flip=False, output_stride=8), tmp_path / "copy.safetensors")
+    copy = seg.load(tmp_path / "copy.safetensors")
+    assert copy.config.output_stride == 8 and copy.score == model.score
+    with refused("model.onx", "did you mean '.onnx'?"):
+        seg.export(model, tmp_path / "model.onx")
+
+
+def test_the_interface_is_found_by_dir():
+    assert {"load", "train", "evaluate", "export", "save", "UserError", "models", "data", "training"} <= set(dir(seg))
 
 
 def test_importing_seg_is_instant():

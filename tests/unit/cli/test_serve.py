@@ -18,7 +18,7 @@ def test_serve_runs_the_network_in_another_runtime_or_an_exported_graph(place, w
         assert main(["serve", *arguments, "--port", "0"]) == 0
         image = (place / "voc" / "JPEGImages" / "toy_000.jpg").read_bytes()
         answers.append(np.array(Image.open(io.BytesIO(made[-1].segment(image, "index").body))))
-    plain, folded, graph = (service.model for service in made)
+    plain, folded, graph = (service.predictor.model for service in made)
     assert [type(model.backbone.conv1.norm).__name__ for model in (plain, folded)] == ["BatchNorm2d", "Identity"]
     assert type(graph).__name__ == "ExportedModel"
     assert all((answer == answers[0]).mean() > 0.999 for answer in answers)

@@ -12,17 +12,10 @@ from torchvision.transforms import functional as vision
 from seg.config import DataConfig
 from seg.data import loader
 from seg.data.images import read_rgbx
-from seg.data.loader import (
-    EpochSampler,
-    TrainingSamples,
-    batches,
-    network_input,
-    normalize,
-    sample_numbers,
-    worker_crash_error,
-)
+from seg.data.loader import EpochSampler, TrainingSamples, batches, sample_numbers, worker_crash_error
 from seg.data.voc import open_split
 from seg.labels import VOC
+from seg.models.preprocess import network_input, normalize
 from tests.helpers.toy import refused, toy_sample, toy_voc
 
 HALF = (0.5, 0.5, 0.5)

@@ -9,6 +9,7 @@ from seg.data.voc import Split
 from seg.evaluation.evaluator import evaluate_model
 from seg.evaluation.metrics import confusion_matrix
 from seg.evaluation.saved_masks import evaluate_masks
+from seg.inference.predictor import Predictor
 from seg.labels import VOC
 from tests.helpers.toy import Reader, refused, save_palette, written
 
@@ -46,7 +47,7 @@ def expected():
 
 @pytest.mark.parametrize("canvas", [None, 65, 97])
 def test_every_pixel_is_scored_at_its_images_own_size(split, canvas):
-    scores = evaluate_model(Reader(), split, InferenceConfig(canvas=canvas))
+    scores = evaluate_model(Predictor(Reader(), VOC, InferenceConfig(canvas=canvas)), split)
     np.testing.assert_array_equal(scores.matrix, expected())
     assert scores.images == 4 and scores.labels is VOC
     assert 0.3 < scores.miou < 0.9
@@ -54,22 +55,25 @@ def test_every_pixel_is_scored_at_its_images_own_size(split, canvas):
 
 def test_scales_and_flips_go_through_the_model(split):
     # Resized class codes are blurred at every pixel, so only the identity scale is exact; the flip is.
-    scores = evaluate_model(Reader(), split, InferenceConfig(canvas=None, flip=True))
+    scores = evaluate_model(Predictor(Reader(), VOC, InferenceConfig(canvas=None, flip=True)), split)
     np.testing.assert_array_equal(scores.matrix, expected())
-    blurred = evaluate_model(Reader(), split, InferenceConfig(canvas=None, scales=[0.5]))
+    blurred = evaluate_model(Predictor(Reader(), VOC, InferenceConfig(canvas=None, scales=[0.5])), split)
     assert blurred.pixel_accuracy < scores.pixel_accuracy - 0.1
 
 
 def test_the_order_of_the_images_does_not_matter(split):
     turned = replace(split, ids=split.ids[::-1], images=split.images[::-1], masks=split.masks[::-1])
     policy = InferenceConfig(canvas=None)
-    one, other = evaluate_model(Reader(), split, policy), evaluate_model(Reader(), turned, policy)
+    one, other = (
+        evaluate_model(Predictor(Reader(), VOC, policy), split),
+        evaluate_model(Predictor(Reader(), VOC, policy), turned),
+    )
     np.testing.assert_array_equal(one.matrix, other.matrix)
 
 
 def test_each_image_is_shown_in_order_as_it_was_scored(split):
     seen = []
-    evaluate_model(Reader(), split, InferenceConfig(canvas=None), lambda *given: seen.append(given))
+    evaluate_model(Predictor(Reader(), VOC, InferenceConfig(canvas=None)), split, lambda *given: seen.append(given))
     assert [index for index, *_ in seen] == [0, 1, 2, 3]
     for number, (_, image, truth, prediction) in enumerate(seen):
         wanted_truth, wanted = masks(SIZES[number], number, 0.3)
@@ -80,11 +84,11 @@ def test_each_image_is_shown_in_order_as_it_was_scored(split):
 
 def test_the_model_is_asked_in_evaluation_mode_at_the_policys_output_stride_and_given_back(split):
     model = Reader(output_stride=16, wanted=8).train()
-    evaluate_model(model, split, InferenceConfig(canvas=None, output_stride=8))
+    evaluate_model(Predictor(model, VOC, InferenceConfig(canvas=None, output_stride=8)), split)
     assert model.training and model.output_stride == 16
     split.images[1].write_bytes(b"damaged")
     with refused(split.images[1]):
-        evaluate_model(model, split, InferenceConfig(canvas=None, output_stride=8))
+        evaluate_model(Predictor(model, VOC, InferenceConfig(canvas=None, output_stride=8)), split)
     assert model.training and model.output_stride == 16
 
 
@@ -92,14 +96,16 @@ def test_masks_score_as_the_model_that_made_them(split, tmp_path):
     (tmp_path / "out").mkdir()
     policy = InferenceConfig(canvas=None)
     scores = evaluate_model(
-        Reader(), split, policy, lambda index, i, t, mask: Image.fromarray(mask).save(tmp_path / "out" / f"{index}.png")
+        Predictor(Reader(), VOC, policy),
+        split,
+        lambda index, i, t, mask: Image.fromarray(mask).save(tmp_path / "out" / f"{index}.png"),
     )
     again = evaluate_masks(tmp_path / "out", tmp_path / "masks", VOC)
     assert again.as_dict() == scores.as_dict()
 
 
 def test_the_scores_of_each_image_are_kept_by_name(split):
-    scores = evaluate_model(Reader(), split, InferenceConfig(canvas=None))
+    scores = evaluate_model(Predictor(Reader(), VOC, InferenceConfig(canvas=None)), split)
     assert [image.name for image in scores.each] == ["0", "1", "2", "3"]
     for number, (size, image) in enumerate(zip(SIZES, scores.each, strict=True)):
         np.testing.assert_array_equal(image.matrix(21), confusion_matrix(*masks(size, number, 0.3), 21))

@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 
-from seg.evaluation.metrics import Scores, confusion_matrix
+from seg.evaluation.metrics import ConfusionMatrix, Scores, confusion_matrix
 from seg.labels import VOC, VOID, LabelSet
-from tests.helpers.toy import toy_sample
+from tests.helpers.toy import refused, toy_sample
 
 LABELS = LabelSet(tuple("abcde"), tuple((i, 0, 0) for i in range(5)))
 
@@ -130,10 +131,10 @@ def test_labels_out_of_range_and_unlike_shapes_are_errors(where):
     both = dict(zip(("truth", "prediction"), masks(void=0), strict=True))
     both[where][3, 4] = 5
     with pytest.raises(ValueError, match="label 5 of 5 classes"):
-        confusion_matrix(**both, classes=5)
+        confusion_matrix(**both, num_classes=5)
     both[where] = both[where][:, :-1]
     with pytest.raises(ValueError, match=r"truth is .*, prediction"):
-        confusion_matrix(**both, classes=5)
+        confusion_matrix(**both, num_classes=5)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -219,3 +220,47 @@ def test_threads_count_beside_each_other():
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda pair: confusion_matrix(*pair, 5), pairs * 4))
     assert all(np.array_equal(a, b) for a, b in zip(found, wanted * 4, strict=True))
+
+
+# The accumulator of a loop of one's own.
+
+
+def test_an_accumulated_matrix_is_the_sum_over_images_of_any_size_from_numpy_or_torch():
+    matrix, wanted = ConfusionMatrix(5), np.zeros((5, 5), np.int64)
+    for seed, shape in enumerate([(17, 23), (5, 9), (2, 8, 8)]):
+        truth, prediction = masks(seed, shape)
+        wanted += np.array(naive_matrix(truth.reshape(-1, shape[-1]), prediction.reshape(-1, shape[-1]), 5))
+        if seed % 2:
+            matrix.update(torch.from_numpy(truth).long(), torch.from_numpy(prediction).int())
+        else:
+            matrix.update(truth, prediction)
+    scores = matrix.scores()
+    np.testing.assert_array_equal(scores.matrix, wanted)
+    assert scores.images == 3 and [one.name for one in scores.each] == ["0", "1", "2"]
+    matrix.reset()
+    assert matrix.scores().images == 0
+
+
+def test_scores_are_indexed_by_class_name_and_number():
+    matrix = ConfusionMatrix(["background", "cat"])
+    matrix.update(np.array([[0, 1, 1, 255]]), np.array([[0, 0, 1, 1]]))
+    scores = matrix.scores()
+    assert scores.iou["cat"] == scores.iou[1] == 0.5 and scores.accuracy["background"] == 1.0
+    with pytest.raises(KeyError, match="dog: not a class; known are background, cat"):
+        scores.iou["dog"]
+
+
+@pytest.mark.parametrize(
+    "truth, prediction, part",
+    [
+        (np.zeros((3, 3)), np.zeros((3, 3), int), "logits.argmax"),
+        (np.zeros((3, 3), int), torch.zeros(3, 3), "logits.argmax"),
+        (np.full((3, 3), -1), np.zeros((3, 3), int), "value -1; void is 255"),
+        (np.zeros((3, 3), int), np.full((3, 3), 300), "value 300"),
+        (np.zeros((3, 3), int), np.zeros((3, 4), int), "of one shape"),
+        (np.full((3, 3), 7), np.zeros((3, 3), int), "label 7 of 5 classes"),
+    ],
+)
+def test_what_is_no_labels_is_refused_by_the_accumulator(truth, prediction, part):
+    with refused("ConfusionMatrix.update", part):
+        ConfusionMatrix(5).update(truth, prediction)

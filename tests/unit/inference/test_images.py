@@ -6,7 +6,8 @@ from PIL import Image
 
 from seg import visualize
 from seg.config import InferenceConfig
-from seg.inference.images import MODES, find_images, hint_of_scale, predict_images
+from seg.inference.images import MODES, find_images, predict_images, scale_hint
+from seg.inference.predictor import Predictor
 from seg.labels import VOC
 from tests.helpers.toy import Reader, refused, toy_sample, toy_voc, written
 
@@ -27,7 +28,7 @@ def put(path, number=0, size=(40, 50)):
 
 
 def predict(inputs, out, mode="index", **options):
-    return predict_images(Reader(), VOC, NATIVE, inputs, out, mode, **options)
+    return predict_images(Predictor(Reader(), VOC, NATIVE), inputs, out, mode, **options)
 
 
 def read(path):
@@ -98,7 +99,7 @@ def test_an_input_without_an_image_is_refused(tmp_path):
 
 def test_a_file_that_is_no_image_by_its_name_is_refused(tmp_path):
     (tmp_path / "a.doc").write_text("x")
-    with refused(tmp_path / "a.doc", "not an image by its name", ".jpg"):
+    with refused(tmp_path / "a.doc", "its suffix is not that of an image", ".jpg"):
         find_images([tmp_path / "a.doc"])
 
 
@@ -225,7 +226,7 @@ def test_overwriting_an_input_is_refused_before_anything_is_written(tmp_path, mo
 def test_the_policy_s_output_stride_is_set_and_the_model_given_back(tmp_path):
     model = Reader(output_stride=16, wanted=8).train()
     policy = InferenceConfig(canvas=65, output_stride=8)
-    predict_images(model, VOC, policy, [put(tmp_path / "a.png")], tmp_path / "out", "index")
+    predict_images(Predictor(model, VOC, policy), [put(tmp_path / "a.png")], tmp_path / "out", "index")
     np.testing.assert_array_equal(read(tmp_path / "out" / "a.png"), labeled(0))
     assert model.training and model.output_stride == 16
 
@@ -235,15 +236,15 @@ def test_the_first_image_far_larger_than_the_training_s_crops_is_told_once(tmp_p
         put(tmp_path / "in" / f"{name}.png", size=size)
     predict([tmp_path / "in"], tmp_path / "out")
     assert capsys.readouterr().err == ""
-    predict([tmp_path / "in"], tmp_path / "out", crop=50)
+    predict([tmp_path / "in"], tmp_path / "out", crop_size=50)
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and all(part in said for part in ("b.png: 201x60", "4 times", "--scales 0.25"))
-    predict([tmp_path / "in"], tmp_path / "out", crop=75)
+    predict([tmp_path / "in"], tmp_path / "out", crop_size=75)
     assert capsys.readouterr().err == ""
 
 
 def test_a_scale_that_makes_a_large_image_small_needs_no_hint():
     image = np.zeros((3000, 4000, 3), np.uint8)
-    assert "--scales 0.13" in hint_of_scale(Path("a.jpg"), image, InferenceConfig(scales=[1, 2]), 513)
-    assert "--scales 0.1," in hint_of_scale(Path("a.jpg"), image, InferenceConfig(), 129)  # the smallest there is
-    assert hint_of_scale(Path("a.jpg"), image, InferenceConfig(scales=[0.5, 1]), 513) is None
+    assert "--scales 0.13" in scale_hint(Path("a.jpg"), image, InferenceConfig(scales=[1, 2]), 513)
+    assert "--scales 0.1," in scale_hint(Path("a.jpg"), image, InferenceConfig(), 129)  # the smallest there is
+    assert scale_hint(Path("a.jpg"), image, InferenceConfig(scales=[0.5, 1]), 513) is None

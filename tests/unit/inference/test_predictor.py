@@ -7,26 +7,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from seg.config import InferenceConfig, ModelConfig
-from seg.data.transforms import PADDING_VALUE
 from seg.errors import UserError
-from seg.inference import predictor as room
-from seg.inference.predictor import (
-    AT_ONCE,
-    OVERLAP,
-    ROWS,
-    WINDOW,
-    blend_tiles,
-    canvas_size,
-    infer,
-    masks_in_order,
-    output_stride,
-    pad_to_canvas,
-    predict_mask,
-    predict_masks,
-    resize_rows,
-    scaled,
-    tile_starts,
-)
+from seg.inference import scores
+from seg.inference.predictor import LOOKAHEAD, PIXELS_PER_BATCH, Predictor, evaluation_mode
+from seg.inference.scores import ROWS, resize_rows, scaled_side
+from seg.inference.tiles import OVERLAP, blend_tiles, tile_starts
+from seg.labels import VOC
+from seg.models.preprocess import PADDING_VALUE, pad_to_canvas
 from tests.helpers.paths import FIXTURES
 from tests.helpers.toy import picture, random_model
 
@@ -39,6 +26,14 @@ RELEASED = np.load(FIXTURES / "oracle" / "preprocess.npz")
 @pytest.fixture(scope="module")
 def model():
     return random_model()
+
+
+def infer(model, image, config):
+    return Predictor(model, VOC, config).scores(image)
+
+
+def predict_mask(model, image, config):
+    return Predictor(model, VOC, config).predict(image)
 
 
 def bilinear(x, size):
@@ -75,18 +70,9 @@ def clear(probabilities, margin=1e-3):
     return (best[0] - best[1] > margin).numpy()
 
 
-def test_the_canvas_is_the_setting_or_for_larger_images_the_next_16_k_and_1():
-    assert {canvas_size(side, 513) for side in range(1, 514)} == {513}
-    for canvas in (33, 65, 500, 513):
-        for side in range(1, 1100):
-            wanted = canvas if side <= canvas else next(size for size in range(side, side + 17) if size % 16 == 1)
-            assert canvas_size(side, canvas) == wanted, (side, canvas)
-    assert [canvas_size(side, None) for side in (7, 500, 1000)] == [7, 500, 1000]
-
-
 def test_scaled_sides_are_counted_between_the_outer_pixels():
-    assert [scaled(513, scale) for scale in (*SCALES, 0.25)] == [257, 385, 513, 641, 769, 897, 129]
-    assert [scaled(500, scale) for scale in SCALES] == [250, 375, 500, 624, 749, 874]
+    assert [scaled_side(513, scale) for scale in (*SCALES, 0.25)] == [257, 385, 513, 641, 769, 897, 129]
+    assert [scaled_side(500, scale) for scale in SCALES] == [250, 375, 500, 624, 749, 874]
 
 
 def test_padding_is_that_of_the_released_code():
@@ -131,18 +117,18 @@ def test_the_canvas_changes_the_answer(model):
 def test_scales_and_flip_are_the_released_evaluations(model, size, flip):
     image = picture(*size)
     wanted = released_multi_scale(model, image, 65, SCALES, flip)
-    policy = InferenceConfig(scales=SCALES, flip=flip, canvas=65)
-    torch.testing.assert_close(infer(model, image, policy), wanted, rtol=1e-3, atol=1e-5)
+    config = InferenceConfig(scales=SCALES, flip=flip, canvas=65)
+    torch.testing.assert_close(infer(model, image, config), wanted, rtol=1e-3, atol=1e-5)
     seen = clear(wanted)
     assert seen.mean() > 0.9
-    assert (predict_mask(model, image, policy) == wanted.argmax(0).numpy())[seen].all()
+    assert (predict_mask(model, image, config) == wanted.argmax(0).numpy())[seen].all()
 
 
 def test_flip_alone_averages_the_image_with_its_mirror(model):
-    image, policy = picture(65, 65), InferenceConfig(flip=True, canvas=65)
-    got = infer(model, image, policy)
+    image, config = picture(65, 65), InferenceConfig(flip=True, canvas=65)
+    got = infer(model, image, config)
     torch.testing.assert_close(got, released_multi_scale(model, image, 65, [1.0], True), rtol=1e-3, atol=1e-5)
-    mirrored = infer(model, np.ascontiguousarray(image[:, ::-1]), policy).flip(2)
+    mirrored = infer(model, np.ascontiguousarray(image[:, ::-1]), config).flip(2)
     torch.testing.assert_close(got, mirrored, rtol=1e-3, atol=1e-5)
 
 
@@ -155,27 +141,27 @@ def test_one_scale_that_is_not_1_is_a_single_scale(model):
 
 
 @pytest.mark.parametrize(
-    "policy", [InferenceConfig(canvas=None), InferenceConfig(canvas=65), InferenceConfig(scales=SCALES, flip=True, canvas=None)]
+    "config", [InferenceConfig(canvas=None), InferenceConfig(canvas=65), InferenceConfig(scales=SCALES, flip=True, canvas=None)]
 )
 @pytest.mark.parametrize("size", [(1, 1), (5, 90), (33, 33), (70, 34), (66, 97)])
-def test_predictions_have_the_size_of_the_image(model, size, policy):
-    mask = predict_mask(model, picture(*size), policy)
+def test_predictions_have_the_size_of_the_image(model, size, config):
+    mask = predict_mask(model, picture(*size), config)
     assert mask.shape == size and mask.dtype == np.uint8 and mask.max() < 5
 
 
 def test_predictions_of_one_image_do_not_depend_on_those_before(model):
-    policy, images = InferenceConfig(canvas=65), [picture(41, 57), picture(65, 33, 1)]
-    forwards = [infer(model, image, policy) for image in images]
-    backwards = [infer(model, image, policy) for image in reversed(images)][::-1]
+    config, images = InferenceConfig(canvas=65), [picture(41, 57), picture(65, 33, 1)]
+    forwards = [infer(model, image, config) for image in images]
+    backwards = [infer(model, image, config) for image in reversed(images)][::-1]
     for one, other in zip(forwards, backwards, strict=True):
         assert torch.equal(one, other)
 
 
 def test_an_image_may_be_read_only_and_a_view_that_runs_backwards(model, recwarn):
-    image, policy = picture(41, 57), InferenceConfig(canvas=65)
+    image, config = picture(41, 57), InferenceConfig(canvas=65)
     turned = image[::-1, ::-1]
     turned.flags.writeable = False
-    np.testing.assert_array_equal(predict_mask(model, turned, policy), predict_mask(model, turned.copy(), policy))
+    np.testing.assert_array_equal(predict_mask(model, turned, config), predict_mask(model, turned.copy(), config))
     assert not recwarn.list
 
 
@@ -186,12 +172,12 @@ def test_the_image_is_not_changed(model):
     np.testing.assert_array_equal(image, before)
 
 
-@pytest.mark.parametrize("policy", [InferenceConfig(canvas=97), InferenceConfig(canvas=97, scales=[0.5, 1.0], flip=True)])
-def test_masks_of_a_batch_are_those_of_its_images(model, policy):
+@pytest.mark.parametrize("config", [InferenceConfig(canvas=97), InferenceConfig(canvas=97, scales=[0.5, 1.0], flip=True)])
+def test_masks_of_a_batch_are_those_of_its_images(model, config):
     images = [picture(41, 57), picture(97, 80, 1), picture(33, 97, 2)]
-    together = predict_masks(model, images, policy)
+    together = Predictor(model, VOC, config).predict(images)
     for image, mask in zip(images, together, strict=True):
-        np.testing.assert_array_equal(mask, predict_mask(model, image, policy))
+        np.testing.assert_array_equal(mask, predict_mask(model, image, config))
 
 
 SIZES = [(41, 57), (97, 80), None, (41, 57), (300, 250), (41, 57), (33, 97), (97, 80), *3 * [(41, 57)], None, *9 * [(41, 57)]]
@@ -200,35 +186,36 @@ SIZES = [(41, 57), (97, 80), None, (41, 57), (300, 250), (41, 57), (33, 97), (97
 @pytest.mark.parametrize("canvas", [None, 97])
 @pytest.mark.parametrize("pixels", [1, 4 * 41 * 57, 10**9])
 def test_masks_come_in_order_as_each_image_has_them_alone_however_many_go_together(model, monkeypatch, canvas, pixels):
-    monkeypatch.setitem(AT_ONCE, "cpu", pixels)
-    policy = InferenceConfig(canvas=canvas, tile=257)
+    monkeypatch.setitem(PIXELS_PER_BATCH, "cpu", pixels)
+    config = InferenceConfig(canvas=canvas, tile=257)
     images = [size and picture(*size, number) for number, size in enumerate(SIZES)]
     batches, drawn = [], []
-    original = room.predict_masks
-    monkeypatch.setattr(room, "predict_masks", lambda m, given, p: batches.append(len(given)) or original(m, given, p))
+    original = Predictor._masks
+    monkeypatch.setattr(Predictor, "_masks", lambda self, given: batches.append(len(given)) or original(self, given))
+    predictor = Predictor(model, VOC, config)
 
     def samples():
         for number, image in enumerate(images):
             drawn.append(number)
             yield str(number), image
 
-    for number, (sample, mask) in enumerate(masks_in_order(model, samples(), policy)):
+    for number, (sample, mask) in enumerate(predictor.stream(samples())):
         assert sample == str(number)
-        assert len(drawn) - number <= WINDOW and (number > 4 or max(drawn) <= 4), "too many are kept waiting"
+        assert len(drawn) - number <= LOOKAHEAD and (number > 4 or max(drawn) <= 4), "too many are kept waiting"
         if images[number] is None:
             assert mask is None
         else:
-            np.testing.assert_array_equal(mask, original(model, [images[number]], policy)[0])
+            np.testing.assert_array_equal(mask, original(predictor, [images[number]])[0])
     assert number == len(SIZES) - 1 and sum(batches) == len(SIZES) - 2
-    assert max(batches) == (WINDOW if pixels == 10**9 else 4 if pixels > 1 and canvas is None else 1)
+    assert max(batches) == (LOOKAHEAD if pixels == 10**9 else 4 if pixels > 1 and canvas is None else 1)
 
 
 @pytest.mark.parametrize("scales, together", [([1.0], 8), ([2.0], 2), ([0.5, 1.0, 2.0], 2), ([4.0], 1)])
 def test_larger_scales_are_fewer_images_together(model, monkeypatch, scales, together):
     batches = []
-    monkeypatch.setattr(room, "predict_masks", lambda m, images, p: batches.append(len(images)) or images)
-    policy = InferenceConfig(scales=scales, canvas=129)
-    assert len(list(masks_in_order(model, [(None, picture(40, 129))] * 16, policy))) == 16
+    monkeypatch.setattr(Predictor, "_masks", lambda self, images: batches.append(len(images)) or images)
+    config = InferenceConfig(scales=scales, canvas=129)
+    assert len(list(Predictor(model, VOC, config).stream([(None, picture(40, 129))] * 16))) == 16
     assert batches == [together] * (16 // together)
 
 
@@ -241,13 +228,22 @@ def test_rows_of_a_resize_are_those_of_the_whole(size, new):
 
 
 def test_full_size_scores_are_never_in_memory(model, monkeypatch):
-    import seg.inference.predictor as policy
-
-    seen, original = [], policy.resize_rows
-    monkeypatch.setattr(policy, "resize_rows", lambda *given: seen.append(original(*given)) or seen[-1])
+    seen, original = [], resize_rows
+    monkeypatch.setattr(scores, "resize_rows", lambda *given: seen.append(original(*given)) or seen[-1])
     predict_mask(model, picture(300, 200), InferenceConfig(canvas=None))
     assert sum(rows.shape[2] for rows in seen) == 300
     assert max(rows.shape[2] for rows in seen) == ROWS
+
+
+@pytest.mark.parametrize("settings", [{}, {"scales": [0.5, 1.0], "flip": True}, {"canvas": None, "tile": 257}])
+def test_probabilities_add_up_to_one_and_their_argmax_is_the_mask(model, settings):
+    predictor = Predictor(model, VOC, InferenceConfig(**{"canvas": 65, **settings}))
+    image = picture(290, 260) if "tile" in settings else picture(41, 57)
+    found = predictor.probabilities(image)
+    assert found.dtype == np.float32 and found.shape == (5, *image.shape[:2]) and found.min() >= 0
+    np.testing.assert_allclose(found.sum(0), 1, atol=1e-4)
+    seen = clear(torch.from_numpy(found))
+    assert seen.mean() > 0.9 and (found.argmax(0) == predictor.predict(image))[seen].all()
 
 
 # Tiles.
@@ -292,7 +288,7 @@ def test_tiles_give_the_whole_images_answer_where_the_network_sees_a_pixel_alone
     whole, tiled = Planes(), Planes()
     image = gradient(*size)
     wanted = infer(whole, image, InferenceConfig(canvas=33))
-    grid, covered = blend_tiles(tiled, image, InferenceConfig(canvas=None, tile=257))
+    grid, covered = blend_tiles(tiled, image, InferenceConfig(canvas=None, tile=257), torch.device("cpu"))
     assert all(side % 16 == 1 for side in covered) and all(max(seen) <= 257 for seen in tiled.sizes) and len(tiled.sizes) > 1
     got = bilinear(grid, covered)[0, :, : size[0], : size[1]]
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
@@ -304,22 +300,22 @@ def test_tiles_give_the_whole_images_answer_where_the_network_sees_a_pixel_alone
 def test_tiles_of_a_network_agree_with_the_whole_image(model):
     """Away from the borders of tiles a pixel sees what it would see in the whole; image pooling differs a little."""
     image = picture(400, 500)
-    for policy in (InferenceConfig(canvas=33, tile=257), InferenceConfig(canvas=33, tile=257, scales=[0.5, 1.0], flip=True)):
-        whole = infer(model, image, policy).argmax(0).numpy()
-        tiled = predict_mask(model, image, policy)
+    for config in (InferenceConfig(canvas=33, tile=257), InferenceConfig(canvas=33, tile=257, scales=[0.5, 1.0], flip=True)):
+        whole = infer(model, image, config).argmax(0).numpy()
+        tiled = predict_mask(model, image, config)
         assert (whole == tiled).mean() > 0.9
 
 
 def test_an_image_as_large_as_a_tile_is_not_cut(model):
     image = picture(257, 257)
-    policy = InferenceConfig(canvas=33, tile=257)
-    np.testing.assert_array_equal(predict_mask(model, image, policy), infer(model, image, policy).argmax(0).numpy())
+    config = InferenceConfig(canvas=33, tile=257)
+    np.testing.assert_array_equal(predict_mask(model, image, config), infer(model, image, config).argmax(0).numpy())
 
 
 def test_a_blended_grid_is_continuous_across_tiles(model):
     """No seam: neighbors on the grid differ no more where tiles meet than elsewhere."""
     image = np.full((300, 900, 3), 90, np.uint8) + np.linspace(0, 60, 900).astype(np.uint8)[None, :, None]
-    grid, _ = blend_tiles(model, image, InferenceConfig(tile=257))
+    grid, _ = blend_tiles(model, image, InferenceConfig(tile=257), torch.device("cpu"))
     steps = (grid[..., 1:] - grid[..., :-1]).abs().amax((0, 1, 2))[8:-8]
     assert steps.max() < 20 * steps.median()
 
@@ -331,7 +327,7 @@ def test_a_blended_grid_is_continuous_across_tiles(model):
 @pytest.mark.parametrize("value, inside", [(8, 8), (16, 16), (None, 16)])
 def test_mode_and_output_stride_are_restored(training, value, inside):
     model = random_model().train(training)
-    with output_stride(model, value):
+    with evaluation_mode(model, value or model.output_stride):
         assert not any(module.training for module in model.modules())
         assert model.output_stride == inside
     assert all(module.training == training for module in model.modules())
@@ -340,7 +336,7 @@ def test_mode_and_output_stride_are_restored(training, value, inside):
 
 def test_mode_and_output_stride_are_restored_after_an_error():
     model = random_model().train()
-    with pytest.raises(RuntimeError), output_stride(model, 8):
+    with pytest.raises(RuntimeError), evaluation_mode(model, 8):
         raise RuntimeError
     assert model.training and model.output_stride == 16
 
@@ -348,7 +344,7 @@ def test_mode_and_output_stride_are_restored_after_an_error():
 def test_parts_that_were_frozen_stay_frozen():
     model = random_model().train()
     model.backbone.conv1.norm.eval()
-    with output_stride(model, 8):
+    with evaluation_mode(model, 8):
         pass
     assert model.training and not model.backbone.conv1.norm.training
 
@@ -368,19 +364,18 @@ class Fixed(nn.Module):
 
 def test_a_model_that_refuses_the_output_stride_keeps_its_mode():
     model = Fixed()
-    with pytest.raises(UserError), output_stride(model, 8):
+    with pytest.raises(UserError), evaluation_mode(model, 8):
         pass
     assert model.training
 
 
 def test_the_output_stride_changes_the_answer_and_not_the_weights():
-    model, image, policy = random_model(), picture(65, 65), InferenceConfig(canvas=65)
+    model, image, config = random_model(), picture(65, 65), InferenceConfig(canvas=65)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    coarse = infer(model, image, policy)
-    with output_stride(model, 8):
-        fine = infer(model, image, policy)
+    coarse = infer(model, image, config)
+    fine = infer(model, image, InferenceConfig(canvas=65, output_stride=8))
     assert (coarse - fine).abs().max() > 0.01
-    assert torch.equal(infer(model, image, policy), coarse)
+    assert torch.equal(infer(model, image, config), coarse)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 

@@ -12,6 +12,7 @@ from seg import visualize
 from seg.config import InferenceConfig
 from seg.inference import video
 from seg.inference.images import find_images, find_videos
+from seg.inference.predictor import Predictor
 from seg.labels import VOC
 from tests.helpers.toy import Reader, refused, toy_sample, written
 
@@ -44,7 +45,7 @@ def film(path, count, size=(40, 50), times=None, codec="ffv1", sound=False):
 
 
 def predict(source, out, mode="overlay", **options):
-    return video.predict_video(Reader(), VOC, NATIVE, source, out, mode, **options)
+    return video.predict_video(Predictor(Reader(), VOC, NATIVE), source, out, mode, **options)
 
 
 def read(path):
@@ -115,7 +116,7 @@ def test_the_first_frames_and_lost_sound(tmp_path):
     source = film(tmp_path / "a.mkv", 9, sound=True)
     made = predict(source, tmp_path, frames=4)
     assert (made.frames, len(read(made.path)[1])) == (4, 4)
-    assert made.notes == ["its sound is left out"]
+    assert made.notes == ["the sound is left out"]
 
 
 def test_what_is_no_video_is_refused_and_nothing_written(tmp_path):

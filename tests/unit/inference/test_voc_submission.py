@@ -10,6 +10,7 @@ from PIL import Image
 from seg.config import InferenceConfig
 from seg.data.voc import open_images
 from seg.errors import UserError
+from seg.inference.predictor import Predictor
 from seg.inference.voc_submission import check_archive, submit
 from seg.labels import VOC, LabelSet
 from tests.helpers.toy import Reader, refused, toy_sample, written
@@ -63,9 +64,8 @@ def run(tmp_path, split):
     def run(out="out", policy=NATIVE, model=None, labels=VOC, competition="comp6"):
         calls = []
         weights, ours = tmp_path / "weights", replace(split, labels=labels)
-        path, kept = submit(
-            model or Reader(), ours, policy, weights, tmp_path / out, competition, lambda *call: calls.append(call)
-        )
+        predictor = Predictor(model or Reader(), labels, policy)
+        path, kept = submit(predictor, ours, weights, tmp_path / out, competition, lambda *call: calls.append(call))
         assert calls == [(done, len(calls)) for done in range(1, len(calls) + 1)]
         return path, kept, len(calls)
 
@@ -169,7 +169,7 @@ def test_a_run_that_was_stopped_goes_on(tmp_path, split, run):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        submit(Reader(), split, NATIVE, tmp_path / "weights", tmp_path / "out", on_image=stop)
+        submit(Predictor(Reader(), VOC, NATIVE), split, tmp_path / "weights", tmp_path / "out", on_image=stop)
     assert not (tmp_path / "out" / "results.tar.gz").exists()
     path, kept, made = run()
     assert (kept, made) == (2, 1)
@@ -180,7 +180,7 @@ def test_a_run_that_was_stopped_goes_on(tmp_path, split, run):
 
 
 def test_weights_of_other_classes_are_refused(tmp_path, run):
-    with refused(tmp_path / "weights", "its 2 classes are not VOC's 21"):
+    with refused(tmp_path / "weights", "has 2 classes; the evaluation server scores VOC's 21"):
         run(labels=LabelSet(("a", "b"), ((0, 0, 0), (1, 1, 1))))
     assert not (tmp_path / "out").exists()
 
@@ -244,9 +244,9 @@ def spoilt(content):
 SHIFTED = np.roll(VOC.palette, 1, 0)
 FAULTS = {
     "missing": (lambda members: members[:1] + members[2:], f"{IDS[1]}.png: missing"),
-    "extra": (lambda members: [*members, (f"{PLACE}/2012_000001.png", members[0][1])], "2012_000001.png: no id of"),
-    "not a mask": (lambda members: [*members, (f"{PLACE}/notes.txt", b"notes")], "notes.txt: no id of"),
-    "twice": (lambda members: [*members, members[1]], f"{IDS[1]}.png: there twice"),
+    "extra": (lambda members: [*members, (f"{PLACE}/2012_000001.png", members[0][1])], "2012_000001.png: not an id of"),
+    "not a mask": (lambda members: [*members, (f"{PLACE}/notes.txt", b"notes")], "notes.txt: not an id of"),
+    "twice": (lambda members: [*members, members[1]], f"{IDS[1]}.png: appears twice"),
     "size": (replaced(palette_png(truth(1)[:, :-1])), "34x61 pixels, but its image is 35x61"),
     "turned": (replaced(palette_png(truth(1).T.copy())), "61x35 pixels, but its image is 35x61"),
     "gray": (replaced(png(Image.fromarray(truth(1)))), "mode L"),
@@ -261,7 +261,7 @@ FAULTS = {
     "checksum": (replaced(spoilt(palette_png(truth(1)))), "not a readable PNG"),
     "JPEG": (replaced(png(Image.fromarray(truth(1)), "JPEG")), "not a readable PNG"),
     "cut mask": (replaced(palette_png(truth(1))[:-40]), "not a readable PNG"),
-    "link": (link, f"{IDS[1]}.png: no regular file"),
+    "link": (link, f"{IDS[1]}.png: not a regular file"),
     "competition": (
         lambda members: [(name.replace("comp6", "comp5"), content) for name, content in members],
         f"comp5_test_cls/{IDS[0]}.png: not in {PLACE}",
@@ -271,7 +271,7 @@ FAULTS = {
         f"VOC2012/Segmentation/comp6_test_cls/{IDS[0]}.png: not in {PLACE}",
     ),
     "out of the folder": (lambda members: [*members, (f"../{IDS[0]}.png", b"")], f"../{IDS[0]}.png: not in {PLACE}"),
-    "line feed": (lambda members: [*members, (f"{PLACE}/a\nb.png", b"")], "a\\nb.png': no id of"),
+    "line feed": (lambda members: [*members, (f"{PLACE}/a\nb.png", b"")], "a\\nb.png': not an id of"),
     "empty": (lambda members: [], f"{IDS[0]}.png: missing"),
 }
 
@@ -303,14 +303,14 @@ def test_what_is_no_whole_archive_is_refused(tmp_path, split):
     sparse = tarfile.TarInfo("sparse")
     sparse.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
     pack(path, [(sparse, b"no number\n" * 60)])
-    with refused(path, "not a whole tar.gz archive"):
+    with refused(path, "not a complete tar.gz archive"):
         check_archive(path, split)
     # A member, or what follows the last, of far more bytes than a mask has: read, they would fill the memory.
     member = tarfile.TarInfo(f"{PLACE}/{IDS[0]}.png")
     member.size = 1 << 40
     for head in (member.tobuf(), bytes(1024)):
         path.write_bytes(gzip.compress(head) + gzip.compress(bytes(1 << 25)))
-        with refused(path, "not a whole tar.gz archive"):
+        with refused(path, "not a complete tar.gz archive"):
             check_archive(path, split)
     large = pack(path, [(name, rng.integers(0, 60, 60000, np.uint8).tobytes()) for name, _ in sound()]).read_bytes()
     for place in range(20000, len(large), 499):

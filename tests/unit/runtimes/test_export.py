@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from seg.config import Config, InferenceConfig, ModelConfig
-from seg.inference.predictor import padded_size, predict_mask
+from seg.inference.predictor import Predictor
 from seg.labels import LabelSet
 from seg.runtimes import export as room
-from seg.runtimes.export import FORMATS, ExportWrapper, export, fine_convolutions, padded_side
+from seg.runtimes.export import FORMATS, ExportWrapper, export, fine_convolutions
 from seg.runtimes.models import open_graph, openvino_core
 from seg.weights.file import Metadata
 from seg.weights.loading import open_model
@@ -38,14 +38,11 @@ def images_of(folder, count):
     return folder
 
 
+def predict_mask(model, image, config):
+    return Predictor(model, LABELS, config).predict(image)
+
+
 # The graph, before any export.
-
-
-@pytest.mark.parametrize("canvas", [None, 33, 40, 64, 65, 513])
-def test_the_canvas_is_the_policy_s_at_every_size(canvas):
-    sides = [*range(1, 150), 511, 512, 513, 514, 529, 530, 1025]
-    wanted = [padded_size(np.zeros((side, side, 3)), canvas)[0] for side in sides]
-    assert [padded_side(side, canvas) for side in sides] == wanted
 
 
 @pytest.mark.parametrize("canvas", [None, 64, 65])

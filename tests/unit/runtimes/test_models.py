@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seg.config import Config, InferenceConfig, ModelConfig
-from seg.inference.predictor import output_stride, predict_mask, predict_masks
+from seg.inference.predictor import Predictor, evaluation_mode
 from seg.labels import VOC, LabelSet
 from seg.models.factory import build_model
 from seg.runtimes.models import EXTRAS, ExportedModel, import_extra, in_runtime, open_graph, open_runtime
@@ -47,9 +47,8 @@ def test_logits_are_the_model_s_in_float32_at_any_size_and_batch(model, ours, si
 )
 def test_the_policy_works_alike_with_every_runtime(model, ours, policy):
     image = picture(300, 330) if policy.tile == 257 else picture(61, 75)
-    with output_stride(ours, policy.output_stride):
-        found = predict_mask(ours, image, policy)
-    assert (found == predict_mask(model, image, policy)).mean() > 0.9999
+    found = Predictor(ours, VOC, policy).predict(image)
+    assert (found == Predictor(model, VOC, policy).predict(image)).mean() > 0.9999
 
 
 CTRL_C = """
@@ -75,7 +74,7 @@ def test_the_output_stride_is_the_policy_s(model):
     images = torch.randn(1, 3, 65, 65)
     got = in_runtime(model, "openvino", 8)
     assert got.output_stride == 8 and model.output_stride == 16
-    with output_stride(model, 8), torch.inference_mode():
+    with evaluation_mode(model, 8), torch.inference_mode():
         assert relative(got.logits(images), model.logits(images)) < 1e-5
 
 
@@ -127,9 +126,11 @@ def test_the_libraries_do_not_send_notes_of_their_use():
 def test_a_graph_is_asked_for_classes_and_nothing_else():
     graph = ExportedModel(lambda images: images[..., 0], 16)
     images = [picture(40, 50), picture(70, 33)]
-    with output_stride(graph, 16):
-        masks = predict_masks(graph, images, InferenceConfig(tile=257))
-        assert predict_mask(graph, np.zeros((300, 300, 3), np.uint8), InferenceConfig(tile=257)).shape == (300, 300)
+    predictor = Predictor(graph, VOC, InferenceConfig(tile=257))
+    masks = predictor.predict(images)
+    assert predictor.predict(np.zeros((300, 300, 3), np.uint8)).shape == (300, 300)
+    with refused("exported model gives masks alone"):
+        predictor.probabilities(images[0])
     for mask, image in zip(masks, images, strict=True):
         np.testing.assert_array_equal(mask, image[..., 0])
 
@@ -195,6 +196,5 @@ def test_weights_are_opened_with_the_policy_asked_for(tmp_path, model):
     weights_file.write(tmp_path / "a.safetensors", model, config, labels, {})
     got, about = open_runtime(tmp_path / "a.safetensors", "torch", ["evaluate.output_stride=8", "evaluate.canvas=65"])
     assert got.output_stride == 8 and about.labels == labels
-    with output_stride(model, 8):
-        wanted = predict_mask(model, picture(40, 50), about.config.evaluate)
-    assert (predict_mask(got, picture(40, 50), about.config.evaluate) == wanted).mean() > 0.999
+    wanted = Predictor(model, labels, about.config.evaluate).predict(picture(40, 50))
+    assert (Predictor.of(got, about).predict(picture(40, 50)) == wanted).mean() > 0.999

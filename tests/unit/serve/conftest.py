@@ -5,6 +5,7 @@ import pytest
 import uvicorn
 
 from seg.config import Config
+from seg.inference.predictor import Predictor
 from seg.labels import VOC
 from seg.serve import app as serving
 from seg.serve import server
@@ -17,7 +18,7 @@ def service():
     """Of a model whose answer is known: see `Reader`."""
     config = Config()
     config.evaluate.canvas = None
-    return serving.Service(Reader().eval(), Metadata(config, VOC, {}), "reader")
+    return serving.Service(Predictor.of(Reader(), Metadata(config, VOC, {})), "reader")
 
 
 @contextmanager

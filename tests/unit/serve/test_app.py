@@ -35,7 +35,7 @@ def test_the_answer_is_what_seg_predict_writes(address, service, tmp_path):
     turned = encoded(written(MASK), "PNG", exif=exif)
     (tmp_path / "a.png").write_bytes(turned)
     for form, mode in serving.MODES.items():
-        predict_images(service.model, VOC, service.policy, [tmp_path / "a.png"], tmp_path / mode, mode)
+        predict_images(service.predictor, [tmp_path / "a.png"], tmp_path / mode, mode)
         response = ask(address, turned, params={"format": form})
         assert response.headers["content-type"] == "image/png"
         assert response.content == (tmp_path / mode / "a.png").read_bytes()
@@ -100,14 +100,14 @@ def test_a_slow_client_is_given_up_and_holds_up_nobody(address, service, monkeyp
 
 def test_so_many_wait_and_no_more_while_health_is_told(address, service, monkeypatch):
     monkeypatch.setattr(serving, "WAITING", 2)
-    go, began, logits = threading.Event(), threading.Event(), service.model.logits
+    go, began, logits = threading.Event(), threading.Event(), service.predictor.model.logits
 
     def slow(images):
         began.set()
         assert go.wait(20)
         return logits(images)
 
-    monkeypatch.setattr(service.model, "logits", slow)
+    monkeypatch.setattr(service.predictor.model, "logits", slow)
     with ThreadPoolExecutor(2) as pool:
         try:
             asked = [pool.submit(ask, address) for _ in range(2)]
@@ -138,7 +138,7 @@ def test_a_failure_of_ours_leaks_nothing(address, service, monkeypatch):
     def broken(images):
         raise RuntimeError("/home/secret")
 
-    monkeypatch.setattr(service.model, "logits", broken)
+    monkeypatch.setattr(service.predictor.model, "logits", broken)
     response = ask(address)
     assert (response.status_code, list(response.json())) == (500, ["detail"])
     assert "secret" not in response.text and "Traceback" not in response.text

@@ -9,8 +9,9 @@ from seg.config import from_dict
 from seg.data.loader import Batch
 from seg.labels import VOID
 from seg.models.factory import build_model
+from seg.models.layers import LogitsModule
 from seg.training.losses import Loss
-from seg.training.step import LogitsModule, Step, check_parts, prepare_mode
+from seg.training.step import Step, check_parts, prepare_mode
 from tests.helpers.toy import refused
 
 MODEL = {

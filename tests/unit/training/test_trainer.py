@@ -12,8 +12,8 @@ import yaml
 from safetensors.torch import save_file
 
 from seg.config import from_dict
-from seg.data.loader import network_input
 from seg.errors import UserError
+from seg.models.preprocess import network_input
 from seg.training import checkpoint
 from seg.training.loggers import EventLog
 from seg.training.losses import Loss
