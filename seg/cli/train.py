@@ -50,9 +50,11 @@ def run(args: argparse.Namespace) -> int:
 
     config = load(args.config, args.overrides)  # before torch is imported: a wrong setting is reported at once
     from ..files import write_json
+    from ..opencv import check_opencv
     from ..training.trainer import Trainer
     from ..weights.file import open_safetensors, read_metadata
 
+    check_opencv()
     trainer = Trainer(config, resume=args.resume, quiet=args.quiet)
     result = trainer.run()
     if not is_main():
