@@ -63,7 +63,7 @@ class Progress:
         self.bar.start()
 
     def update(self, done: int, total: int | None) -> None:
-        """Set count and total. `update(0, total)` starts the clock: the time before it, such as that of loading, does not count."""
+        """Set count and total. `update(0, total)` starts the clock, so that the time for loading does not count."""
         self.total = total
         if done == self.start:
             self.began = self.told = time.monotonic()

@@ -129,8 +129,8 @@ def _pack(path: Path, members: dict[str, Path]) -> None:
 def check_archive(path: str | Path, split: Split, competition: str = "comp6", name: str | Path | None = None) -> None:
     """Read an archive as the server does, and check it.
 
-    It must hold exactly the masks of the split, as regular files in the right folder. Each is a palette PNG in VOC's colors with
-    values 0 to 20, of the size of its image file (as stored, not turned by EXIF).
+    It must hold exactly the masks of the split, as regular files in the right folder. Each is a palette PNG in VOC's colors
+    with values 0 to 20, of the size of its image file (as stored, not turned by EXIF).
 
     Args:
         path: the archive.

@@ -23,7 +23,7 @@ def our_crops(root: str, crop: int, count: int) -> Work:
     use_one_thread()
     split = open_val(root)
     samples = TrainingSamples(split, DataConfig(crop_size=crop, num_workers=0), EpochSampler(len(split), 0), 0)
-    return lambda: [None for _ in batches(samples, 1, 0, count, workers=0)]
+    return lambda: [None for _ in batches(samples, 1, 0, count, num_workers=0)]
 
 
 def albumentations_crops(root: str, crop: int, count: int) -> Work:
