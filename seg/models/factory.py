@@ -15,9 +15,9 @@ from .xception import Xception
 def build_model(config: ModelConfig, num_classes: int, *, pretrained: bool = False) -> nn.Module:
     """The network that a configuration describes, with initial weights.
 
-    All segmentation networks have the same interface. `model(images)` gives logits [N, num_classes, H, W]; `model.logits(images)`
+    Segmentation networks have the same interface. `model(images)` gives logits [N, num_classes, H, W]. `model.logits(images)`
     gives them before the last resize, at stride `model.logits_stride`. `model.mean` and `model.std` normalize images in [0, 1].
-    `model.backbone`, `model.num_classes` and `model.output_stride` tell of the network.
+    Further attributes: `model.backbone`, `model.num_classes` and `model.output_stride`.
 
     Args:
         config: with `smp`, an architecture of segmentation-models-pytorch; with `image_classes`, the backbone as an ImageNet
