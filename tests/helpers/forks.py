@@ -24,6 +24,8 @@ def fork(job) -> int:
     code = 70
     try:
         code = job()
+    except SystemExit as end:
+        code = end.code
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -134,6 +135,55 @@ def test_the_message_of_the_process_that_fails_is_told_and_all_end(place):
     assert "seg: rank 1: voc/JPEGImages/x.jpg: is gone" in done.stderr
     # torchrun's own, which says that a process failed.
     assert done.stderr.count("Traceback") == done.stderr.count("ChildFailedError(") == 1
+
+
+# In the first run the data of rank 1 is damaged, in the second that of rank 0.
+DAMAGED = """
+import sys
+from tests.helpers.forks import run
+codes = [run(2, ["train", "small.yaml", "--quiet", "data.root=%s${oc.env:RANK}" % name]) for name in ("first", "second")]
+sys.exit(codes != [[2, 2], [2, 2]])
+"""
+
+
+def test_bad_data_of_one_process_ends_all_with_one_line(place):
+    for name in ("first0", "first1", "second0", "second1"):
+        shutil.copytree(place / "voc", place / name)
+    for name in ("first1", "second0"):
+        image = place / name / "JPEGImages" / "toy_002.jpg"
+        image.write_bytes(image.read_bytes()[:300])
+    done = python(place, "-c", DAMAGED)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stderr.splitlines()
+    assert "first1/JPEGImages/toy_002.jpg: not a readable image" in first and first.endswith("(on rank 1)")
+    assert "second0/JPEGImages/toy_002.jpg: not a readable image" in second
+
+
+STOPPING = """
+import os, sys
+from seg.config import load
+from seg.distributed import process_group, rank
+from seg.training import Trainer
+
+class Stop:
+    def on_step(self, run, iteration, loss, learning_rate):
+        if iteration == 5 and rank() == 1:
+            run.stop()
+
+    def on_end(self, run):
+        print(rank(), run.iteration, run.stopped, len(run.metrics), flush=True)
+
+with process_group():
+    Trainer(load("small.yaml"), quiet=True, callbacks=[Stop()]).run()
+"""
+
+
+def test_one_process_s_callback_stops_all(place):
+    (place / "stopping.py").write_text(STOPPING)
+    done = torchrun(place, "stopping.py")
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["0 7 True 7", "1 7 True 7"]
+    assert checkpoint.read(place / "runs" / "small" / "last.ckpt")["state"]["iteration"] == 7
 
 
 def test_the_script_under_torchrun_tells_a_mistake_once_for_all_processes(place):

@@ -266,3 +266,9 @@ def test_balanced_weights_are_the_root_of_median_over_frequency_clipped():
 def test_weights_for_another_number_of_classes_are_refused():
     with pytest.raises(UserError, match="3 numbers for 4 classes"):
         Loss(TrainConfig(class_weights=[1.0, 2.0, 3.0]), COUNTS)
+
+
+@pytest.mark.parametrize("logits, target", [((2, 4, 9, 7), (2, 1, 9, 7)), ((2, 4, 9, 7), (1, 9, 7)), ((4, 9, 7), (9, 7))])
+def test_shapes_that_do_not_fit_are_an_error(logits, target):
+    with pytest.raises(ValueError, match=r"must be \[N, C, h, w\] and target \[N, H, W\]"):
+        cross_entropy(torch.zeros(logits), torch.zeros(target, dtype=torch.int64))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+import seg.training.step
 from seg.config import from_dict
 from seg.data.loader import Batch
 from seg.labels import VOID
@@ -130,6 +131,21 @@ def test_lower_precision_trains_near_float32(precision):
     assert losses[precision][0] != losses["float32"][0]
     assert losses[precision][-1] < losses[precision][0]
     assert step.scaler.is_enabled() == (precision == "float16")
+
+
+def test_the_mode_is_set_only_where_it_has_changed(monkeypatch):
+    calls, step, given = [], make(batch_size=2, freeze_batch_norm="backbone", batch_norm_momentum=0.2), batch(2)
+    monkeypatch.setattr(seg.training.step, "prepare_mode", lambda *a: calls.append(1) or prepare_mode(*a))
+    step(0, given)
+    step(1, given)
+    assert len(calls) == 1
+    norms = [(name, m) for name, m in step.model.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    for change in (step.model.eval, step.model.train, step.model.aspp.eval):
+        change()
+        step(2, given)
+        assert all(m.training != name.startswith("backbone.") and m.momentum == 0.2 for name, m in norms)
+        assert step.model.aspp.training and step.model.aspp.dropout.training
+    assert len(calls) == 4
 
 
 def test_clipping_bounds_the_norm_of_the_whole_gradient():

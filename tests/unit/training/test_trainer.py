@@ -17,34 +17,10 @@ from seg.models.preprocess import network_input
 from seg.training import checkpoint
 from seg.training.loggers import EventLog
 from seg.training.losses import Loss
-from seg.training.run_folder import changed_settings
 from seg.training.step import prepare_mode
 from seg.training.trainer import Trainer
 from seg.weights.loading import open_model
-from tests.helpers.toy import refused, same, toy_voc
-
-SMALL = {
-    "model": {
-        "backbone": "xception41",
-        "width": 0.125,
-        "aspp": {"channels": 16},
-        "decoder": {"low_level_channels": 8, "convolutions": [[3, 16]]},
-    },
-    "data": {"train": "train", "val": "val", "crop_size": 33, "num_workers": 0},
-    "train": {"iterations": 4, "batch_size": 2, "learning_rate": 0.01, "validate_every": 4, "log_every": 1},
-    "evaluate": {"canvas": None},
-}
-
-
-@pytest.fixture
-def config(tmp_path):
-    toy_voc(tmp_path / "voc")
-
-    def make(name, *overrides):
-        places = [f"data.root={tmp_path / 'voc'}", f"runs={tmp_path / 'runs'}", f"name={name}"]
-        return from_dict(SMALL, "test", [*places, *overrides])
-
-    return make
+from tests.helpers.toy import refused, same
 
 
 def weights(trainer):
@@ -249,13 +225,6 @@ def test_another_network_is_not_resumed(config):
     Trainer(config("a"), quiet=True).run()
     with pytest.raises(UserError, match=r"not a checkpoint of this configuration.*start a new run with name=NAME"):
         Trainer(config("a", "model.width=0.25"), resume=True, quiet=True)
-
-
-def test_changes_name_settings_in_sections():
-    before = {"a": 1, "b": {"c": [1], "d": None}, "train": {"loss": {}}}
-    assert changed_settings(before, before) == []
-    after = {"a": 1, "b": {"c": [2], "d": {"e": 1}}, "train": {"loss": {}}}
-    assert [line.split(":")[0] for line in changed_settings(before, after)] == ["b.c was [1], is [2]", "b.d was None, is {'e'"]
 
 
 def test_two_runs_in_one_folder_are_refused(config):

@@ -1,0 +1,51 @@
+import pytest
+import torch
+from torch import nn
+
+from seg.config import ModelConfig
+from seg.models.factory import build_model
+from seg.training.batch_norm import freeze_backbone, freeze_batch_norm, set_batch_norm_momentum
+
+
+@pytest.fixture
+def network():
+    return build_model(ModelConfig(backbone="xception41", width=0.05), 5).train()
+
+
+def norms(module):
+    return [m for m in module.modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm)]
+
+
+@pytest.mark.parametrize("synchronized", [False, True])
+def test_every_batch_norm_takes_the_momentum(network, synchronized):
+    if synchronized:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    set_batch_norm_momentum(network, 0.125)
+    assert {norm.momentum for norm in norms(network)} == {0.125} and len(norms(network)) > 80
+
+
+@pytest.mark.parametrize("where, frozen", [("none", (False, False)), ("backbone", (True, False)), ("all", (True, True))])
+def test_batch_norms_are_frozen_where_asked_and_nothing_else(network, where, frozen):
+    freeze_batch_norm(network, where)
+    for part, expected in ((network.backbone, frozen[0]), (network.aspp, frozen[1]), (network.decoder, frozen[1])):
+        assert {norm.training for norm in norms(part)} == {not expected}
+    others = [m for m in network.modules() if not isinstance(m, nn.BatchNorm2d)]
+    assert all(module.training for module in others)
+
+
+@pytest.mark.parametrize("where", ["none", "backbone", "all"])
+def test_frozen_norms_keep_their_statistics_and_their_weights_train(network, where):
+    freeze_batch_norm(network, where)
+    before = {name: value.clone() for name, value in network.named_buffers()}
+    network.logits(torch.randn(2, 3, 49, 49)).sum().backward()
+    kept = {name for name, value in network.named_buffers() if torch.equal(value, before[name])}
+    wanted = {name for name in before if where == "all" or (where == "backbone" and name.startswith("backbone."))}
+    assert kept == wanted
+    assert network.backbone.conv1.norm.weight.grad.abs().sum() > 0
+
+
+def test_a_frozen_backbone_has_no_gradients(network):
+    freeze_backbone(network)
+    network.logits(torch.randn(2, 3, 49, 49)).sum().backward()
+    assert all(p.grad is None for p in network.backbone.parameters())
+    assert network.classifier.weight.grad is not None
