@@ -1,74 +1,88 @@
-"""Who am I among the processes that torchrun started; one process alone is a group of one."""
+"""Thin wrapper over torch.distributed that also works in a single process, without torchrun."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import UserError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `seg --help` does not wait for torch
     import numpy as np
     import torch
 
+T = TypeVar("T")
+
 
 def restarts() -> int:
-    """How often torchrun has restarted the processes after one failed (`--max-restarts`)."""
+    """The number of times torchrun has restarted the processes after a failure (`--max-restarts`)."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
-def _joined():
-    """torch.distributed where this process is one of a group, else None. Who has not imported it is in none."""
+def _initialized() -> Any:
+    """torch.distributed if this process has joined a group, else None. A process that has not imported it has joined none."""
     dist = sys.modules.get("torch.distributed")
     return dist if dist and dist.is_initialized() else None
 
 
 def rank() -> int:
-    dist = _joined()
-    return dist.get_rank() if dist else 0
+    """The number of this process in its group, from 0; 0 in a single process."""
+    dist = _initialized()
+    return int(dist.get_rank()) if dist else 0
 
 
 def world_size() -> int:
-    dist = _joined()
-    return dist.get_world_size() if dist else 1
+    """The number of processes in the group; 1 in a single process."""
+    dist = _initialized()
+    return int(dist.get_world_size()) if dist else 1
 
 
 def is_main() -> bool:
+    """Whether this process is the one that prints and writes files: rank 0."""
     return rank() == 0
 
 
 def device() -> torch.device:
-    """This process's GPU, or the CPU where there is none."""
+    """torch's current GPU if there is one, else the CPU. `process_group` gives each process its own GPU."""
     import torch
 
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    # Not LOCAL_RANK: a scheduler may set it without torchrun, and torch's own buffers would be on another GPU.
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 @contextlib.contextmanager
-def process_group():
-    """Join the processes that torchrun started, with NCCL on GPUs and gloo without, and yield the rank; one alone: None.
+def process_group() -> Iterator[int | None]:
+    """Join the processes that torchrun started, and leave them at the end of the block. NCCL on GPUs, else gloo.
 
-    Raises UserError where a node has more processes than GPUs.
+    Yields:
+        The rank; None in a single process.
+
+    Raises:
+        UserError: if a machine has more processes than GPUs.
     """
-    if int(os.environ["WORLD_SIZE"]) == 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield None
         return
     import torch
     import torch.distributed as dist
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
-    here = device()
-    if here.type == "cuda":
-        if here.index >= torch.cuda.device_count():
-            raise UserError(f"--nproc-per-node: {torch.cuda.device_count()} GPUs here; start one process a GPU")
-        torch.cuda.set_device(here)
-    store, number, count = next(dist.rendezvous("env://"))
-    # torchrun keeps the store over restarts: the addresses that the dead left there must not be found by the living.
-    store = dist.PrefixStore(f"restart{restarts()}", store)
-    dist.init_process_group("nccl" if here.type == "cuda" else "gloo", store=store, rank=number, world_size=count)
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus:
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        if local_rank >= gpus:
+            raise UserError(f"--nproc-per-node: this machine has {gpus} GPU{'s' * (gpus != 1)}; start one process per GPU")
+        torch.cuda.set_device(local_rank)
+    store, number, count = next(rendezvous("env://"))
+    # torchrun keeps the store over restarts: a restarted process must not find the addresses that a dead one left there.
+    store = PrefixStore(f"restart{restarts()}", store)
+    dist.init_process_group("nccl" if gpus else "gloo", store=store, rank=number, world_size=count)
     try:
         yield rank()
     finally:
@@ -76,44 +90,51 @@ def process_group():
 
 
 def all_reduce_sum(value: torch.Tensor) -> torch.Tensor:
-    """The sum of `value` over the processes, on each."""
-    if dist := _joined():
+    """Sum a tensor over all processes, in place; each gets the sum."""
+    if dist := _initialized():
         dist.all_reduce(value)
     return value
 
 
 def all_reduce_sum_array(value: np.ndarray) -> np.ndarray:
-    """The same for an integer array."""
-    if not _joined():
+    """The sum of an integer array over all processes; each gets it."""
+    if not _initialized():
         return value
     import torch
 
     return all_reduce_sum(torch.from_numpy(value).to(device())).cpu().numpy()
 
 
-def all_gather(value) -> list:
-    """What each process has, in order of rank, on all: plain values."""
-    dist = _joined()
+def all_gather(value: T) -> list[T]:
+    """The values of all processes, in order of rank; each process gets them. The values are plain Python objects."""
+    dist = _initialized()
     if not dist:
         return [value]
-    box = [None] * world_size()
-    dist.all_gather_object(box, value)
-    return box
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 @contextlib.contextmanager
-def raise_on_all_ranks():
-    """A mistake inside, on any process, ends all: rank 0 says the first, the others end without a word."""
+def raise_on_all_ranks() -> Iterator[None]:
+    """End all processes if one of them raises a UserError inside the block.
+
+    Rank 0 raises the error of the lowest rank; the others exit with code 2 and print nothing. The block must not communicate
+    with the other processes: one that has failed would not answer.
+
+    Raises:
+        UserError: on rank 0. SystemExit: on the others.
+    """
     found = None
     try:
         yield
     except UserError as error:
         found = error
-    messages = all_gather(found and str(found))
-    wrong = [(number, message) for number, message in enumerate(messages) if message]
-    if wrong and not is_main():
+    messages = all_gather(str(found) if found else None)
+    failed = [(number, message) for number, message in enumerate(messages) if message]
+    if failed and not is_main():
         raise SystemExit(2)
     if found:
         raise found
-    if wrong:
-        raise UserError(f"rank {wrong[0][0]}: {wrong[0][1]}")
+    if failed:
+        raise UserError(f"{failed[0][1]} (on rank {failed[0][0]})")

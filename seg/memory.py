@@ -1,24 +1,24 @@
-"""The process's memory."""
+"""Settings of the C library's memory allocator."""
 
 import contextlib
 import ctypes
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-"""Names of mallopt(3)."""
-KEPT = 2**27
-"""Bytes of the largest piece that is kept. Of larger ones two sizes seldom share a place: a photo of 12 megapixels would take
-twice its memory."""
+"""Parameters of mallopt(3)."""
+LARGEST_KEPT = 2**27
+"""Bytes of the largest block that is kept. Larger ones seldom fit another size: an image of 12 megapixels would take twice its
+memory."""
 
 
 def keep_free_memory() -> None:
-    """Have the C library keep the memory that one step or image frees for the next (glibc; others have no such setting).
+    """Let the C library keep the memory that a step or image frees, for the next one (glibc only; no effect elsewhere).
 
-    It gives large pieces back to the system otherwise, and each page of them, taken anew, costs a fault: 100,000 in a training
-    step of Xception-65 on two crops of 321x321, 88,000 in its forward pass of 513x513.
+    Otherwise it returns large blocks to the system, and each page costs a fault when it is allocated again: 100,000 page faults
+    in a training step of Xception-65 on two crops of 321x321, 88,000 in its forward pass at 513x513.
     """
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        # Old versions refuse more than half of what a thread's heap may be.
-        if not mallopt(MMAP_THRESHOLD, KEPT):
+        # Old versions refuse more than half of the size of a thread's heap.
+        if not mallopt(MMAP_THRESHOLD, LARGEST_KEPT):
             mallopt(MMAP_THRESHOLD, 2**25)
         mallopt(TRIM_THRESHOLD, 2**31 - 1)

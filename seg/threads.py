@@ -1,16 +1,29 @@
-"""Work done ahead of a loop that needs it, or behind it, in threads: for what releases the interpreter's lock, as decoding; and
-a loop that ends when it is asked to."""
+"""Background threads for loops, OpenCV's thread count, and a clean stop on Ctrl-C.
+
+The threads speed up work that releases Python's interpreter lock, such as decoding images.
+"""
 
 import signal
+import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import FrameType
+from typing import Any, TypeVar
 
 THREADS = 2
+"""Default number of threads of `prefetch`."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def prefetch(function, items, threads: int = THREADS):
-    """Yield `function(item)` of each item, in order; a few are begun before they are asked for, never all."""
-    pool, waiting = ThreadPoolExecutor(threads), deque()
+def prefetch(function: Callable[[Item], Result], items: Iterable[Item], threads: int = THREADS) -> Iterator[Result]:
+    """Yield `function(item)` for each item, in order, computed in threads ahead of the loop: at most 2 * threads + 1 items.
+
+    An error of the function is raised where its result would be yielded.
+    """
+    pool, waiting = ThreadPoolExecutor(threads), deque[Future[Result]]()
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
@@ -23,21 +36,21 @@ def prefetch(function, items, threads: int = THREADS):
 
 
 class BackgroundWorker:
-    """`with Behind() as behind: behind(function, ...)`: calls in a thread of their own, in order, a few behind at most.
+    """Runs calls in one background thread, in order: `with BackgroundWorker() as worker: worker(function, argument, ...)`.
 
-    What one raises is raised by a later call, or at the end of the block.
+    A call blocks while 2 * THREADS others wait. An error of one is raised by a later call, or at the end of the block.
     """
 
-    def __enter__(self):
-        self.pool, self.waiting = ThreadPoolExecutor(1), deque()
+    def __enter__(self) -> "BackgroundWorker":
+        self.pool, self.waiting = ThreadPoolExecutor(1), deque[Future[Any]]()
         return self
 
-    def __call__(self, function, *arguments) -> None:
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> None:
         if len(self.waiting) >= 2 * THREADS:
             self.waiting.popleft().result()
         self.waiting.append(self.pool.submit(function, *arguments))
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             while self.waiting and kind is None:
                 self.waiting.popleft().result()
@@ -46,17 +59,29 @@ class BackgroundWorker:
 
 
 class GracefulShutdown:
-    """Ctrl-C and SIGTERM ask the loop to end after what is under way; a second Ctrl-C ends it at once."""
+    """Turns Ctrl-C and SIGTERM into a request to stop: the loop inside the block reads `asked` and ends after its current step.
 
-    def __enter__(self):
+    A second Ctrl-C raises KeyboardInterrupt. Outside of the main thread Python cannot handle signals, and `asked` stays False.
+    """
+
+    def __enter__(self) -> "GracefulShutdown":
         self.asked = False
-        self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        self.before: dict[signal.Signals, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            self.before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def _ask(self, number, frame):
+    def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
+
+
+def limit_opencv_threads() -> None:
+    """Let OpenCV compute in the calling thread only: in several loader workers its threads compete for the same cores."""
+    import cv2
+
+    cv2.setNumThreads(0)

@@ -28,7 +28,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..benchmark.cases import benchmark, machine
+    from ..benchmark.machine import machine
+    from ..benchmark.run import benchmark
     from ..files import write_json
     from .tables import benchmark_table
 

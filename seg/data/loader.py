@@ -1,11 +1,16 @@
-"""From samples to batches. Which image a sample number is, and how it is augmented, is a function of (seed, number) alone."""
+"""Batches of augmented crops for training.
+
+How a sample is augmented is a function of (seed, sample number) alone: batches do not depend on the number of loader workers,
+and a resumed training gets the batches that an uninterrupted one gets.
+"""
 
 import math
 import os
 import re
 import signal
 import time
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -14,121 +19,106 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ..config import DataConfig
 from ..errors import UserError, reason
+from ..threads import limit_opencv_threads
 from .images import read_rgbx
-from .transforms import TrainTransform
+from .sampler import EpochSampler, sample_numbers
+from .transforms import RandomCrop
 from .voc import Split
 
-# Streams of random numbers under one seed: drawing images and augmenting them must not share one.
-ORDER, DRAW, AUGMENT = 1, 2, 3
+AUGMENT = 3
+"""Stream of random numbers of the augmentation: it must share none with the sampler."""
+CRASH_SIGNAL_WAIT = 5.0
+"""Seconds to wait for PyTorch to report a crashed loader worker after the connection to it has closed."""
 
-
-class EpochSampler:
-    """Index of the image for each sample number 0, 1, 2, ...
-
-    Each image once an epoch, in an order of its own each epoch; or with `present` (bool [images, classes]) balanced: a class
-    drawn evenly from those that occur, then an image that has it.
-    """
-
-    def __init__(self, images: int, seed: int, present: np.ndarray | None = None):
-        self.images, self.seed = images, seed
-        self.holders = None
-        if present is not None:
-            self.holders = [np.flatnonzero(column) for column in present.T if column.any()]
-        self._epoch, self._permutation = -1, None
-
-    def __call__(self, number: int) -> int:
-        if self.holders is not None:
-            rng = np.random.default_rng([self.seed, DRAW, number])
-            return int(rng.choice(self.holders[rng.integers(len(self.holders))]))
-        epoch, position = divmod(number, self.images)
-        if epoch != self._epoch:
-            self._epoch, self._permutation = epoch, np.random.default_rng([self.seed, ORDER, epoch]).permutation(self.images)
-        return int(self._permutation[position])
+T = TypeVar("T")
 
 
 class Batch(NamedTuple):
-    """Crops as they travel to the device: a quarter of the bytes that the network's input has (see `network_input`)."""
+    """Crops as they travel to the device, as bytes: a quarter of the network's float32 input (see `network_input`)."""
 
     images: Tensor
-    """uint8 N3HW, channels last in memory."""
+    """uint8 [N, 3, H, W], channels last in memory."""
     masks: Tensor
-    """uint8 NHW."""
+    """uint8 [N, H, W]."""
     extents: Tensor
-    """int64 [N, 3]: rows, first and end column that are image; the rest is padding."""
+    """int64 [N, 3]: number of rows, first and end column of the image inside each crop; the rest is padding."""
 
 
-class TrainingSamples(Dataset):
-    """Batches of augmented crops by their sample numbers: see `Augment`.
+class TrainingSamples(Dataset[Batch]):
+    """Batches of augmented crops by sample numbers.
 
-    A UserError is returned, not raised: loader workers would wrap it in a traceback. `batches` raises it.
-    `reading`, int64 [processes, 2], shared with the loader processes: process id and sample number of each at work.
+    A UserError is returned instead of raised, because a loader worker would wrap it in a traceback; `batches` raises it.
+
+    Args:
+        split: images and masks.
+        config: settings of the augmentation and the number of loader workers.
+        order: the image of each sample number.
+        seed: seed of the augmentation.
     """
 
     def __init__(self, split: Split, config: DataConfig, order: EpochSampler, seed: int):
         self.split, self.order, self.seed = split, order, seed
-        self.augment = TrainTransform(config)
+        self.crop = RandomCrop(config)
+        # int64 [workers, 2] in shared memory: process id and sample number that each worker has in hand.
         self.reading = torch.full((max(1, config.num_workers), 2), -1).share_memory_()
 
-    def files(self, numbers) -> list[str]:
-        """The image of each sample number."""
+    def files(self, numbers: Iterable[int]) -> list[str]:
+        """The image path of each sample number."""
         return [str(self.split.images[self.order(number)]) for number in numbers]
 
-    def __getitems__(self, numbers) -> Batch | UserError:
-        """The batch of these samples, each written into its place: none is copied on the way to the training process."""
-        worker, crop = get_worker_info(), self.augment.config.crop_size
-        images, masks = (_room((len(numbers), crop, crop, *channels), worker is not None) for channels in ((3,), ()))
+    def __getitems__(self, numbers: Sequence[int]) -> Batch | UserError:
+        """The batch of these samples. Each crop is written straight into the batch, which a worker allocates in shared memory:
+        nothing is copied on the way to the training process."""
+        worker, size = get_worker_info(), self.crop.config.crop_size
+        images, masks = (_empty_uint8((len(numbers), size, size, *channels), worker is not None) for channels in ((3,), ()))
         extents = torch.empty((len(numbers), 3), dtype=torch.int64)
         for place, number in enumerate(numbers):
-            if worker:
+            if worker is not None:
                 self.reading[worker.id] = torch.tensor([os.getpid(), number])
             out = images[place].numpy(), masks[place].numpy()
             try:
                 image, mask = self.split.sample(self.order(number), read_rgbx)
-                _, _, extent = self.augment(image, mask, np.random.default_rng([self.seed, AUGMENT, number]), out)
+                _, _, extent = self.crop(image, mask, np.random.default_rng([self.seed, AUGMENT, number]), out)
             except UserError as error:
                 return error
             extents[place] = torch.from_numpy(extent)
         return Batch(images.permute(0, 3, 1, 2), masks, extents)
 
 
-def _room(size: tuple[int, ...], shared: bool) -> Tensor:
-    """uint8, whatever it holds; shared with other processes or this one's alone."""
+def _empty_uint8(size: tuple[int, ...], shared: bool) -> Tensor:
+    """An uninitialized uint8 tensor, in shared memory or in this process's own."""
     if not shared:
         return torch.empty(size, dtype=torch.uint8)
-    storage = torch.UntypedStorage._new_shared(math.prod(size))
-    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, size)
+    storage: torch.UntypedStorage = torch.UntypedStorage._new_shared(math.prod(size))
+    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, size)  # type: ignore[call-overload]
 
 
-def _as_it_is(batch):
+def _identity(batch: T) -> T:
+    """`collate_fn` of samples that are batches already."""
     return batch
 
 
-def init_worker(_) -> None:
-    # Ctrl-C reaches the whole process group: the training process decides what it means, and ends its workers.
+def init_worker(_: int) -> None:
+    """Set up a loader worker process: its signals and OpenCV's threads."""
+    # Ctrl-C reaches the whole process group: the training process decides what it means, and stops its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # OpenCV's threads of every worker would fight for the same processors.
-    import cv2
-
-    cv2.setNumThreads(0)
+    limit_opencv_threads()
 
 
-def sample_numbers(iteration: int, batch: int, rank: int = 0, world: int = 1) -> range:
-    """Sample numbers of an iteration's batch, or of one process's part of it."""
-    share = batch // world
-    return range(iteration * batch + rank * share, iteration * batch + (rank + 1) * share)
+def batches(
+    samples: TrainingSamples, batch_size: int, start: int, stop: int, num_workers: int, rank: int = 0, world_size: int = 1
+) -> Iterator[Batch]:
+    """Yield the batches of iterations start to stop - 1, or the part of each that one process computes.
 
-
-def batches(samples: TrainingSamples, batch: int, start: int, stop: int, workers: int, rank: int = 0, world: int = 1):
-    """Yield the batches of iterations start..stop, or one process's part of each.
-
-    Raises the UserError of a sample that cannot be read, and one that names the file where a loader process dies.
+    Raises:
+        UserError: for a sample that cannot be read, and, naming the file, where a loader worker crashes.
     """
     loader = DataLoader(
         samples,
-        batch_sampler=(sample_numbers(i, batch, rank, world) for i in range(start, stop)),
-        num_workers=workers,
-        collate_fn=_as_it_is,
+        batch_sampler=(list(sample_numbers(i, batch_size, rank, world_size)) for i in range(start, stop)),
+        num_workers=num_workers,
+        collate_fn=_identity,
         worker_init_fn=init_worker,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=False,
@@ -140,36 +130,36 @@ def batches(samples: TrainingSamples, batch: int, start: int, stop: int, workers
         except StopIteration:
             return
         except (EOFError, OSError, RuntimeError) as error:
-            raise worker_crash_error(samples, _death(error) if workers else error) from None
+            raise worker_crash_error(samples, _with_crash_signal(error) if num_workers else error) from None
         if isinstance(item, UserError):
             raise item
         yield item
 
 
-def _lost(error: Exception) -> set[int]:
-    """Ids of the loader processes whose death an error of PyTorch's tells."""
+def worker_crash_error(samples: TrainingSamples, error: Exception) -> Exception:
+    """The UserError that names the file which a crashed loader worker was reading; `error` itself where no worker crashed."""
+    crashed = _crashed_workers(error)
+    numbers = [int(number) for pid, number in samples.reading if int(pid) in crashed]
+    if not numbers:
+        return error
+    return UserError(
+        f"{samples.files(numbers)[0]}: the loader worker that read it crashed ({reason(error)}); "
+        "memory may be short: lower data.num_workers, or test the file with seg data check"
+    )
+
+
+def _crashed_workers(error: Exception) -> set[int]:
+    """Process ids of the loader workers that PyTorch's error says have crashed."""
     found = re.search(r"pid(?:\(s\))? ([\d, ]+)", str(error))
     return {int(number) for number in found[1].split(",")} if found else set()
 
 
-def _death(error: Exception) -> Exception:
-    """The error that tells of a loader process's death, where `error` may be of its closed connections, which come first."""
-    if _lost(error):
+def _with_crash_signal(error: Exception) -> Exception:
+    """The error that names the crashed worker, where `error` is only about the closed connection to it, which comes first."""
+    if _crashed_workers(error):
         return error
     try:
-        time.sleep(5)  # until the signal of its death, which PyTorch raises in this process
-    except RuntimeError as told:
-        return told
+        time.sleep(CRASH_SIGNAL_WAIT)  # PyTorch raises in this process when the signal comes
+    except RuntimeError as named:
+        return named
     return error
-
-
-def worker_crash_error(samples: TrainingSamples, error: Exception) -> Exception:
-    """What to say of a loader's error: where one of its processes has died, at which file."""
-    lost = _lost(error)
-    numbers = [int(number) for pid, number in samples.reading if int(pid) in lost]
-    if not numbers:
-        return error
-    return UserError(
-        f"{samples.files(numbers)[0]}: the loader process that read it died ({reason(error)}); "
-        "is memory short? Lower data.num_workers, or read the file with seg data check"
-    )

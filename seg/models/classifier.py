@@ -1,26 +1,32 @@
-"""The Xceptions as they are trained on ImageNet: arXiv 1610.02357, section 4.3."""
+"""The Xceptions as ImageNet classifiers: arXiv 1610.02357, section 4.3."""
 
 from torch import Tensor, nn
 
-from .deeplab import truncated_normal
+from .initialization import initialize_backbone, initialize_classifier
+from .xception import Xception
 
 
 class ImageClassifier(nn.Module):
-    """Images N,3,H,W, normalized with `mean` and `std` -> logits N,classes: global average pooling, dropout, classifier."""
+    """Normalized images [N, 3, H, W] -> logits [N, num_classes]: global average pooling, dropout, classifier.
 
-    mean = std = (0.5, 0.5, 0.5)
+    Args:
+        backbone: its features are pooled.
+        num_classes: of the logits.
+        dropout: probability, on the pooled features.
+    """
 
-    def __init__(self, backbone: nn.Module, classes: int, dropout: float = 0.5):
+    mean, std = Xception.mean, Xception.std
+
+    def __init__(self, backbone: Xception, num_classes: int, dropout: float = 0.5):
         super().__init__()
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
-        self.image_classifier = nn.Linear(backbone.channels, classes)
-        for module in backbone.modules():
-            if isinstance(module, nn.Conv2d):
-                truncated_normal(module, 0.09)
-        truncated_normal(self.image_classifier, 0.01)
-        nn.init.zeros_(self.image_classifier.bias)
+        self.image_classifier = nn.Linear(backbone.channels, num_classes)
+        initialize_backbone(backbone)
+        initialize_classifier(self.image_classifier)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits [N, num_classes]."""
         _, x = self.backbone(images)
-        return self.image_classifier(self.dropout(x.mean((2, 3))))
+        logits: Tensor = self.image_classifier(self.dropout(x.mean((2, 3))))
+        return logits

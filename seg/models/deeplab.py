@@ -1,64 +1,50 @@
 """DeepLab V3+: backbone, atrous spatial pyramid pooling, decoder, classifier. arXiv 1802.02611."""
 
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 
 from .aspp import ASPP
 from .decoder import Decoder
+from .initialization import initialize_backbone, initialize_classifier, truncated_normal
 from .layers import resize
-
-
-def truncated_normal(conv: nn.Module, std: float) -> None:
-    nn.init.trunc_normal_(conv.weight, std=std, a=-2 * std, b=2 * std)
-
-
-def initialize(model: nn.Module, how: str) -> None:
-    """Draw the weights of a DeepLab. `released`: as the released code, truncated normals and, in the head's convolutions that
-    are not separable, Glorot uniform. `he`: normal by the number of outputs (arXiv 1502.01852), and each residual branch that
-    ends in batch norm starts at zero (arXiv 1706.02677, section 5.1): from scratch this learns faster.
-    """
-    for name, module in model.named_modules():
-        if not isinstance(module, nn.Conv2d):
-            continue
-        if how == "he":
-            nn.init.kaiming_normal_(module.weight, mode="fan_out")
-        elif name.startswith("backbone."):
-            truncated_normal(module, 0.09)
-        elif name.endswith("depthwise"):
-            truncated_normal(module, 0.33)
-        elif name.endswith("pointwise"):
-            truncated_normal(module, 0.06)
-        else:
-            nn.init.xavier_uniform_(module.weight)
-    if how == "he":
-        for module in model.backbone.flow.values():
-            if module.shortcut is not None and not module.convs[-1].activation_placement.after:
-                nn.init.zeros_(module.convs[-1].norm.weight)
-    truncated_normal(model.classifier, 0.01)
-    nn.init.zeros_(model.classifier.bias)
+from .xception import Xception
 
 
 class DeepLabV3Plus(nn.Module):
-    """Images N,3,H,W, normalized with `mean` and `std`, any H, W >= 33 -> logits N,classes,H,W.
+    """Semantic segmentation: normalized images [N, 3, H, W], any H, W >= 33 -> logits [N, num_classes, H, W].
 
-    decoder None is DeepLab V3: the classifier on the ASPP output.
-    initialization: see `initialize`.
+    Images in [0, 1] are normalized with the attributes `mean` and `std`: `(image - mean) / std`.
+
+    Args:
+        backbone: gives features at stride 4 and at its output stride.
+        aspp: takes the backbone's features.
+        decoder: None is DeepLab V3: the classifier follows the ASPP.
+        num_classes: of the logits.
+        initialization: released or he; see `initialize`.
     """
 
-    mean = std = (0.5, 0.5, 0.5)
-    """Of the input, for images in [0, 1], as timm states them; here they give `2/255 * x - 1`."""
+    mean, std = Xception.mean, Xception.std
 
-    def __init__(self, backbone: nn.Module, aspp: ASPP, decoder: Decoder | None, classes: int, initialization="released"):
+    def __init__(
+        self, backbone: Xception, aspp: ASPP, decoder: Decoder | None, num_classes: int, initialization: str = "released"
+    ):
         super().__init__()
         self.backbone = backbone
         self.aspp = aspp
         self.decoder = decoder
-        self.classifier = nn.Conv2d(aspp.channels if decoder is None else decoder.channels, classes, 1)
+        self.classifier = nn.Conv2d(aspp.out_channels if decoder is None else decoder.out_channels, num_classes, 1)
         self.output_stride = backbone.output_stride
         initialize(self, initialization)
 
     @property
+    def num_classes(self) -> int:
+        """Channels of the logits."""
+        return self.classifier.out_channels
+
+    @property
     def output_stride(self) -> int:
-        """8, 16 or 32; may be set on a live model: the weights are the same, strides become atrous rates."""
+        """8, 16 or 32. Setting it on a live network keeps the weights: strides become dilations, or back."""
         return self.backbone.output_stride
 
     @output_stride.setter
@@ -68,16 +54,50 @@ class DeepLabV3Plus(nn.Module):
 
     @property
     def logits_stride(self) -> int:
-        """Stride of `logits`: 4, or the output stride where there is no decoder."""
-        return self.output_stride if self.decoder is None else 4
+        """Stride of `logits`: 4, or the output stride if there is no decoder."""
+        return self.output_stride if self.decoder is None else self.backbone.low_level_stride
+
+    def backbone_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters of the backbone, for a learning rate of their own."""
+        yield from self.backbone.parameters()
+
+    def head_parameters(self) -> Iterator[nn.Parameter]:
+        """All other parameters: ASPP, decoder and classifier."""
+        for name, parameter in self.named_parameters():
+            if not name.startswith("backbone."):
+                yield parameter
 
     def logits(self, images: Tensor) -> Tensor:
-        """Logits before the last resize: N,classes,ceil(H/s),ceil(W/s) at stride `logits_stride`."""
+        """Logits before the last resize: [N, num_classes, ceil(H/s), ceil(W/s)] at the stride s = `logits_stride`."""
         *low_levels, x = self.backbone(images)
         x = self.aspp(x)
         if self.decoder is not None:
             x = self.decoder(x, *low_levels)
-        return self.classifier(x)
+        logits: Tensor = self.classifier(x)
+        return logits
 
     def forward(self, images: Tensor) -> Tensor:
+        """Full-size logits [N, num_classes, H, W]."""
         return resize(self.logits(images), images.shape[-2:])
+
+
+def initialize(model: DeepLabV3Plus, method: str = "released") -> None:
+    """Draw the weights of a DeepLab V3+.
+
+    Args:
+        method: released: as the released code, truncated normals, and Glorot uniform in the head's dense convolutions. he: as
+            in `initialize_backbone`.
+    """
+    initialize_backbone(model.backbone, method)
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Conv2d) or name.startswith("backbone."):
+            continue
+        if method == "he":
+            nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        elif name.endswith("depthwise"):
+            truncated_normal(module, 0.33)
+        elif name.endswith("pointwise"):
+            truncated_normal(module, 0.06)
+        else:
+            nn.init.xavier_uniform_(module.weight)
+    initialize_classifier(model.classifier)

@@ -1,4 +1,4 @@
-"""From a configuration to a network."""
+"""Networks from a configuration."""
 
 import torch
 from torch import nn
@@ -12,14 +12,21 @@ from .deeplab import DeepLabV3Plus
 from .xception import Xception
 
 
-def build_model(config: ModelConfig, classes: int, *, pretrained: bool = False) -> nn.Module:
-    """Our DeepLab V3+, or with `config.smp` a segmentation-models-pytorch architecture behind the same interface; with
-    `config.image_classes` the backbone's ImageNet form, which gives logits N,image_classes.
+def build_model(config: ModelConfig, num_classes: int, *, pretrained: bool = False) -> nn.Module:
+    """The network that a configuration describes, with initial weights.
 
-    `model(images)`: logits N,classes,H,W. `model.logits(images)`: before the last resize. `model.output_stride`,
-    `model.backbone`, and `model.mean` and `model.std` of the input for images in [0, 1].
-    pretrained: let segmentation-models-pytorch fetch the published encoder weights that `config.published` names.
-    Raises UserError where the parts do not fit together.
+    All segmentation networks have the same interface. `model(images)` gives logits [N, num_classes, H, W]; `model.logits(images)`
+    gives them before the last resize, at stride `model.logits_stride`. `model.mean` and `model.std` normalize images in [0, 1].
+    `model.backbone`, `model.num_classes` and `model.output_stride` tell of the network.
+
+    Args:
+        config: with `smp`, an architecture of segmentation-models-pytorch; with `image_classes`, the backbone as an ImageNet
+            classifier, with logits [N, image_classes]; else DeepLab V3+.
+        num_classes: of the segmentation.
+        pretrained: download the encoder weights of segmentation-models-pytorch that `config.published` names.
+
+    Raises:
+        UserError: the parts do not fit together.
     """
     if config.smp is not None:
         from .smp import SmpModel
@@ -27,13 +34,25 @@ def build_model(config: ModelConfig, classes: int, *, pretrained: bool = False) 
         return SmpModel(
             config.smp,
             config.backbone,
-            classes=classes,
+            num_classes=num_classes,
             output_stride=config.output_stride,
             weights=config.published,
             download=pretrained,
         )
+    backbone = build_backbone(config)
+    if config.image_classes is not None:
+        return ImageClassifier(backbone, config.image_classes)
+    return build_deeplab(config, backbone, num_classes)
+
+
+def build_backbone(config: ModelConfig) -> Xception:
+    """The Xception that a configuration describes. Its weights are not initialized yet: see `initialize_backbone`.
+
+    Raises:
+        UserError: `spatial_groups` does not divide the channels of every layer.
+    """
     try:
-        backbone = Xception(
+        return Xception(
             config.backbone,
             activation_placement=config.activation_placement,
             width=config.width,
@@ -47,33 +66,35 @@ def build_model(config: ModelConfig, classes: int, *, pretrained: bool = False) 
         raise UserError(
             f"model.spatial_groups={config.spatial_groups}: must divide the channels of every layer ({error})"
         ) from error
-    if config.image_classes is not None:
-        return ImageClassifier(backbone, config.image_classes)
-    aspp, decoder = config.aspp, config.decoder
-    head = ASPP(
+
+
+def build_deeplab(config: ModelConfig, backbone: Xception, num_classes: int) -> DeepLabV3Plus:
+    """DeepLab V3+ with the ASPP and the decoder of a configuration on a backbone, with initial weights."""
+    aspp = ASPP(
         backbone.channels,
-        channels=aspp.channels,
-        rates=aspp.atrous_rates,
-        separable=aspp.separable,
-        image_pooling=aspp.image_pooling,
-        dropout=aspp.dropout,
+        config.aspp.channels,
+        atrous_rates=config.aspp.atrous_rates,
+        separable=config.aspp.separable,
+        image_pooling=config.aspp.image_pooling,
+        dropout=config.aspp.dropout,
     )
-    if decoder is not None:
+    decoder = None
+    if config.decoder is not None:
         decoder = Decoder(
-            head.channels,
+            aspp.out_channels,
             backbone.low_level_channels,
-            low_level_channels=decoder.low_level_channels,
-            convolutions=decoder.convolutions,
-            separable=decoder.separable,
-            conv3=backbone.conv3_channels if decoder.conv3 else None,
+            low_level_channels=config.decoder.low_level_channels,
+            convolutions=config.decoder.convolutions,
+            separable=config.decoder.separable,
+            conv3_in_channels=backbone.conv3_channels if config.decoder.conv3 else None,
         )
-    return DeepLabV3Plus(backbone, head, decoder, classes, config.initialization)
+    return DeepLabV3Plus(backbone, aspp, decoder, num_classes, config.initialization)
 
 
-def build_meta_model(config: ModelConfig, classes: int) -> nn.Module:
-    """The network that `build_model` makes, on the meta device: shapes without values, in no time and no memory, however large.
+def build_meta_model(config: ModelConfig, num_classes: int) -> nn.Module:
+    """The network of `build_model` on the meta device: shapes without values, in no time and no memory.
 
-    The library's networks, not all of which can be made so, come as they are.
+    Networks of segmentation-models-pytorch are built on the CPU: not all of them work on the meta device.
     """
     with torch.device("cpu" if config.smp is not None else "meta"):
-        return build_model(config, classes)
+        return build_model(config, num_classes)

@@ -1,10 +1,12 @@
-"""Where a network's time and memory go, by groups of its parts."""
+"""Time and memory of a network, by the groups of its parts."""
 
 import copy
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,30 +18,30 @@ from .ops.recompute import recompute
 from .summary import parts, summary
 
 REST = "resize and rest"
-"""What runs outside of the parts: the last resize of the logits; around a library's network its padding, too."""
+"""What runs outside of the parts: the last resize of the logits, and the padding around another library's network."""
 
 
 @dataclass
 class Group:
-    """Parts that stand for one thing in the network's figure, and `total`."""
+    """Parts that are one box in the figure of the network, or `total`."""
 
     name: str
     seconds: float
     """Of a forward pass in evaluation mode."""
     share: float
-    """Of the whole pass, 0..1."""
+    """Of the whole forward pass, 0..1."""
     kept: int
-    """Bytes that a training pass over one image keeps for the backward pass: activations, not weights."""
+    """Bytes of activations that a training pass over one image keeps for the backward pass."""
     multiply_adds: int
 
     @property
     def flops(self) -> float:
-        """Operations a second that were reached, two to a multiply-add."""
+        """Operations per second, two per multiply-add."""
         return 2 * self.multiply_adds / self.seconds if self.seconds else 0.0
 
 
 def group_of(part: str) -> str:
-    """`middle flow` of `backbone.flow.middle7`, and so on; a part outside of an Xception is a group of its own."""
+    """The group of a part: `middle flow` for `backbone.flow.middle7`. A part outside of an Xception is a group of its own."""
     name = part.removeprefix("backbone.").removeprefix("flow.")
     if part.startswith("backbone."):
         for flow, starts in (("entry", ("conv", "entry")), ("middle", ("middle",)), ("exit", ("exit",))):
@@ -49,113 +51,133 @@ def group_of(part: str) -> str:
 
 
 def profile(model: nn.Module, height: int, width: int, runs: int = 5) -> list[Group]:
-    """A group for each row of the network's figure, in order, and the total, of one image of height x width.
+    """The groups of a network's parts, in order, and the total, for one image.
 
-    Seconds are medians of `runs` forward passes on the device of the model, after one to warm up. What a backward pass keeps is
-    counted on the meta device, which needs neither memory nor time, in training as it is here: see `lean`.
+    Kept bytes are counted on the meta device, without memory and time. They hold for the training here, which recomputes
+    (see `recompute`).
+
+    Args:
+        model: on the device to measure; it stays as it is.
+        height, width: of the image, in pixels.
+        runs: forward passes, after one to warm up. Seconds are their medians.
     """
-    counted = Counter()
+    multiply_adds: Counter[str] = Counter()
     for row in summary(model, height, width):
-        counted[group_of(row.name)] += row.multiply_adds
+        multiply_adds[group_of(row.name)] += row.multiply_adds
     kept = activations(model, height, width)
+    kept["total"] = kept.total()
     seconds = timings(model, height, width, runs)
-    counted["total"], kept["total"] = sum(counted.values()) - counted["total"], sum(kept.values())
-    return [Group(name, each, each / seconds["total"], kept[name], counted[name]) for name, each in seconds.items()]
+    return [Group(name, each, each / seconds["total"], kept[name], multiply_adds[name]) for name, each in seconds.items()]
 
 
 def timings(model: nn.Module, height: int, width: int, runs: int) -> dict[str, float]:
-    """Median seconds of each group of parts, of what is outside of them and in total, by a clock that waits for the device."""
+    """Median seconds of each group, of the rest, and in total. The clock waits for the device."""
     device = next(model.parameters()).device
-    spent: list[Counter] = []
-    began = []
-
-    def clock() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    def begin(module, inputs) -> None:
-        began.append(clock())
-
-    def end(group: str):
-        def note(module, inputs, output) -> None:
-            spent[-1][group] += clock() - began.pop()
-
-        return note
-
+    stopwatch = _Stopwatch(device)
     handles = []
     for name, part in parts(model):
-        handles += part.register_forward_pre_hook(begin), part.register_forward_hook(end(group_of(name)))
+        handles += [
+            part.register_forward_pre_hook(stopwatch.start),
+            part.register_forward_hook(stopwatch.stop(group_of(name))),
+        ]
     training = model.training
     image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)).mul(2).sub(1).to(device)
     image = image.contiguous(memory_format=torch.channels_last)
     try:
         model.eval()
         with torch.inference_mode():
-            for _ in range(1 + runs):
-                spent.append(Counter())
-                started = clock()
-                model(image)
-                whole = clock() - started
-                spent[-1][REST] = whole - sum(spent[-1].values())
-                spent[-1]["total"] = whole
+            measured = [stopwatch.measure(model, image) for _ in range(1 + runs)]
     finally:
         model.train(training)
         for handle in handles:
             handle.remove()
-    return {group: median(run[group] for run in spent[1:]) for group in spent[0]}
+    return {group: median(run[group] for run in measured[1:]) for group in measured[0]}
 
 
-def activations(model: nn.Module, height: int, width: int) -> Counter:
-    """Bytes that a training pass over one image keeps for its backward pass, without weights and the image itself, by the group
-    that computed them."""
+class _Stopwatch:
+    """Hooks that add up the seconds of each group of modules."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.seconds: dict[str, float] = {}
+        self.started: list[float] = []
+
+    def clock(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def start(self, module: nn.Module, inputs: Any) -> None:
+        self.started.append(self.clock())
+
+    def stop(self, group: str) -> Callable[..., None]:
+        def add(module: nn.Module, inputs: Any, output: Any) -> None:
+            self.seconds[group] = self.seconds.get(group, 0.0) + self.clock() - self.started.pop()
+
+        return add
+
+    def measure(self, model: nn.Module, image: Tensor) -> dict[str, float]:
+        """Seconds of one forward pass: of each group, of the rest and in total."""
+        self.seconds = {}
+        started = self.clock()
+        model(image)
+        total = self.clock() - started
+        rest = total - sum(self.seconds.values())
+        return {**self.seconds, REST: rest, "total": total}
+
+
+def activations(model: nn.Module, height: int, width: int) -> Counter[str]:
+    """Bytes that a training pass over one image keeps for its backward pass, by the group that computed them.
+
+    Neither the weights nor the image count.
+    """
     twin = copy.deepcopy(model).to("meta").train()
     image = torch.empty(1, 3, height, width, device="meta")
-    made = Made([image, *twin.parameters(), *twin.buffers()])
+    storages = _Storages([image, *twin.parameters(), *twin.buffers()])
     for name, part in parts(twin):
-        part.register_forward_pre_hook(made.enter(group_of(name)))
-        part.register_forward_hook(made.leave)
-    with recompute(), made:
-        # The graph alone is held: what it does not need goes.
+        part.register_forward_pre_hook(storages.enter(group_of(name)))
+        part.register_forward_hook(storages.leave)
+    with recompute(), storages:
+        # Only the graph is referenced: what it does not need is freed.
         graph = getattr(twin, "logits", twin)(image).grad_fn
-    found = made.alive()
+    found = storages.alive()
     del graph
     return found
 
 
-class Made(TorchDispatchMode):
-    """Notes each storage that an operation makes, and the group it is made in. Storages of the tensors given do not count."""
+class _Storages(TorchDispatchMode):
+    """Records each storage that an operation makes, and its group. Those of the `known` tensors do not count."""
 
     def __init__(self, known: list[Tensor]):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.groups = [REST]
-        self.storages = {}
+        self.found: dict[int, tuple[StorageWeakRef, int, str | None]] = {}
         for tensor in known:
-            self._note(tensor, None)
+            self._record(tensor, None)
 
-    def _note(self, tensor: Tensor, group: str | None) -> None:
+    def _record(self, tensor: Tensor, group: str | None) -> None:
         storage = tensor.untyped_storage()
         # The weak reference keeps the key from being given to another storage.
-        if storage._cdata not in self.storages:
-            self.storages[storage._cdata] = StorageWeakRef(storage), storage.nbytes(), group
+        if storage._cdata not in self.found:
+            self.found[storage._cdata] = StorageWeakRef(storage), storage.nbytes(), group  # type: ignore[no-untyped-call]
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
-                self._note(tensor, self.groups[-1])
+                self._record(tensor, self.groups[-1])
         return result
 
-    def enter(self, group: str):
+    def enter(self, group: str) -> Callable[..., None]:
         return lambda module, inputs: self.groups.append(group)
 
-    def leave(self, module, inputs, output) -> None:
+    def leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self.groups.pop()
 
-    def alive(self) -> Counter:
-        """Bytes of those that something still holds, by group."""
-        found = Counter()
-        for reference, size, group in self.storages.values():
-            if group is not None and not reference.expired():
+    def alive(self) -> Counter[str]:
+        """Bytes of the storages that are still referenced, by group."""
+        found: Counter[str] = Counter()
+        for reference, size, group in self.found.values():
+            if group is not None and not reference.expired():  # type: ignore[no-untyped-call]
                 found[group] += size
         return found

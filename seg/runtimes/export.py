@@ -191,7 +191,7 @@ def fine_convolutions(model: nn.Module) -> int:
     modules = [model.backbone.conv1, model.backbone.conv2]
     for name, module in model.backbone.flow.items():
         modules.append(module)
-        if name == model.backbone.taps[0]:
+        if name == model.backbone.feature_blocks[0]:
             break
     return sum(isinstance(part, nn.Conv2d) and part.groups == 1 for module in modules for part in module.modules())
 

@@ -1,33 +1,40 @@
-"""Less memory for more arithmetic."""
+"""Activation checkpointing: less memory for more computation."""
 
 import contextlib
 import functools
+from collections.abc import Callable, Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import UserError
+from .batch_norm import BatchNorm
 
 
 def checkpoint_activations(model: nn.Module) -> None:
-    """Keep of each backbone module its input alone in training; the backward pass computes the rest (arXiv 1604.06174)."""
-    if not hasattr(model.backbone, "flow"):
-        raise UserError("train.checkpoint_activations: for our own networks; leave it out with model.smp")
-    for module in model.backbone.flow.values():
-        module.forward = functools.partial(_checkpointed, module, module.forward)
+    """Keep only the input of each backbone block in training; the backward pass computes the rest again (arXiv 1604.06174).
+
+    Raises:
+        UserError: for a network of segmentation-models-pytorch.
+    """
+    blocks = getattr(model.backbone, "flow", None)
+    if not isinstance(blocks, nn.ModuleDict):
+        raise UserError("train.checkpoint_activations: only for our own networks; leave it out with model.smp")
+    for block in blocks.values():
+        block.forward = functools.partial(_checkpointed, block, block.forward)
 
 
-def _checkpointed(module: nn.Module, forward, x):
-    if not (module.training and torch.is_grad_enabled()):
+def _checkpointed(block: nn.Module, forward: Callable[..., object], x: Tensor) -> object:
+    if not (block.training and torch.is_grad_enabled()):
         return forward(x)
-    return checkpoint(forward, x, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), _once(module)))
+    return checkpoint(forward, x, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), _fixed_statistics(block)))
 
 
 @contextlib.contextmanager
-def _once(module: nn.Module):
-    """The second pass must not move the moving statistics again."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+def _fixed_statistics(block: nn.Module) -> Iterator[None]:
+    """Leave batch norm's moving statistics as they are: the second forward pass must not update them again."""
+    norms = [module for module in block.modules() if isinstance(module, BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

@@ -1,33 +1,42 @@
-"""The training state: `last.ckpt`, and the one before it, `previous.ckpt`, in a run folder.
+"""Checkpoints: the training state in a run folder, `last.ckpt` and the one before it, `previous.ckpt`.
 
-A file is what torch.save writes, then a mark and the SHA-256 of all before it.
+A file holds what torch.save writes, followed by a marker and the SHA-256 of everything before it.
 """
 
 import hashlib
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..errors import UserError, reason
 from ..files import atomic_write
 from ..progress import print_stderr
+from .run_folder import LAST, PREVIOUS
 
-NEW, LAST, PREVIOUS = "new.ckpt", "last.ckpt", "previous.ckpt"
-"""From the newest on. The first is there only where a process was killed between proving it and renaming it."""
+NEW = "new.ckpt"
+"""The checkpoint while it is written and verified. It stays only where the process is killed before renaming it."""
 MARK = b"seg-sha256:"
 TRAILER = len(MARK) + 32
 
 
 class DamagedError(Exception):
-    """A file that is not what was written."""
+    """The file differs from what was written."""
 
 
-def save(folder, state: dict) -> None:
-    """Write tensors and plain values as the folder's last checkpoint, whole or not at all; the one before becomes `previous`.
+def save(folder: str | Path, state: dict[str, Any]) -> None:
+    """Write the folder's last checkpoint, atomically; the one before becomes `previous.ckpt`.
 
-    The new file is read back and its checksum compared before the old one moves. Raises UserError where it cannot be written.
+    The new file is read back and its checksum compared before it replaces the last one.
+
+    Args:
+        folder: the run's folder.
+        state: tensors and plain values, nested.
+
+    Raises:
+        UserError: if it cannot be written, or read back.
     """
     folder = Path(folder)
     buffer = io.BytesIO()
@@ -42,20 +51,24 @@ def save(folder, state: dict) -> None:
         verified(new)
     except DamagedError as error:
         new.unlink()
-        raise UserError(f"{new}: what was written is not what was to be ({error}); is the disk failing?") from error
+        raise UserError(f"{new}: the file differs from what was written ({error}); is the disk failing?") from error
     if (folder / LAST).exists():
         os.replace(folder / LAST, folder / PREVIOUS)
     os.replace(new, folder / LAST)
 
 
-def exists(folder) -> bool:
+def exists(folder: str | Path) -> bool:
+    """Whether the folder holds a checkpoint."""
     return any((Path(folder) / name).exists() for name in (NEW, LAST, PREVIOUS))
 
 
-def newest(folder) -> dict:
-    """The newest good checkpoint of the folder, on the CPU. A damaged one is said, and the one before it taken.
+def newest(folder: str | Path) -> dict[str, Any]:
+    """Read the folder's newest intact checkpoint, onto the CPU. A damaged one is reported, and the one before it is read.
 
-    Never runs code from the file. Raises UserError where there is none, or none that is good.
+    Code in the file is never run.
+
+    Raises:
+        UserError: if there is no checkpoint, or none is intact.
     """
     folder, problems = Path(folder), []
     for name in (NEW, LAST, PREVIOUS):
@@ -68,50 +81,63 @@ def newest(folder) -> dict:
             problems.append(str(error))
             continue
         for problem in problems:
-            print_stderr(f"seg: warning: {problem}; going on from {path}, iteration {state['state']['iteration']}")
+            print_stderr(f"seg: warning: {problem}; resuming from {path}, iteration {state['state']['iteration']}")
         return state
     if problems:
         raise UserError(problems[0])
     raise UserError(f"{folder / LAST}: no checkpoint to resume from; start without --resume")
 
 
-def read(path) -> dict:
-    """What `save` wrote, on the CPU. Raises UserError for a file that is damaged, foreign or has code in it."""
+def read(path: str | Path) -> dict[str, Any]:
+    """Read one checkpoint file, onto the CPU.
+
+    Raises:
+        UserError: for a damaged file, one that `save` did not write, or one with code in it.
+    """
     try:
-        state = torch.load(io.BytesIO(verified(path)), map_location="cpu", weights_only=True)
-        check_like(state, {"state": {"iteration": 0}}, "it")
+        state: dict[str, Any] = torch.load(io.BytesIO(verified(path)), map_location="cpu", weights_only=True)
+        check_like(state, {"state": {"iteration": 0}}, "the checkpoint")
         if state["state"]["iteration"] < 0:
             raise ValueError(f"iteration {state['state']['iteration']}")
     except DamagedError as error:
-        raise UserError(f"{path}: not a whole checkpoint of this project ({error})") from error
-    except Exception as error:  # a foreign one, which torch's reader takes in its own way
+        raise UserError(f"{path}: not an intact checkpoint of seg ({error})") from error
+    except Exception as error:  # torch's reader raises errors of many classes for other files
         raise UserError(f"{path}: not a checkpoint that is safe to read ({reason(error)})") from error
     return state
 
 
-def check_like(read, made, place: str) -> None:
-    """Raises ValueError, with the place, where what was read is not of the kind of what was made: a mapping has its keys, a
-    list or tensor its size, any other value its type."""
-    if isinstance(made, dict) and isinstance(read, dict) and made.keys() <= read.keys():
-        for key, value in made.items():
-            check_like(read[key], value, f"{place}.{key}")
-    elif isinstance(made, list) and isinstance(read, list) and len(made) == len(read):
-        for index, value in enumerate(made):
-            check_like(read[index], value, f"{place}[{index}]")
-    elif isinstance(made, torch.Tensor):
-        if not isinstance(read, torch.Tensor) or read.shape != made.shape:
-            raise ValueError(f"{place} is no tensor of shape {list(made.shape)}")
-    elif isinstance(made, dict | list) or not isinstance(read, (int, float) if isinstance(made, float) else type(made)):
-        raise ValueError(f"{place} is {read!r}")
+def check_like(value: object, template: object, place: str) -> None:
+    """Check that a value read from a file has the structure of a template: a mapping its keys, a list or tensor its size,
+    anything else its type.
+
+    Raises:
+        ValueError: naming the place where they differ, which begins with `place`.
+    """
+    if isinstance(template, dict) and isinstance(value, dict) and template.keys() <= value.keys():
+        for key, part in template.items():
+            check_like(value[key], part, f"{place}.{key}")
+    elif isinstance(template, list) and isinstance(value, list) and len(template) == len(value):
+        for index, part in enumerate(template):
+            check_like(value[index], part, f"{place}[{index}]")
+    elif isinstance(template, torch.Tensor):
+        if not isinstance(value, torch.Tensor) or value.shape != template.shape:
+            raise ValueError(f"{place} is not a tensor of shape {list(template.shape)}")
+    elif isinstance(template, dict | list) or not isinstance(
+        value, (int, float) if isinstance(template, float) else type(template)
+    ):
+        raise ValueError(f"{place} is {value!r}")
 
 
 ALWAYS = ("params", "lr", "momentum", "dampening", "weight_decay", "multiplier")
-"""Settings of a group of parameters that every version of torch saves."""
+"""Settings of a parameter group that every version of torch saves."""
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict) -> None:
-    """Load what its `state_dict` gave. torch takes whatever it is given, and fails at the first step: here a state of other
-    parameters ends in a ValueError, or in what torch raises."""
+def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load what `optimizer.state_dict()` gave, and check it: torch accepts any state, and fails only at the first step.
+
+    Raises:
+        ValueError: for the state of other parameters, besides what torch raises.
+    """
     for made, read in zip(optimizer.state_dict()["param_groups"], saved["param_groups"], strict=True):
         check_like(read, {key: made[key] for key in ALWAYS}, "optimizer")
     optimizer.load_state_dict(saved)
@@ -119,14 +145,18 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict) -> None:
         check_like(values, {"momentum_buffer": parameter.detach()}, "optimizer")
 
 
-def verified(path) -> memoryview:
-    """The content of a file of `save`, whose checksum holds; else Damaged."""
+def verified(path: str | Path) -> memoryview:
+    """The content of a file that `save` wrote, checksum verified.
+
+    Raises:
+        DamagedError: if the checksum differs, or the file is not one of `save`.
+    """
     try:
         data = memoryview(Path(path).read_bytes())
     except OSError as error:
-        raise DamagedError(error.strerror) from error
+        raise DamagedError(error.strerror or reason(error)) from error
     if len(data) < TRAILER or data[-TRAILER:-32] != MARK:
-        raise DamagedError("cut short, or not one")
+        raise DamagedError("truncated, or another kind of file")
     if hashlib.sha256(data[:-TRAILER]).digest() != data[-32:]:
         raise DamagedError("its checksum differs")
     return data[:-TRAILER]

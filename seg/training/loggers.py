@@ -1,20 +1,33 @@
-"""What a run says of itself: metrics.jsonl, TensorBoard, and the terminal."""
+"""The log of a run: metrics.jsonl and TensorBoard."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..evaluation.metrics import Scores
 from ..files import write_text
 from ..visualize import confusion_picture
+from .run_folder import EVENTS, METRICS
 
 
-def happened(lines, start: int, validated: bool) -> list[dict]:
-    """The events of metrics.jsonl that a run going on at iteration `start` will not repeat; a line cut short by a kill is none.
+def read_events(path: Path, start: int, validated: bool) -> list[dict[str, Any]]:
+    """The events of a metrics.jsonl that a run resumed at iteration `start` will not repeat; none where the file is missing.
 
-    validated: whether that iteration's validation is over.
+    Args:
+        path: the metrics.jsonl.
+        start: iterations done by the checkpoint.
+        validated: whether that iteration has been validated.
     """
+    if not path.exists():
+        return []
+    return remaining_events(path.read_text(encoding="utf-8", errors="replace").splitlines(), start, validated)
+
+
+def remaining_events(lines: Iterable[str], start: int, validated: bool) -> list[dict[str, Any]]:
+    """`read_events` of the lines of a file. Other lines, such as one cut short by a kill, are dropped."""
     events = []
     for line in lines:
         try:
@@ -28,51 +41,74 @@ def happened(lines, start: int, validated: bool) -> list[dict]:
     return events
 
 
-def is_event(value) -> bool:
-    """Whether it is what `EventLog` writes of a step or a validation."""
+def is_event(value: object) -> bool:
+    """Whether a value is an event as the logs write it: a step or a validation."""
     if not isinstance(value, dict) or not value.keys() >= {"iteration", *(("loss", "lr") if "loss" in value else ("miou",))}:
         return False
     return isinstance(value["iteration"], int) and all(isinstance(number, int | float) for number in value.values())
 
 
-class NoLog:
-    """Of the processes beside the first."""
+class MemoryLog:
+    """Keeps the events of a run in memory: the log of the processes that write no files.
 
-    def step(self, *_) -> None: ...
+    Args:
+        folder: the run's folder.
+        start: iterations done when the run begins or resumes.
+        validated: whether that iteration has been validated.
+    """
 
-    def finish(self, *_) -> None: ...
+    def __init__(self, folder: Path, start: int, validated: bool):
+        self.events = read_events(folder / METRICS, start, validated)
 
-    validation = image = flush = step
+    def write(self, iteration: int, **values: float) -> None:
+        """Add an event: finite numbers by name."""
+        self.events.append({"iteration": iteration, **values})
+
+    def step(self, iteration: int, loss: float, lr: float) -> None:
+        """Log the loss and learning rate of an iteration."""
+        self.write(iteration, loss=loss, lr=lr)
+
+    def validation(self, iteration: int, scores: Scores) -> None:
+        """Log the scores of a validation."""
+        self.write(iteration, miou=scores.miou, pixel_accuracy=scores.pixel_accuracy)
+
+    def image(self, iteration: int, name: str, picture: np.ndarray) -> None:
+        """Log a picture, uint8 [H, W, 3], RGB."""
+
+    def finish(self, settings: dict[str, Any], iteration: int, miou: float) -> None:
+        """Log the settings and the best mIoU, 0 to 1, that they led to."""
+
+    def flush(self) -> None:
+        """Write everything to disk; before a checkpoint, so that a killed run has logged what the checkpoint counts as done."""
 
 
-class EventLog:
-    """`metrics.jsonl` (a line an event) and TensorBoard's `events/` in a run folder.
+class EventLog(MemoryLog):
+    """Writes `metrics.jsonl`, one event per line, and TensorBoard's `events/` in the run's folder.
 
-    Resuming drops the events that will happen again.
+    A resumed run first drops the events that it will repeat.
     """
 
     def __init__(self, folder: Path, start: int, validated: bool):
         from torch.utils.tensorboard import SummaryWriter
 
-        self.path = folder / "metrics.jsonl"
-        events = []
-        if self.path.exists():
-            events = happened(self.path.read_text(encoding="utf-8", errors="replace").splitlines(), start, validated)
-            write_text(self.path, "".join(json.dumps(event) + "\n" for event in events))
-        self.file = self.path.open("a", encoding="utf-8")
-        # TensorBoard drops by step alone: what is left of a step whose validation comes again is told again.
-        self.board = SummaryWriter(folder / "events", purge_step=start + 1 if validated else start)
-        for event in events if not validated else ():
+        super().__init__(folder, start, validated)
+        path = folder / METRICS
+        if path.exists():
+            write_text(path, "".join(json.dumps(event) + "\n" for event in self.events))
+        self.file = path.open("a", encoding="utf-8")
+        # TensorBoard drops all events of a step: those of a step whose validation is repeated are written again.
+        self.board = SummaryWriter(folder / EVENTS, purge_step=start + 1 if validated else start)
+        for event in self.events if not validated else ():
             if event["iteration"] == start:
                 self._board_step(start, event["loss"], event["lr"])
 
-    def write(self, iteration: int, **values) -> None:
-        """One event: finite numbers by name."""
-        self.file.write(json.dumps({"iteration": iteration, **values}) + "\n")
+    def write(self, iteration: int, **values: float) -> None:
+        super().write(iteration, **values)
+        self.file.write(json.dumps(self.events[-1]) + "\n")
         self.file.flush()
 
     def step(self, iteration: int, loss: float, lr: float) -> None:
-        self.write(iteration, loss=loss, lr=lr)
+        super().step(iteration, loss, lr)
         self._board_step(iteration, loss, lr)
 
     def _board_step(self, iteration: int, loss: float, lr: float) -> None:
@@ -80,7 +116,7 @@ class EventLog:
         self.board.add_scalar("train/lr", lr, iteration)
 
     def validation(self, iteration: int, scores: Scores) -> None:
-        self.write(iteration, miou=scores.miou, pixel_accuracy=scores.pixel_accuracy)
+        super().validation(iteration, scores)
         self.board.add_scalar("val/mIoU", scores.miou, iteration)
         self.board.add_scalar("val/pixel_accuracy", scores.pixel_accuracy, iteration)
         for name, iou in zip(scores.labels.names, scores.iou, strict=True):
@@ -88,23 +124,21 @@ class EventLog:
                 self.board.add_scalar(f"val_IoU/{name}", iou, iteration)
         self.image(iteration, "confusion_matrix", confusion_picture(scores.matrix, scores.labels.names))
 
-    def finish(self, settings: dict, iteration: int, miou: float) -> None:
-        """The settings, and the best mIoU that they led to, for TensorBoard's table of runs."""
-        from torch.utils.tensorboard.summary import hparams
-
-        # SummaryWriter.add_hparams would make a run of its own of them.
-        for summary in hparams(settings, {"hparam/mIoU": miou}):
-            self.board.file_writer.add_summary(summary)
-        self.board.add_scalar("hparam/mIoU", miou, iteration)
-
     def image(self, iteration: int, name: str, picture: np.ndarray) -> None:
-        """A uint8 RGB picture [H, W, 3]."""
         self.board.add_image(f"val/{name}", picture, iteration, dataformats="HWC")
 
+    def finish(self, settings: dict[str, Any], iteration: int, miou: float) -> None:
+        from torch.utils.tensorboard.summary import hparams
+
+        # SummaryWriter.add_hparams would make a separate run of them.
+        for summary in hparams(settings, {"hparam/mIoU": miou}):
+            self.board._get_file_writer().add_summary(summary)
+        self.board.add_scalar("hparam/mIoU", miou, iteration)
+
     def flush(self) -> None:
-        """Before a checkpoint: what it counts as done is then told, should the process be killed."""
         self.board.flush()
 
     def close(self) -> None:
+        """Close both logs."""
         self.file.close()
         self.board.close()

@@ -1,4 +1,6 @@
-"""Stochastic gradient descent and its schedule."""
+"""Stochastic gradient descent: parameter groups with their learning-rate multipliers, and the learning-rate schedule."""
+
+from typing import Any
 
 import torch
 from torch import nn
@@ -6,16 +8,22 @@ from torch import nn
 from ..config import TrainConfig
 
 BIAS_MULTIPLIER = 2.0
-"""Of the learning rate of convolutions' biases (here the classifier's alone), as in the released code."""
+"""Learning-rate multiplier of the biases of convolutions (here only the classifier's), as in the released code."""
 
 
-def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
-    """Of what trains: backbone and head, decayed, not decayed and biases. Each group's `multiplier` scales the learning rate.
+def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """The trainable parameters in groups, by backbone or head and by kind.
 
-    Decayed, as in the released code: weights of convolutions that are not depthwise. Not: those, batch norms and biases.
+    Weight decay is on the weights of convolutions that are not depthwise, as in the released code; not on depthwise weights,
+    batch norm and biases. `multiplier` of a group scales its learning rate: `head_lr_multiplier` outside of the backbone, and
+    BIAS_MULTIPLIER for biases.
+
+    Args:
+        model: a network with a `backbone`.
+        config: weight_decay and head_lr_multiplier.
     """
-    backbone = {id(p) for p in model.backbone.parameters()}
-    groups = {
+    backbone = {id(p) for p in model.get_submodule("backbone").parameters()}
+    groups: dict[tuple[bool, str], dict[str, Any]] = {
         (head, kind): {
             "params": [],
             "weight_decay": config.weight_decay if kind == "decayed" else 0.0,
@@ -25,39 +33,45 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
         for kind in ("decayed", "plain", "bias")
     }
     for module in model.modules():
-        dense = not (isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1)
+        depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
             if isinstance(module, nn.Conv2d | nn.Linear) and name == "bias":
                 kind = "bias"
             else:
-                kind = "decayed" if dense and parameter.ndim > 1 else "plain"
+                kind = "decayed" if parameter.ndim > 1 and not depthwise else "plain"
             groups[id(parameter) not in backbone, kind]["params"].append(parameter)
     return [group for group in groups.values() if group["params"]]
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
-    # Fused: one pass over the weights instead of one for each operation.
-    made = torch.optim.SGD(parameter_groups(model, config), lr=config.learning_rate, momentum=config.momentum, fused=True)
-    # PyTorch makes the momenta in the first step; where that is left out, as float16's overflows are, of whatever memory holds.
-    for group in made.param_groups if config.momentum else ():
+    """SGD with momentum over the `parameter_groups` of the model."""
+    # Fused: one pass over the weights instead of one per operation.
+    optimizer = torch.optim.SGD(parameter_groups(model, config), lr=config.learning_rate, momentum=config.momentum, fused=True)
+    # PyTorch allocates the momentum buffers in the first step. If that step is skipped, as on an overflow of float16, they stay
+    # uninitialized.
+    for group in optimizer.param_groups if config.momentum else ():
         for parameter in group["params"]:
-            made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return made
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def learning_rate(iteration: int, config: TrainConfig) -> float:
-    """Poly schedule `(1 - i / iterations) ^ power`, i from 0, or exponential `decay ^ floor(i / decay_every)`; within the
-    warm-up also times (i + 1) / warmup."""
+    """The learning rate of an iteration, counted from 0, before the multipliers of the groups.
+
+    Poly: `(1 - i / iterations) ^ power`. Exponential: `decay ^ floor(i / decay_every)`. Both are multiplied by
+    `(i + 1) / warmup` within the warm-up.
+    """
     if config.schedule == "poly":
         factor = (1 - iteration / config.iterations) ** config.power
     else:
         factor = config.decay ** (iteration // config.decay_every)
-    rate = config.learning_rate * factor
+    rate: float = config.learning_rate * factor
     return rate * min(1.0, (iteration + 1) / config.warmup) if config.warmup else rate
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give each parameter group its learning rate: `rate` times its multiplier."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["multiplier"]

@@ -1,24 +1,22 @@
-"""Training by iterations, in a run folder."""
+"""The training of a configuration, by iterations, in a run folder."""
 
 import contextlib
-import fcntl
-import os
-from dataclasses import dataclass
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
 import yaml
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .. import __version__, distributed
+from .. import distributed
 from ..config import Config, as_dict, flat
-from ..data.loader import Batch, EpochSampler, TrainingSamples, batches, sample_numbers, worker_crash_error
+from ..data.loader import Batch, TrainingSamples, batches, worker_crash_error
+from ..data.sampler import EpochSampler, sample_numbers
 from ..data.validation import validate_split
 from ..data.voc import Split, open_split
 from ..errors import UserError, reason, single_line
 from ..evaluation.evaluator import evaluate_model
-from ..evaluation.metrics import Scores
 from ..files import write_text
 from ..inference.predictor import Predictor
 from ..labels import load as load_labels
@@ -32,228 +30,173 @@ from ..weights.loading import Report, read_into
 from ..weights.sources import open_source
 from ..weights.warm_start import warm_start
 from . import checkpoint
-from .loggers import EventLog, NoLog
+from .callbacks import check_callbacks
+from .ema import ExponentialMovingAverage
+from .failures import explain, non_finite_message
+from .loggers import EventLog, MemoryLog
 from .losses import Loss
-from .step import Step, check_parts
+from .run_folder import CONFIG, Run, State, changed_settings, run_lock, versions
+from .step import Step, check_batch_size
 
-MEASURED = 16
-"""Crops on which a warm start measures statistics."""
+WARM_START_CROPS = 16
+"""Crops from which a warm start measures statistics."""
 PICTURES = 4
 """Validation images drawn in TensorBoard."""
 
 
-@dataclass
-class State:
-    """What the next iteration depends on, beside weights and optimizer."""
-
-    iteration: int = 0
-    """Iterations done."""
-    validated: int = 0
-    """The last of them that was validated."""
-    best: float = -1.0
-    """Best mIoU so far."""
-
-
-@dataclass
-class Result:
-    """How a run ended."""
-
-    iteration: int
-    best: float
-    stopped: bool
-    """By Ctrl-C or SIGTERM, before the last iteration."""
-
-
 class Trainer:
-    """A run: everything is opened and checked when it is made, before the run folder is touched.
+    """Trains the network of a configuration: `Trainer(config).run()`.
 
-    resume: go on from the newest good checkpoint; of itself where torchrun has restarted the processes.
+    Everything is opened and checked here, before the run folder is touched.
+
+    Args:
+        config: every setting.
+        resume: continue from the newest intact checkpoint. Where torchrun has restarted the processes, this is the default.
+        quiet: print no progress.
+        callbacks: objects as `seg.training.Callback` describes them.
+
+    Raises:
+        UserError: for settings, data, weights or a checkpoint that cannot be used. With several processes, rank 0 raises the
+            first error of any, and the others exit.
     """
 
-    def __init__(self, config: Config, *, resume=False, quiet=False):
+    def __init__(self, config: Config, *, resume: bool = False, quiet: bool = False, callbacks: Iterable[object] = ()):
         self.config, self.quiet = config, quiet or not distributed.is_main()
         self.folder = config.folder
-        self.last, self.best = self.folder / checkpoint.LAST, self.folder / "best.safetensors"
         resume = resume or (distributed.restarts() > 0 and checkpoint.exists(self.folder))
         with distributed.raise_on_all_ranks():
+            self.callbacks = check_callbacks(callbacks)
             self._open(resume)
+        self.last, self.best = self.training_run.last, self.training_run.best
+        self._callback_error: Exception | None = None
+
+    # Before training: data, network, optimizer and checkpoint.
 
     def _open(self, resume: bool) -> None:
         config = self.config
         if not resume and checkpoint.exists(self.folder):
-            raise UserError(f"{self.folder}: has a run already; go on with --resume, or name another with name=NAME")
+            raise UserError(f"{self.folder}: already holds a run; continue it with --resume, or choose another name=NAME")
         if config.model.image_classes is not None:
-            raise UserError("model.image_classes: an image classifier has no masks to learn from; leave it out to train")
-        check_parts(config.train)
+            raise UserError("model.image_classes: an image classifier cannot learn from masks; leave this setting out to train")
+        check_batch_size(config.train)
         saved = checkpoint.newest(self.folder) if resume else None
         torch.manual_seed(config.train.seed)
         self.labels = load_labels(config.data.labels)
         self.train_split, self.val_split = (
             open_split(config.data.root, name, self.labels, config.data.masks) for name in (config.data.train, config.data.val)
         )
-        counts = self._check(self.train_split)
-        self._check(self.val_split)
+        counts = self._validate_split(self.train_split)
+        self._validate_split(self.val_split)
         self.device = distributed.device()
-        model = build_model(config.model, len(self.labels), pretrained=saved is None)
-        model.to(self.device, memory_format=torch.channels_last)
+        model = build_model(config.model, len(self.labels), pretrained=saved is None).to(self.device)
+        model.to(memory_format=torch.channels_last)
         order = EpochSampler(len(self.train_split), config.train.seed, counts > 0 if config.data.balanced else None)
         self.samples = TrainingSamples(self.train_split, config.data, order, config.train.seed)
         if saved is None and config.model.weights and not config.model.published:
-            report = self._read_weights(model)
+            report = self._load_weights(model)
             if not self.quiet:
                 print_stderr(str(report))
         self.step = Step(model, Loss(config.train, counts).to(self.device), config.train, self.device)
         self.model = self.step.model
-        self.average = None
-        if config.train.ema_decay:
-            # A moving average from the first step on; batch norm's statistics, averages themselves, are those of the last step.
-            self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema_decay))
-        self.state = State()
-        if saved is not None:
-            self._restore(saved)
+        self.ema = ExponentialMovingAverage(self.model, config.train.ema_decay) if config.train.ema_decay else None
+        self.state = State() if saved is None else self._restore(saved)
+        self.training_run = Run(config, self.labels, self.model, self.state)
 
-    def _check(self, split: Split) -> np.ndarray:
+    def _validate_split(self, split: Split) -> np.ndarray:
+        """Read every image and mask; the pixels of each class, int [images, classes]."""
         with Progress(f"check {split.name}", len(split), quiet=self.quiet) as progress:
             return validate_split(split, progress)
 
-    def _read_weights(self, model: nn.Module) -> Report:
+    def _load_weights(self, model: nn.Module) -> Report:
         config = self.config.model
         if config.weights_use != "warm_start":
             return read_into(model, config.weights, partial=config.weights_use == "partial")
         source = open_source(config.weights)
-        images, _, extents = (tensor.to(self.device) for tensor in next(batches(self.samples, MEASURED, 0, 1, 0)))
+        images, _, extents = (tensor.to(self.device) for tensor in next(batches(self.samples, WARM_START_CROPS, 0, 1, 0)))
         return warm_start(model, source, network_input(images, extents, model.mean, model.std))
 
-    def _restore(self, saved: dict) -> None:
-        try:
-            changed = changed_settings(saved["config"], as_dict(self.config))
-            if saved["versions"] != versions():
-                changed.append(f"saved by {saved['versions']}, resumed by {versions()}: equal but for rounding")
-            checkpoint.check_like(saved["state"], vars(State()), "state")
-            self.model.load_state_dict(saved["model"])
-            checkpoint.restore_optimizer(self.step.optimizer, saved["optimizer"])
-            checkpoint.check_like(saved["scaler"], self.step.scaler.state_dict(), "scaler")
-            self.step.scaler.load_state_dict(saved["scaler"])
-            if self.average is not None:
-                self.average.load_state_dict(saved["average"])
-            self.state = State(**saved["state"])
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise UserError(
-                f"{self.last}: not a checkpoint of this configuration ({reason(error)}); start anew with name=NAME"
-            ) from error
-        if distributed.is_main():
-            for line in changed:
-                print_stderr(f"seg: {single_line(line)}")
+    # During training.
 
-    def _save(self) -> None:
-        self._answer(self.step.failures())
-        if not distributed.is_main():
-            return
-        state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.step.optimizer.state_dict(),
-            "scaler": self.step.scaler.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
-            "state": vars(self.state),
-            "config": as_dict(self.config),
-            "versions": versions(),
-        }
-        self.log.flush()
-        checkpoint.save(self.folder, state)
+    def run(self) -> Run:
+        """Train to the last iteration, or until Ctrl-C, SIGTERM or a callback asks to stop.
 
-    def run(self) -> Result:
-        """Train to the last iteration, or until a signal asks to stop. Raises UserError where the run cannot go on."""
+        Returns:
+            The finished or stopped run.
+
+        Raises:
+            UserError: if the training cannot continue, with the reason and a remedy.
+        """
+        run, config, state = self.training_run, self.config.train, self.state
         try:
             with contextlib.ExitStack() as stack:
-                self.log = NoLog()
-                if distributed.is_main():
-                    stack.enter_context(run_lock(self.folder))
-                    write_text(self.folder / "config.yaml", yaml.safe_dump(as_dict(self.config), sort_keys=False))
-                    done, validated = self.state.iteration, self.state.validated
-                    self.log = stack.enter_context(contextlib.closing(EventLog(self.folder, done, validated == done)))
-                return self._run(stack.enter_context(GracefulShutdown()))
-        except torch.OutOfMemoryError as error:
-            raise UserError(
-                f"out of memory at iteration {self.state.iteration} ({reason(error)}): lower train.batch_size or data.crop_size, or set "
-                "train.grad_accumulation=2, train.precision=bfloat16 or train.checkpoint_activations=true"
-            ) from error
-        except RuntimeError as error:
-            # The death of a loader process is told by a signal, in the middle of whatever is done.
-            raise worker_crash_error(self.samples, error) from None
-        except OSError as error:
-            raise UserError(
-                f"{self.folder}: cannot be written ({error.strerror or reason(error)}); what was saved before is whole: "
-                "make room, and go on with --resume"
-            ) from error
+                self._open_log(stack)
+                bar = Progress("train", config.iterations, start=state.iteration, each=config.batch_size, quiet=self.quiet)
+                self.shutdown = stack.enter_context(GracefulShutdown())
+                self.progress = stack.enter_context(bar)
+                self._train()
+        except (RuntimeError, OSError) as error:
+            explained = self._explain(error)
+            if explained is error:
+                raise
+            raise explained from error
+        run.stopped = state.iteration < config.iterations
+        self._call("on_end")
+        return run
 
-    def _run(self, stop: GracefulShutdown) -> Result:
+    def _train(self) -> None:
+        """The training loop: all that happens in an iteration, in order."""
         config, state = self.config.train, self.state
-        start, part = state.iteration, (distributed.rank(), distributed.world_size())
-        bar = Progress("train", config.iterations, start=start, each=config.batch_size, quiet=self.quiet)
-        with bar as self.progress:
-            if self._due() and state.validated < state.iteration:
-                self._validate()
-            stopping = False
-            for batch in batches(
-                self.samples, config.batch_size, start, config.iterations, self.config.data.num_workers, *part
-            ):
-                stopping = self._update(batch, stop.asked) or (stop.asked and distributed.world_size() == 1)
-                state.iteration += 1
-                if state.iteration % config.log_every == 0 or state.iteration == config.iterations:
-                    self._report()
-                if self._due():
-                    self._save()
-                    self._validate()
-                if stopping:
-                    break
-            if stopping:
+        workers, group = self.config.data.num_workers, (distributed.rank(), distributed.world_size())
+        if self._validation_due() and state.validated < state.iteration:
+            self._validate()  # the run ended between a checkpoint and its validation
+        for batch in batches(self.samples, config.batch_size, state.iteration, config.iterations, workers, *group):
+            stopping = self._update(batch, self._stop_requested())
+            state.iteration += 1
+            logs = state.iteration % config.log_every == 0 or state.iteration == config.iterations
+            self._call("on_step", state.iteration, self._log_loss() if logs else None, self.step.learning_rate)
+            if self._validation_due():
                 self._save()
-            if state.iteration == config.iterations:
-                self.log.finish(flat(self.config), state.iteration, state.best)
-        return Result(state.iteration, state.best, state.iteration < config.iterations)
+                self._validate()
+            if stopping or (self._stop_requested() and distributed.world_size() == 1):
+                break
+        if state.validated < state.iteration:
+            self._save()  # stopped between two validations
+        if state.iteration == config.iterations:
+            self.log.finish(flat(self.config), state.iteration, state.best)
 
-    def _due(self) -> bool:
+    def _update(self, batch: Batch, stop: bool) -> bool:
+        """Update the weights and their average from a batch. Returns whether the training is to stop."""
+        stopping = self.step(self.state.iteration, batch, stop)
+        if self.ema is not None:
+            self.ema.update()
+        # The outcome of this step is read after the next one: until then the device works on.
+        self._handle_non_finite(self.step.failures(under_way=1))
+        return stopping
+
+    def _stop_requested(self) -> bool:
+        return self.shutdown.asked or self.training_run.stop_requested
+
+    def _validation_due(self) -> bool:
         config, done = self.config.train, self.state.iteration
         return done > 0 and (done % config.validate_every == 0 or done == config.iterations)
 
-    def _update(self, batch: Batch, stop: bool) -> bool:
-        """One step; whether it is to be the last."""
-        stopping = self.step(self.state.iteration, batch, stop)
-        if self.average is not None:
-            self.average.update_parameters(self.model)
-        self._answer(self.step.failures(under_way=1))
-        return stopping
+    def _log_loss(self) -> float:
+        loss = self.step.mean_loss()
+        self.log.step(self.state.iteration, loss, self.step.learning_rate)
+        self.progress(self.state.iteration, f"loss {loss:.4f}")
+        return loss
 
-    def _answer(self, failures: list[tuple[int, float]]) -> None:
-        """Stop at a gradient that was no number, or tell of it."""
-        config = self.config.train
-        for iteration, loss in failures:
-            numbers = sample_numbers(iteration, config.batch_size, distributed.rank(), distributed.world_size())
-            said = (
-                f"loss {loss} or its gradient is no number at iteration {iteration}, on "
-                f"{', '.join(self.samples.files(numbers))}: lower train.learning_rate (now {config.learning_rate}), add "
-                f"train.warmup or train.grad_clip_norm, or train.non_finite=skip. The last good checkpoint, if any, is {self.last}"
-            )
-            if config.non_finite == "stop":
-                raise UserError(said)
-            if not self.step.sound():
-                raise UserError(f"{said}. It cannot be skipped: batch norm's moving statistics are no numbers either")
-            print_stderr(f"seg: iteration {iteration} skipped: {said}")
+    def _validate(self) -> None:
+        """Score the network, or its moving average; save it if it is the best so far, and then the checkpoint."""
+        state = self.state
+        pictures: dict[int, np.ndarray] = {}
 
-    def _report(self) -> None:
-        value = self.step.mean_loss()
-        self.log.step(self.state.iteration, value, self.step.rate)
-        self.progress(self.state.iteration, f"loss {value:.4f}")
-
-    def _validate(self) -> Scores:
-        state, pictures = self.state, {}
-
-        def on_image(index, image, truth, prediction):
+        def keep_picture(index: int, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> None:
             if len(pictures) < PICTURES:
                 pictures[index] = comparison(image, prediction, self.labels, truth)
 
-        model = self.model if self.average is None else self.average.module
-        scores = evaluate_model(Predictor(model, self.labels, self.config.evaluate), self.val_split, on_image)
+        model = self.model if self.ema is None else self.ema.model
+        scores = evaluate_model(Predictor(model, self.labels, self.config.evaluate), self.val_split, keep_picture)
         self.log.validation(state.iteration, scores)
         for index, picture in pictures.items():
             self.log.image(state.iteration, self.val_split.ids[index], picture)
@@ -267,60 +210,88 @@ class Trainer:
             if distributed.is_main():
                 write(self.best, model, self.config, self.labels, score)
         self._save()
-        return scores
+        self._call("on_validation", state.iteration, scores)
 
+    def _call(self, event: str, *arguments: Any) -> None:
+        """Call a method of every callback that has it."""
+        for callback in self.callbacks:
+            method = getattr(callback, event, None)
+            if method is not None:
+                try:
+                    method(self.training_run, *arguments)
+                except Exception as error:
+                    self._callback_error = error
+                    raise
 
-def versions() -> str:
-    return f"seg {__version__}, torch {torch.__version__}"
+    # What is saved, and what can go wrong.
 
+    def _open_log(self, stack: contextlib.ExitStack) -> None:
+        """Lock the run folder and open its log; in processes other than the first, keep the log in memory."""
+        start, validated = self.state.iteration, self.state.validated == self.state.iteration
+        if distributed.is_main():
+            stack.enter_context(run_lock(self.folder))
+            write_text(self.folder / CONFIG, yaml.safe_dump(as_dict(self.config), sort_keys=False))
+            self.log: MemoryLog = stack.enter_context(contextlib.closing(EventLog(self.folder, start, validated)))
+        else:
+            self.log = MemoryLog(self.folder, start, validated)
+        self.training_run.metrics = self.log.events
 
-NO_EFFECT = ("name", "runs", "data.num_workers", "train.log_every", "train.validate_every", "evaluate.")
-"""Settings on which the weights do not depend."""
+    def _save(self) -> None:
+        """Write a checkpoint, after the outcomes of all steps are known to be finite."""
+        self._handle_non_finite(self.step.failures())
+        if not distributed.is_main():
+            return
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.step.optimizer.state_dict(),
+            "scaler": self.step.scaler.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "state": vars(self.state),
+            "config": as_dict(self.config),
+            "versions": versions(),
+        }
+        self.log.flush()
+        checkpoint.save(self.folder, state)
 
-
-def changed_settings(then: dict, now: dict, place: str = "") -> list[str]:
-    """A line for each setting that differs between two configurations, and what that means for a run that goes on."""
-    lines = []
-    for key in now:
-        name, before, after = f"{place}{key}", then.get(key), now[key]
-        if isinstance(before, dict) and isinstance(after, dict) and name != "train.loss":
-            lines += changed_settings(before, after, f"{name}.")
-        elif before != after:
-            if name.startswith(NO_EFFECT):
-                meaning = "the weights do not depend on it"
-            elif name == "data.root":
-                meaning = "taken to be the same data in another place"
-            elif name == "train.iterations":
-                meaning = "the schedule is stretched to it from here on"
-            elif name == "train.grad_accumulation":
-                meaning = "equal but for rounding where batch norm is frozen"
-            else:
-                meaning = "from here on this is another run than the one that was begun"
-            lines.append(f"{name} was {before}, is {after}: {meaning}")
-    return lines
-
-
-@contextlib.contextmanager
-def run_lock(folder):
-    """Be the only process that trains into `folder`. Raises UserError where another does, or it cannot be written."""
-    path = folder / ".lock"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another with runs=FOLDER") from error
-    with file:
+    def _restore(self, saved: dict[str, Any]) -> State:
+        """Load what `_save` wrote, and list the settings that have changed since."""
         try:
-            # Of this process alone: one that flock gives would outlive a killed run in its loader processes.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            file.seek(0)
-            raise UserError(
-                f"{folder}: process {file.read().strip() or 'of another machine'} trains here; wait for it, or name=NAME"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
+            changed = changed_settings(saved["config"], as_dict(self.config))
+            if saved["versions"] != versions():
+                changed.append(f"saved by {saved['versions']}, resumed by {versions()}: equal up to rounding")
+            checkpoint.check_like(saved["state"], vars(State()), "state")
+            self.model.load_state_dict(saved["model"])
+            checkpoint.restore_optimizer(self.step.optimizer, saved["optimizer"])
+            checkpoint.check_like(saved["scaler"], self.step.scaler.state_dict(), "scaler")
+            self.step.scaler.load_state_dict(saved["scaler"])
+            if self.ema is not None:
+                checkpoint.check_like(saved["ema"], {"updates": 0}, "ema")
+                self.ema.load_state_dict(saved["ema"])
+            state = State(**saved["state"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            problem = f"not a checkpoint of this configuration ({reason(error)}); start a new run with name=NAME"
+            raise UserError(f"{self.folder / checkpoint.LAST}: {problem}") from error
+        if distributed.is_main():
+            for line in changed:
+                print_stderr(f"seg: {single_line(line)}")
+        return state
+
+    def _handle_non_finite(self, failures: list[tuple[int, float]]) -> None:
+        """Stop at a step whose gradient was not finite, or report that it was skipped."""
+        config = self.config.train
+        for iteration, loss in failures:
+            numbers = sample_numbers(iteration, config.batch_size, distributed.rank(), distributed.world_size())
+            message = non_finite_message(iteration, loss, self.samples.files(numbers), config, self.last)
+            if config.non_finite == "stop":
+                raise UserError(message)
+            if not self.step.finite_statistics():
+                raise UserError(f"{message}. It cannot be skipped: batch norm's moving statistics are not finite either")
+            print_stderr(f"seg: iteration {iteration} skipped: {message}")
+
+    def _explain(self, error: Exception) -> Exception:
+        """The UserError for an error of the training; `error` itself if it is a callback's, or has no remedy."""
+        # PyTorch reports a crashed worker by a signal, wherever this process then is: also within a callback.
+        crash = worker_crash_error(self.samples, error)
+        if crash is not error or error is self._callback_error:
+            return crash
+        return explain(error, self.folder, self.state.iteration)

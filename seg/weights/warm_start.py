@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError, reason
-from ..models.layers import ConvNorm, SeparableConv
+from ..models.layers import ConvNorm, SeparableConv2d
 from ..models.xception import FAMILY, Xception, XceptionBlock
 from .loading import Report
 from .sources import Weights
@@ -95,7 +95,7 @@ def _as_published(backbone: Xception) -> bool:
 class _WarmStart:
     def __init__(self, backbone: Xception, original: Xception, report: Report):
         self.backbone, self.original, self.report = backbone, original, report
-        self.inserted: dict[nn.BatchNorm2d, SeparableConv | None] = {}
+        self.inserted: dict[nn.BatchNorm2d, SeparableConv2d | None] = {}
         """Batch norms to become the identity; with the convolution whose copied batch norm can take back what it lifts."""
         self.pools: dict[str, str] = {}
         """Modules whose third convolution stands for the max-pool of a module of the original."""
@@ -150,7 +150,7 @@ class _WarmStart:
         return "new: its branch is scaled by zero, its shortcut the identity"
 
     @staticmethod
-    def passing(conv: SeparableConv, *, average: bool) -> None:
+    def passing(conv: SeparableConv2d, *, average: bool) -> None:
         if average:
             nn.init.constant_(conv.depthwise.weight, 1 / 9)
         else:
@@ -210,7 +210,7 @@ class _Fit:
         norm.bias.add_(self.bias)
 
 
-def _identity(conv: SeparableConv | None, norm: nn.BatchNorm2d, inputs) -> None:
+def _identity(conv: SeparableConv2d | None, norm: nn.BatchNorm2d, inputs) -> None:
     mean, variance = norm.running_mean, norm.running_var = _statistics(inputs[0])
     norm.weight.copy_((variance + norm.eps).sqrt())
     norm.bias.copy_(mean)

@@ -13,7 +13,7 @@ from seg.config import ModelConfig
 from seg.errors import UserError
 from seg.labels import VOC, VOID
 from seg.models.factory import build_model
-from seg.models.layers import POST, ConvNorm, SeparableConv
+from seg.models.layers import POST, ConvNorm, SeparableConv2d
 
 CLASSES = {1: (200, 60, 60), 8: (60, 190, 70), 12: (70, 80, 210), 15: (220, 210, 80)}
 """Index among the VOC classes and color in the image of the four kinds of object: disc, box, diamond, bar."""
@@ -134,8 +134,8 @@ class Small(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv = ConvNorm(3, 8, 3, epsilon=1e-3, stride=2)
-        self.separable = SeparableConv(8, 8, POST, epsilon=1e-3)
+        self.conv = ConvNorm(3, 8, 3, eps=1e-3, stride=2)
+        self.separable = SeparableConv2d(8, 8, POST, eps=1e-3)
         self.classifier = nn.Conv2d(8, 5, 1)
 
     def logits(self, images):

@@ -139,4 +139,4 @@ def test_the_message_of_the_process_that_fails_is_told_and_all_end(place):
 def test_the_script_under_torchrun_tells_a_mistake_once_for_all_processes(place):
     done = torchrun(place, ROOT / "tools" / "train.py", "small.yaml", "train.batch_size=5")
     assert done.returncode != 0
-    assert done.stderr.count("train.batch_size=5: cannot be dealt out evenly to 2 processes") == 1
+    assert done.stderr.count("train.batch_size=5: cannot be split evenly over 2 processes") == 1

@@ -1,4 +1,4 @@
-"""Checks with bounds, and the weights and images of the comparison, drawn from names and seeds."""
+"""Checks with a bound, and the weights and images of a comparison, drawn from names and seeds."""
 
 import re
 import zlib
@@ -15,13 +15,15 @@ from seg.weights.sources import Weights
 from seg.weights.tensorflow import VARIANTS, layout, variable_name
 
 FORWARD = 1e-5
-"""Largest error of logits and end points, relative to the largest value of each."""
+"""Bound on the error of logits and end points, relative to the largest value of each tensor."""
 ARGMAX = 1e-4
-"""Largest share of pixels whose class differs."""
+"""Bound on the share of pixels whose class differs."""
 
 
 @dataclass
 class Check:
+    """The error of one comparison and its bound."""
+
     what: str
     error: float
     bound: float
@@ -35,7 +37,7 @@ class Check:
 
 
 def worst(what: str, checks: list[Check]) -> list[Check]:
-    """The one of `checks` that is nearest to its bound, or over it, under the name of all."""
+    """Return the check that is nearest to its bound, or above it, named after the group `what`; nothing without checks."""
     if not checks:
         return []
     found = max(checks, key=lambda check: (not check.holds, check.error / check.bound if check.bound else 0.0))

@@ -1,9 +1,13 @@
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import yaml
 
 from seg.errors import UserError
-from seg.labels import VOC, VOID, LabelSet, from_dict, load, voc_color
+from seg.labels import VOC, VOID, LabelSet, from_dict, load, map_by_name, voc_color
+from tests.helpers.toy import refused
 
 # The color map that the PASCAL VOC development kit publishes.
 PUBLISHED = {
@@ -111,3 +115,98 @@ def test_a_wrong_label_set_is_a_users_mistake_that_names_the_place(value, messag
 def test_a_missing_label_file_is_a_users_mistake(tmp_path):
     with pytest.raises(UserError, match="a label set cannot be read"):
         load(str(tmp_path / "none.yaml"))
+
+
+# What mask values mean.
+
+ANIMALS = {"classes": ["background", "animal"], "values": {0: "background", 1: "animal", 2: "animal", "9,8,7": "void"}}
+
+
+def test_values_say_what_is_in_the_masks_and_are_read_back(tmp_path):
+    labels = from_dict(ANIMALS, "here")
+    assert labels.values == ((0, 0), (1, 1), (2, 1), ((9, 8, 7), VOID))
+    assert labels.indexed.values is None and labels.indexed.names == labels.names
+    path = tmp_path / "labels.yaml"
+    path.write_text(yaml.safe_dump(labels.as_dict()))
+    assert load(str(path)) == labels
+    # JSON, in which weights keep it, has no keys but texts.
+    assert from_dict(json.loads(json.dumps(labels.as_dict())), "here") == labels
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ([0, 1], "'values' must map mask values to class names, as {0: background, 255: void}"),
+        ({}, "'values' must map mask values"),
+        ({0: "backgroud"}, "values: 0: no class is named 'backgroud'; did you mean 'background'"),
+        ({0: None}, "values: 0: no class is named None"),
+        ({0: ["animal"]}, "values: 0: no class is named"),
+        ({-1: "animal"}, "values: -1 must be an integer from 0 to 65535, or a color 'r,g,b'"),
+        ({65536: "animal"}, "values: 65536 must be an integer"),
+        ({True: "animal"}, "values: True must be an integer"),
+        ({0.5: "animal"}, "values: 0.5 must be an integer"),
+        ({"1,2": "animal"}, "values: '1,2' must be an integer"),
+        ({"1,2,256": "animal"}, "values: '1,2,256' must be an integer"),
+        ({"²": "animal"}, "values: '²' must be an integer"),
+        ({7: "animal", "7": "background"}, "values: 7 is listed twice"),
+    ],
+)
+def test_wrong_values_are_a_users_mistake_that_names_the_place(values, message):
+    with refused("labels.yaml: ", message):
+        from_dict({"classes": ["background", "animal"], "values": values}, "labels.yaml")
+
+
+def test_a_class_named_void_is_refused_beside_values():
+    with refused("a class is named 'void'"):
+        from_dict({"classes": ["a", "void"], "values": {0: "a"}}, "labels.yaml")
+
+
+def test_a_label_set_of_one_name_is_answered_with_the_one_to_write():
+    for entry in ("crack", {"name": "crack"}):
+        with refused("classes: [background, crack]"):
+            from_dict({"classes": [entry]}, "labels.yaml")
+
+
+def test_built_in_sets_have_the_published_numbers_of_classes_and_colors_that_tell_them_apart():
+    for name, count in (("voc", 21), ("cityscapes", 19), ("cityscapes_train_ids", 19), ("ade20k", 150), ("camvid", 11)):
+        labels = load(name)
+        assert len(labels) == len(set(labels.names)) == len(labels.colors) == count
+        assert len({*labels.colors, labels.void_color}) == count + 1
+        assert from_dict(labels.as_dict(), name) == labels
+    with refused("no built-in label set of this name", "did you mean 'cityscapes'"):
+        load("cityscape")
+
+
+def test_cityscapes_reads_the_published_label_ids():
+    # Label ids and train ids of the 19 classes, as the data set's authors publish them.
+    wanted = {7: "road", 8: "sidewalk", 11: "building", 17: "pole", 21: "vegetation", 24: "person", 26: "car", 33: "bicycle"}
+    labels = load("cityscapes")
+    values = dict(labels.values)
+    assert {value: labels.names[values[value]] for value in wanted} == wanted
+    assert [value for value, index in values.items() if index == VOID] == [*range(7), 9, 10, 14, 15, 16, 18, 29, 30]
+    assert values.keys() == {*range(34)} and {*values.values()} == {*range(19), VOID}
+    train_ids = load("cityscapes_train_ids")
+    assert train_ids == labels.indexed and [train_ids.names[i] for i in (0, 11, 13, 18)] == ["road", "person", "car", "bicycle"]
+
+
+def test_ade20k_and_camvid_read_the_published_values():
+    ade, camvid = load("ade20k"), load("camvid")
+    named = {value: ade.names[index] for value, index in ade.values if index != VOID}
+    assert dict(ade.values)[0] == VOID and {*named} == {*range(1, 151)}
+    assert [named[i] for i in (1, 2, 5, 13, 21, 90, 128, 150)] == [
+        *("wall", "building", "tree", "person", "car", "television receiver", "bicycle", "flag")
+    ]
+    assert dict(camvid.values) == {i: i for i in range(11)} | {11: VOID} and camvid.names[3] == "road"
+
+
+def test_a_data_set_is_read_as_the_models_classes_by_their_names():
+    model = LabelSet(("background", "cat", "dog"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
+    other = LabelSet(("Dog", "background"), ((9, 9, 9), (8, 8, 8)), (7, 7, 7))
+    assert map_by_name(model, model, "here") is model
+    mapped = map_by_name(other, model, "here")
+    assert mapped.indexed == model
+    assert dict(mapped.values) == {0: 2, 1: 0, 255: 255, (9, 9, 9): 2, (8, 8, 8): 0, (7, 7, 7): 255}
+    coded = replace(other, values=((40, 0), (50, 1), (60, VOID)))
+    assert map_by_name(coded, model, "here").values == ((40, 2), (50, 0), (60, VOID))
+    with refused("labels.yaml: ", "Data: Dog, cow", "Model: background, cat, dog"):
+        map_by_name(replace(other, names=("Dog", "cow")), model, "labels.yaml")

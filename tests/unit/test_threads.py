@@ -1,9 +1,11 @@
+import signal
 import threading
 import time
 
+import cv2
 import pytest
 
-from seg.threads import THREADS, BackgroundWorker, prefetch
+from seg.threads import THREADS, BackgroundWorker, GracefulShutdown, limit_opencv_threads, prefetch
 
 
 def test_results_come_in_order_whatever_takes_longer():
@@ -85,3 +87,38 @@ def test_an_error_in_the_block_wins_and_drops_what_waits():
         behind(done.append, 1)
         raise KeyError
     assert done == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_asks_the_loop_to_stop_and_the_handlers_come_back(number):
+    before = signal.getsignal(number)
+    with GracefulShutdown() as shutdown:
+        assert not shutdown.asked
+        signal.raise_signal(number)
+        assert shutdown.asked
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(number) is before
+
+
+def test_outside_of_the_main_thread_a_loop_runs_without_signals():
+    asked = []
+
+    def loop():
+        with GracefulShutdown() as shutdown:
+            asked.append(shutdown.asked)
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    thread.join()
+    assert asked == [False]
+
+
+def test_opencv_computes_in_one_thread():
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(4)
+        limit_opencv_threads()
+        assert cv2.getNumThreads() == 1
+    finally:
+        cv2.setNumThreads(before)

@@ -1,12 +1,14 @@
-"""Training in less memory: what batch norm and ReLU give is computed again in the backward pass instead of kept.
+"""Less memory in training: the output of batch norm and ReLU is computed again in the backward pass instead of kept.
 
-A convolution keeps its input for the gradient of its weights, and batch norm keeps its own input. Of `conv(relu(norm(x)))` both
-x and relu(norm(x)) stay in memory, though the second is a cheap function of the first. Within `lean()` only x stays, about half
-of what a separable network keeps, for one elementwise pass more (arXiv 1707.06990 does it for DenseNet).
+A convolution keeps its input for the gradient of its weights, and batch norm keeps its own input. Of `conv(relu(norm(x)))`,
+both x and relu(norm(x)) stay in memory, though the second is a cheap function of the first. Within `recompute()` only x stays:
+about half of what a separable network keeps, for one more elementwise pass. arXiv 1707.06990 does this for DenseNet.
 """
 
 import contextlib
 import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,41 +16,55 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.multiprocessing.reductions import StorageWeakRef
 
-_recipes: dict[int, tuple[StorageWeakRef, "RecomputedOutput"]] | None = None
-"""Of the outputs of batch norms in the forward pass under way, by storage; None outside of `lean`."""
+from .batch_norm import BatchNorm2d
+
+_recorded: dict[int, tuple[StorageWeakRef, "RecomputedOutput"]] | None = None
+"""Outputs of the batch norms in the current forward pass, by storage. None outside of `recompute`."""
 SLACK = 32
-"""Values more than a map has. The C library aligns memory, and so finds no room for a map where one of the very same size was;
-with so much more, maps that stay fill the gaps that others leave."""
+"""Extra values in the memory of a map. The C library aligns memory, and so does not reuse the gap of a map for another one of
+exactly the same size; with this slack, it does."""
 
 
 class RecomputedOutput:
-    """How to compute the output of a norm again, as `compute(x)`; the result is kept from its first use until the norm's own
-    backward pass."""
+    """How to compute a norm's output again.
 
-    def __init__(self, out: Tensor, compute, x: Tensor):
+    The result is kept from its first use until the norm's own backward pass.
+
+    Args:
+        out: the output, whose place this takes among what the graph keeps.
+        compute: gives the same values from `x`.
+        x: the norm's input.
+    """
+
+    def __init__(self, out: Tensor, compute: Callable[[Tensor], Tensor], x: Tensor):
         self.layout = out.shape, out.stride(), out.dtype
         self.compute, self.x = compute, x.detach()
-        self.result = None
+        self.result: Tensor | None = None
         storage = out.untyped_storage()
-        # The weak reference keeps the key from being given to another storage.
-        _recipes[storage._cdata] = (StorageWeakRef(storage), self)
+        if _recorded is not None:
+            # The weak reference keeps the key from being given to another storage.
+            _recorded[storage._cdata] = (StorageWeakRef(storage), self)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def tensor(self) -> Tensor:
+        """The output, computed on the first call."""
         if self.result is None:
             self.result = self.compute(self.x)
         return self.result
 
 
-def _room_like(x: Tensor) -> Tensor:
+def _empty_with_slack(x: Tensor) -> Tensor:
     storage = x.new_empty(x.numel() + SLACK).untyped_storage()
-    # Not a view, which autograd would not let a later operation change in place.
+    # Not a view: autograd would not let a later operation change a view in place.
     return x.new_empty(0).set_(storage, 0, x.shape, x.stride())
 
 
-def _normalized(x: Tensor, norm: nn.BatchNorm2d, relu: bool, mean, variance, training: bool):
-    """relu(norm(x)), or norm(x), and the statistics of the batch."""
-    out = _room_like(x)
+def _normalized(
+    x: Tensor, norm: nn.BatchNorm2d, relu: bool, statistics: tuple[Any, Any], training: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """norm(x), or with `relu` relu(norm(x)), and the batch's mean and inverse standard deviation (empty unless `training`)."""
+    mean, variance = statistics
+    out = _empty_with_slack(x)
     batch_mean, inverse_std = (mean.new_empty(len(mean) if training else 0) for _ in range(2))
     torch.ops.aten.native_batch_norm.out(
         x,
@@ -68,27 +84,27 @@ def _normalized(x: Tensor, norm: nn.BatchNorm2d, relu: bool, mean, variance, tra
 
 class _Norm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, norm, relu):
-        statistics = norm.running_mean, norm.running_var
-        out, mean, inverse_std = _normalized(x, norm, relu, *statistics, norm.training)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: BatchNorm2d, relu: bool) -> Tensor:
+        statistics: tuple[Any, Any] = norm.running_mean, norm.running_var
+        out, mean, inverse_std = _normalized(x, norm, relu, statistics, norm.training)
         if norm.training:
             statistics = mean, inverse_std.pow(-2) - norm.eps
-        recipe = RecomputedOutput(out, lambda x: _normalized(x, norm, relu, *statistics, False)[0], x)
-        # What is saved goes when the backward pass has used it; an attribute would stay as long as the graph.
-        ctx.recipe = weakref.ref(recipe)
+        output = RecomputedOutput(out, lambda x: _normalized(x, norm, relu, statistics, False)[0], x)
+        # Saved tensors are freed once the backward pass has used them; an attribute would stay as long as the graph.
+        ctx.output = weakref.ref(output)
         ctx.save_for_backward(x, weight, mean, inverse_std, *([out] if relu else []))
         ctx.norm, ctx.training = norm, norm.training
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, inverse_std, *result = ctx.saved_tensors
-        recipe = ctx.recipe()
-        if recipe is not None:
-            recipe.result = None
+        output = ctx.output()
+        if output is not None:
+            output.result = None
         if result:
-            # The result is needed no more: its memory takes the gradient.
+            # The result is no longer needed: the gradient takes its memory.
             grad = torch.ops.aten.threshold_backward.grad_input(grad, *result, 0, grad_input=result[0])
         statistics = ctx.norm.running_mean, ctx.norm.running_var, mean, inverse_std, ctx.training, ctx.norm.eps
         wanted = list(ctx.needs_input_grad[:3])
@@ -96,33 +112,37 @@ class _Norm(torch.autograd.Function):
 
 
 def norm_relu(norm: nn.Module, x: Tensor, relu: bool) -> Tensor:
-    """relu(norm(x)), or norm(x)."""
-    # Subclasses, and what takes a batch norm's place, have a forward of their own.
-    if _recipes is not None and type(norm) is nn.BatchNorm2d and torch.is_grad_enabled() and x.requires_grad:
-        if norm.training:
-            norm.num_batches_tracked.add_(1)
-        return _Norm.apply(x, norm.weight, norm.bias, norm, relu)
-    x = norm(x)
-    return F.relu(x, inplace=True) if relu else x
+    """norm(x), or with `relu` relu(norm(x)). Within `recompute`, a batch norm's output is not kept for the backward pass."""
+    out: Tensor
+    # Exactly this class: its subclasses, and what takes a batch norm's place, have a forward of their own.
+    if _recorded is not None and type(norm) is BatchNorm2d and torch.is_grad_enabled() and x.requires_grad:
+        out = _Norm.apply(x, norm.weight, norm.bias, norm, relu)
+        return out
+    out = norm(x)
+    return F.relu(out, inplace=True) if relu else out
 
 
-def _pack(tensor: Tensor):
-    _, recipe = _recipes.get(tensor.untyped_storage()._cdata, (None, None))
-    fits = recipe is not None and recipe.layout == (tensor.shape, tensor.stride(), tensor.dtype)
-    return recipe if fits else tensor
+def _pack(tensor: Tensor) -> RecomputedOutput | Tensor:
+    """What the graph keeps in place of a tensor."""
+    _, output = (_recorded or {}).get(tensor.untyped_storage()._cdata, (None, None))
+    if output is not None and output.layout == (tensor.shape, tensor.stride(), tensor.dtype):
+        return output
+    # Detached: an operation that keeps its own output, such as ReLU, would refer to itself through the output's graph. No
+    # garbage collector sees that circle, and without a backward pass it is never freed.
+    return tensor.detach()
 
 
-def _unpack(kept) -> Tensor:
+def _unpack(kept: RecomputedOutput | Tensor) -> Tensor:
     return kept.tensor() if isinstance(kept, RecomputedOutput) else kept
 
 
 @contextlib.contextmanager
-def recompute():
-    """Around a forward pass whose backward pass is to come: see this module's head."""
-    global _recipes
-    _recipes = {}
+def recompute() -> Iterator[None]:
+    """Around a forward pass: keep less of it for its backward pass, with the same gradients. See the module's docstring."""
+    global _recorded
+    _recorded = {}
     try:
         with torch.autograd.graph.saved_tensors_hooks(_pack, _unpack):
             yield
     finally:
-        _recipes = None
+        _recorded = None

@@ -1,7 +1,19 @@
+from dataclasses import replace
+
 import numpy as np
 import torch
 
-from seg.cli.tables import boundary_table, class_table, model_table, profile_table, run_table, size_table, table
+from seg.benchmark.harness import Row
+from seg.cli.tables import (
+    benchmark_table,
+    boundary_table,
+    class_table,
+    model_table,
+    profile_table,
+    run_table,
+    size_table,
+    table,
+)
 from seg.evaluation.boundary import Boundary
 from seg.evaluation.metrics import Scores
 from seg.labels import VOC, LabelSet
@@ -93,3 +105,17 @@ def test_the_table_of_a_run_fits_80_columns_and_names_every_class():
     assert all(len(line) <= 80 for line in text.splitlines())
     for name, value in iou.items():
         assert f"{name[:17]:17} " + ("    -" if value is None else f"{100 * value:5.1f}") in text
+
+
+def test_the_benchmark_table_shows_ratio_memory_and_share_of_the_limit():
+    row = Row("forward", "513x513", 0.5, "a peer", 1.43, 2.86, 812.4, None, 0.4, "product, 9 GFLOP/s")
+    where = {"processor": "P", "cores": 2, "threads": 1, "torch": "2.6", "gpu": None}
+    text = benchmark_table(where, [row, replace(row, section="loss", ours_s=2.5e-5, limit=None)])
+    assert text.splitlines()[0] == "P, 2 cores, 1 thread, torch 2.6, no GPU"
+    lines = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.splitlines()]
+    assert ["513x513", "500 ms", "812", "a peer", "1.43 s", "-", "2.86", "80%"] in lines
+    assert ["513x513", "25.0 us", "812", "a peer", "1.43 s", "-", "2.86", "-"] in lines
+    long = replace(row, peer="smp DeepLabV3Plus tu-xception65, 512x512", case="batch 2, 321x321, float32")
+    folded = benchmark_table(where, [long])
+    assert all(word in folded for word in f"{long.peer} {long.case}".split()) and max(map(len, folded.splitlines())) <= 100
+    assert "limit of forward: product, 9 GFLOP/s: 400 ms" in text

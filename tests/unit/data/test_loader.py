@@ -12,7 +12,8 @@ from torchvision.transforms import functional as vision
 from seg.config import DataConfig
 from seg.data import loader
 from seg.data.images import read_rgbx
-from seg.data.loader import EpochSampler, TrainingSamples, batches, sample_numbers, worker_crash_error
+from seg.data.loader import TrainingSamples, batches, worker_crash_error
+from seg.data.sampler import EpochSampler
 from seg.data.voc import open_split
 from seg.labels import VOC
 from seg.models.preprocess import network_input, normalize
@@ -39,50 +40,6 @@ def run(samples, start, stop, workers=0, batch=4):
 def assert_same(some, others):
     for batch, other in zip(some, others, strict=True):
         assert all(map(torch.equal, batch, other))
-
-
-# The order of the images.
-
-
-def test_each_image_comes_once_an_epoch():
-    order = EpochSampler(13, seed=5)
-    for epoch in range(4):
-        assert sorted(order(epoch * 13 + i) for i in range(13)) == list(range(13))
-
-
-def test_the_order_is_another_in_each_epoch_and_under_each_seed():
-    orders = [[EpochSampler(13, seed)(epoch * 13 + i) for i in range(13)] for seed in range(4) for epoch in range(4)]
-    assert len({tuple(order) for order in orders}) == 16
-
-
-@pytest.mark.parametrize("present", [None, np.eye(13, 3, dtype=bool)])
-def test_the_sample_number_alone_decides_the_image(present):
-    forwards = [EpochSampler(13, 5, present)(number) for number in range(60)]
-    order, numbers = EpochSampler(13, 5, present), np.random.default_rng(0).permutation(60)
-    assert {int(number): order(int(number)) for number in numbers} == dict(enumerate(forwards))
-
-
-def test_images_come_to_every_place_of_an_epoch_alike():
-    first = np.bincount([EpochSampler(6, seed)(0) for seed in range(1200)], minlength=6)
-    assert ((first - 200) ** 2 / 200).sum() < 21  # chi-square of 5 degrees: one in a thousand is beyond
-
-
-def test_balanced_draws_classes_evenly_and_only_images_that_hold_them():
-    # Class 0 in all images, 1 in two, 2 in none, 3 in one alone.
-    present = np.zeros((10, 4), bool)
-    present[:, 0] = present[[2, 5], 1] = present[7, 3] = True
-    drawn = np.bincount([EpochSampler(10, 0, present)(number) for number in range(3000)], minlength=10)
-    chance = np.full(10, 1 / 30)
-    chance[[2, 5]] += 1 / 6
-    chance[7] += 1 / 3
-    assert ((drawn - 3000 * chance) ** 2 / (3000 * chance)).sum() < 28
-    rare = EpochSampler(10, 0, present[:, 1:])
-    assert {rare(number) for number in range(300)} == {2, 5, 7}
-
-
-def test_balanced_draws_follow_the_seed():
-    present = np.ones((10, 3), bool)
-    assert len({tuple(EpochSampler(10, seed, present)(n) for n in range(20)) for seed in range(5)}) == 5
 
 
 # The samples and batches.
@@ -202,7 +159,7 @@ def test_the_layout_is_kept_and_the_images_are_not_changed():
 
 
 @pytest.mark.parametrize("slowly", [False, True], ids=["at-once", "connections-first"])
-def test_a_loader_process_that_dies_is_told_with_its_file(tmp_path, monkeypatch, slowly):
+def test_a_crashed_worker_is_reported_with_its_file(tmp_path, monkeypatch, slowly):
     split = open_split(toy_voc(tmp_path / "voc"), "train", VOC)
     samples = TrainingSamples(split, DataConfig(crop_size=33, num_workers=1), EpochSampler(len(split), 0), 0)
     fatal = samples.files([5])[0]
@@ -219,16 +176,10 @@ def test_a_loader_process_that_dies_is_told_with_its_file(tmp_path, monkeypatch,
         return read_rgbx(path)
 
     monkeypatch.setattr(loader, "read_rgbx", deadly)
-    with refused(fatal, "the loader process that read it died", "Lower data.num_workers"):
+    with refused(fatal, "the loader worker that read it crashed", "lower data.num_workers"):
         try:
             for _ in batches(samples, 2, 0, 3, 1):
                 if slowly:
                     dying.wait(10)
-        except RuntimeError as error:  # the death is told by a signal, wherever this process then is, as in Trainer.run
+        except RuntimeError as error:  # a signal reports the crash, wherever this process then is, as in Trainer.run
             raise worker_crash_error(samples, error) from None
-
-
-@pytest.mark.parametrize("world", [1, 2, 4])
-def test_processes_parts_are_the_batch_in_order(world):
-    parts = [number for rank in range(world) for number in sample_numbers(3, 8, rank, world)]
-    assert parts == list(range(24, 32))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from seg.config import DataConfig
-from seg.data.transforms import TrainTransform, draw_scale, named_transforms, resize_image, resize_mask
+from seg.data.transforms import RandomCrop, TrainTransform, draw_scale, named_transforms, resize_image, resize_mask
 from tests.helpers.paths import FIXTURES
 from tests.helpers.toy import refused, toy_sample, written
 
@@ -32,7 +32,7 @@ def positions(height, width):
 
 def draws(settings, image, mask, count):
     """Crop and mask of each of the first samples."""
-    augment = TrainTransform(settings)
+    augment = RandomCrop(settings)
     return [augment(image, mask, np.random.default_rng(number))[:2] for number in range(count)]
 
 
@@ -162,7 +162,7 @@ def test_one_resampling_is_the_plain_pipeline_to_rounding(step):
         image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
         mask = rng.integers(0, 22, shape).astype(np.uint8)
         for number in range(12):
-            pixels, target, extent = TrainTransform(settings)(image, mask, np.random.default_rng(number))
+            pixels, target, extent = RandomCrop(settings)(image, mask, np.random.default_rng(number))
             wanted, labels, inside = plain(image, mask, settings, np.random.default_rng(number))
             np.testing.assert_array_equal(target, labels)
             there = np.zeros((33, 33), bool)
@@ -208,7 +208,7 @@ def test_scaled_sizes_are_truncated(size):
 
 def test_padding_is_void_at_the_bottom_and_right_and_no_part_of_the_extent():
     image, mask = toy_sample(0, (20, 40))
-    pixels, target, extent = TrainTransform(config(crop_size=48))(image, mask, np.random.default_rng(0))
+    pixels, target, extent = RandomCrop(config(crop_size=48))(image, mask, np.random.default_rng(0))
     np.testing.assert_array_equal(pixels[:20, :40], image)
     np.testing.assert_array_equal(target[:20, :40], mask)
     for padding in (np.s_[20:], np.s_[:, 40:]):
@@ -263,7 +263,7 @@ def test_a_flip_mirrors_image_and_mask_and_nothing_else():
 
 def test_the_flip_mirrors_the_padded_crop():
     image, mask = toy_sample(0, (20, 20))
-    pixels, target, extent = TrainTransform(config(flip=1.0))(image, mask, np.random.default_rng(0))
+    pixels, target, extent = RandomCrop(config(flip=1.0))(image, mask, np.random.default_rng(0))
     np.testing.assert_array_equal(pixels[:20, 13:], image[:, ::-1])
     assert (target[:, :13] == 255).all()
     assert extent.tolist() == [20, 13, 33]
@@ -277,10 +277,10 @@ def test_flips_come_as_often_as_their_probability():
 
 def test_a_crop_is_a_function_of_its_generator_alone_and_changes_no_input():
     settings = DataConfig(crop_size=33, transforms=[])
-    augment, (image, mask) = TrainTransform(settings), toy_sample(0)
+    augment, (image, mask) = RandomCrop(settings), toy_sample(0)
     before = image.copy(), mask.copy()
     first = [augment(image, mask, np.random.default_rng(n)) for n in range(8)]
-    again = [TrainTransform(settings)(image, mask, np.random.default_rng(n)) for n in reversed(range(8))][::-1]
+    again = [RandomCrop(settings)(image, mask, np.random.default_rng(n)) for n in reversed(range(8))][::-1]
     for one, other in zip(first, again, strict=True):
         for a, b in zip(one, other, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -331,9 +331,9 @@ def test_transforms_are_a_function_of_the_generator():
     settings = config(
         crop_size=64, transforms=[{"ColorJitter": {"p": 1.0}}, "GaussNoise", "HorizontalFlip", {"Affine": {"rotate": 20}}]
     )
-    augment = TrainTransform(settings)
+    augment = RandomCrop(settings)
     first = [augment(image, mask, np.random.default_rng(n)) for n in range(6)]
-    again = [TrainTransform(settings)(image, mask, np.random.default_rng(n)) for n in reversed(range(6))][::-1]
+    again = [RandomCrop(settings)(image, mask, np.random.default_rng(n)) for n in reversed(range(6))][::-1]
     for one, other in zip(first, again, strict=True):
         for a, b in zip(one, other, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -342,7 +342,7 @@ def test_transforms_are_a_function_of_the_generator():
 
 def test_transforms_come_first_at_the_images_own_size():
     seen = []
-    augment = TrainTransform(config(scale_min=2.0, scale_max=2.0, transforms=["ToGray"]))
+    augment = RandomCrop(config(scale_min=2.0, scale_max=2.0, transforms=["ToGray"]))
     inner = augment.transforms
     augment.transforms = lambda **given: seen.append((given["image"].shape, given["image"].dtype)) or inner(**given)
     augment.transforms.set_random_seed = inner.set_random_seed
@@ -406,3 +406,89 @@ def test_naming_a_transform_asks_nothing_of_the_network():
     environment["PYTHONPATH"] = os.getcwd()
     result = subprocess.run([sys.executable, "-c", OFFLINE], capture_output=True, text=True, env=environment, timeout=60)
     assert (result.returncode, result.stdout.strip()) == (0, "made"), result.stderr
+
+
+# TrainTransform: the same crops as tensors.
+
+
+@pytest.mark.parametrize("mean, std", [((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
+def test_tensors_hold_the_crop_normalized_and_its_padding(mean, std):
+    image, mask = toy_sample(0, (30, 50))
+    transform = TrainTransform(crop_size=49, mean=mean, std=std)
+    settings = DataConfig(crop_size=49)
+    mirrored = set()
+    for number in range(12):
+        torch.manual_seed(number)
+        pixels, target = transform(image, mask)
+        torch.manual_seed(number)
+        rng = np.random.default_rng(int(torch.randint(2**63 - 1, ())))
+        crop, labels, (rows, first, end) = RandomCrop(settings)(image, mask, rng)
+        wanted = np.full((49, 49, 3), 127.5)
+        wanted[:rows, first:end] = crop[:rows, first:end]
+        wanted = (wanted / 255 - mean) / std
+        assert pixels.dtype == torch.float32 and pixels.shape == (3, 49, 49)
+        assert np.abs(pixels.permute(1, 2, 0).numpy() - wanted).max() < 2e-6
+        assert target.dtype == torch.int64 and torch.equal(target, torch.from_numpy(labels).long())
+        mirrored.add(bool(first))
+    assert mirrored == {False, True}
+
+
+def test_the_settings_of_a_transform_are_those_of_the_loader():
+    image, mask = toy_sample(0)
+    transform = TrainTransform(64, scale_min=1.0, scale_max=1.0, flip=1.0, transforms=["ToGray", {"Blur": {"p": 0.0}}])
+    target = transform(image, mask)[1]
+    np.testing.assert_array_equal(target[:48].numpy(), mask[:, ::-1])
+    assert {type(made).__name__ for made in transform.crop.transforms} == {"ToGray", "Blur"}
+    assert TrainTransform(scale_min=0.7, scale_max=1.3, scale_step=0.1).crop.config == DataConfig(
+        scale_min=0.7, scale_max=1.3, scale_step=0.1
+    )
+
+
+class Repeated(torch.utils.data.Dataset):
+    """One image over and over."""
+
+    def __init__(self):
+        self.transform = TrainTransform(crop_size=33, scale_step=0)
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return *self.transform(*toy_sample(0)), cv2.getNumThreads()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torchs_seed_fixes_the_crops_and_workers_draw_their_own(workers):
+    def crops(seed):
+        torch.manual_seed(seed)
+        return list(torch.utils.data.DataLoader(Repeated(), batch_size=1, num_workers=workers))
+
+    first, again, other = crops(1), crops(1), crops(2)
+    assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(first, again, strict=True))
+    assert len({pixels.numpy().tobytes() for pixels, _, _ in first + other}) == 16
+    if workers:
+        assert {int(threads) for _, _, threads in first} == {1}
+
+
+@pytest.mark.parametrize(
+    "image, mask, told",
+    [
+        (torch.zeros(3, 4, 5), np.zeros((4, 5), np.uint8), "the image is a Tensor; give a NumPy array"),
+        (
+            np.zeros((4, 5, 3), np.float32),
+            np.zeros((4, 5), np.uint8),
+            "the image is float32 [4, 5, 3]; it must be uint8 [H, W, 3]",
+        ),
+        (np.zeros((3, 4, 5), np.uint8), np.zeros((4, 5), np.uint8), "the image is uint8 [3, 4, 5]"),
+        (np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5), np.int64), "the mask is int64 [4, 5]; it must be uint8 [H, W]"),
+        (np.zeros((4, 5, 3), np.uint8), np.zeros((5, 4), np.uint8), "the image is [4, 5], its mask [5, 4]"),
+    ],
+)
+def test_another_kind_of_image_or_mask_is_refused(image, mask, told):
+    with refused("TrainTransform", told):
+        TrainTransform(crop_size=33)(image, mask)
+
+
+def test_a_crop_too_small_for_the_network_is_refused():
+    with refused("crop_size=20", "at least 33"):
+        TrainTransform(crop_size=20)

@@ -10,7 +10,7 @@ INPUTS, CHANNELS = 24, 16
 
 def make(**options):
     torch.manual_seed(0)
-    return ASPP(INPUTS, channels=CHANNELS, **options)
+    return ASPP(INPUTS, CHANNELS, **options)
 
 
 def concatenated(aspp, x):
@@ -53,7 +53,7 @@ def test_atrous_branches_look_as_far_as_their_rates_say(separable, stride, rates
 
 
 def test_a_rate_never_falls_below_1():
-    aspp = make(rates=(1, 3))
+    aspp = make(atrous_rates=(1, 3))
     aspp.set_output_stride(32)
     assert [conv.depthwise.dilation for conv in aspp.atrous] == [(1, 1), (1, 1)]
 
@@ -70,7 +70,7 @@ def test_parameters_are_as_many_as_the_formula_says(separable, image_pooling, ra
     atrous = 9 * INPUTS + norm_parameters(INPUTS) + one if separable else 9 * INPUTS * CHANNELS + norm_parameters(CHANNELS)
     branches = 1 + len(rates) + image_pooling
     project = branches * CHANNELS * CHANNELS + norm_parameters(CHANNELS)
-    aspp = make(separable=separable, image_pooling=image_pooling, rates=rates)
+    aspp = make(separable=separable, image_pooling=image_pooling, atrous_rates=rates)
     assert sum(p.numel() for p in aspp.parameters()) == one * (1 + image_pooling) + atrous * len(rates) + project
 
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from seg.models.decoder import Decoder
-from seg.models.layers import SeparableConv
+from seg.models.layers import SeparableConv2d
 
 INPUTS, LOW = 32, 24
 VARIANTS = {
@@ -27,7 +27,7 @@ def make(**options):
 def test_output_has_the_last_convolutions_channels_at_the_low_level_size(variant, separable):
     decoder = make(convolutions=VARIANTS[variant], separable=separable).eval()
     channels = VARIANTS[variant][-1][1] if VARIANTS[variant] else INPUTS + 12
-    assert decoder.channels == channels
+    assert decoder.out_channels == channels
     for size, low in (((5, 7), (17, 25)), ((9, 9), (33, 34)), ((3, 3), (9, 9))):
         assert decoder(torch.randn(2, INPUTS, *size), torch.randn(2, LOW, *low)).shape == (2, channels, *low)
 
@@ -50,7 +50,7 @@ def test_defaults_are_the_papers_48_channels_and_two_separable_3x3_of_256():
     with torch.device("meta"):
         decoder = Decoder(256, 256)
     assert decoder.reduce.conv.weight.shape == (48, 256, 1, 1)
-    assert [type(conv) for conv in decoder.convs] == [SeparableConv, SeparableConv]
+    assert [type(conv) for conv in decoder.convs] == [SeparableConv2d, SeparableConv2d]
     assert [(conv.depthwise.in_channels, conv.pointwise.out_channels) for conv in decoder.convs] == [(304, 256), (256, 256)]
     assert sum(p.numel() for p in decoder.parameters()) == 162_928  # the released network's
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from seg.config import ASPPConfig, DecoderConfig, ModelConfig
 from seg.models.factory import build_model
-from seg.models.layers import SeparableConv, resize
+from seg.models.layers import SeparableConv2d, resize
 
 CLASSES = 5
 
@@ -142,7 +142,7 @@ def test_output_stride_of_a_live_model_moves_backbone_and_aspp_and_keeps_the_wei
     for stride, rates in ((32, [3, 6, 9]), (8, [12, 24, 36]), (16, [6, 12, 18])):
         our_model.output_stride = stride
         assert our_model.output_stride == our_model.backbone.output_stride == stride
-        convs = [conv.depthwise if isinstance(conv, SeparableConv) else conv.conv for conv in our_model.aspp.atrous]
+        convs = [conv.depthwise if isinstance(conv, SeparableConv2d) else conv.conv for conv in our_model.aspp.atrous]
         assert [conv.dilation for conv in convs] == [(rate, rate) for rate in rates]
         assert our_model.backbone(images(1, 65, 65))[1].shape[-1] == math.ceil(65 / stride)
         assert our_model(images(1, 65, 65)).shape == (1, CLASSES, 65, 65)

@@ -9,7 +9,7 @@ from seg.errors import UserError
 from seg.models import smp
 from seg.models.deeplab import DeepLabV3Plus
 from seg.models.factory import build_model
-from seg.models.layers import POST, PRE, ConvNorm, SeparableConv, resize
+from seg.models.layers import POST, PRE, ConvNorm, SeparableConv2d, resize
 
 
 def build(classes=7, **options):
@@ -22,7 +22,7 @@ def test_defaults_are_the_papers_best_network():
     assert isinstance(model, DeepLabV3Plus)
     assert len(model.backbone.flow) == 3 + 16 + 2 and model.backbone.channels == 2048
     assert model.output_stride == 16
-    assert model.aspp.channels == 256 and model.aspp.rates == (6, 12, 18) and model.aspp.pooling is not None
+    assert model.aspp.out_channels == 256 and model.aspp.atrous_rates == (6, 12, 18) and model.aspp.pooling is not None
     assert model.decoder.reduce.conv.out_channels == 48
     assert model.classifier.weight.shape == (21, 256, 1, 1)
 
@@ -60,7 +60,7 @@ def test_output_stride_reaches_backbone_and_aspp(stride):
 def test_aspp_options_reach_the_model():
     options = ASPPConfig(channels=24, atrous_rates=[2, 5], separable=False, image_pooling=False, dropout=0.4)
     aspp = build(width=0.125, aspp=options).aspp
-    assert aspp.channels == 24 and aspp.project.conv.weight.shape == (24, 3 * 24, 1, 1)
+    assert aspp.out_channels == 24 and aspp.project.conv.weight.shape == (24, 3 * 24, 1, 1)
     assert [conv.conv.dilation for conv in aspp.atrous] == [(2, 2), (5, 5)]
     assert aspp.pooling is None and aspp.dropout.p == 0.4
 
@@ -76,8 +76,8 @@ def test_decoder_options_reach_the_model():
 
 def test_separable_options_of_aspp_and_decoder_are_their_own():
     model = build(width=0.125, aspp=ASPPConfig(separable=False))
-    assert not any(isinstance(module, SeparableConv) for module in model.aspp.modules())
-    assert all(isinstance(conv, SeparableConv) for conv in model.decoder.convs)
+    assert not any(isinstance(module, SeparableConv2d) for module in model.aspp.modules())
+    assert all(isinstance(conv, SeparableConv2d) for conv in model.decoder.convs)
 
 
 def test_no_decoder_puts_the_classifier_on_the_aspp():
@@ -165,7 +165,7 @@ def test_the_papers_decoders_are_configurations(backbone, decoder):
     model = build(21, backbone=backbone, decoder=DecoderConfig(**decoder))
     assert model(torch.empty(1, 3, 65, 97, device="meta")).shape == (1, 21, 65, 97)
     assert model.decoder.reduce.conv.out_channels == decoder.get("low_level_channels", 48)
-    kernels = [[conv.depthwise if isinstance(conv, SeparableConv) else conv.conv] for conv in model.decoder.convs]
+    kernels = [[conv.depthwise if isinstance(conv, SeparableConv2d) else conv.conv] for conv in model.decoder.convs]
     wanted = decoder.get("convolutions", [[3, 256]] * 2)
     assert [conv.kernel_size[0] for (conv,) in kernels] == [kernel for kernel, _ in wanted]
     assert model.classifier.in_channels == wanted[-1][1]

@@ -5,7 +5,7 @@ from torch import nn
 from seg.config import ModelConfig
 from seg.models.factory import build_model
 from seg.models.fold import folded
-from seg.models.layers import SinglePixelBatchNorm2d
+from seg.models.ops.batch_norm import BatchNorm2d, SinglePixelBatchNorm2d
 from tests.helpers.toy import random_model
 
 CONFIGS = {
@@ -83,7 +83,8 @@ def test_what_only_looks_like_a_convolution_and_its_norm_is_left():
         nn.Sequential(nn.Conv2d(3, 4, 1), Activated(4)),
         Odd(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)),
         nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), SinglePixelBatchNorm2d(4)),
+        nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), BatchNorm2d(4)),
     ).eval()
     images = torch.randn(2, 3, 5, 5)
-    assert norms(folded(model)) == 3
+    assert norms(folded(model)) == 4
     assert torch.equal(folded(model)(images), model(images))

@@ -40,7 +40,7 @@ def test_the_last_and_the_one_before_it_are_kept(saved):
 def assert_falls_back(saved, capsys):
     assert checkpoint.newest(saved)["state"]["iteration"] == 4
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"seg: warning: {saved / 'last.ckpt'}: not a whole checkpoint")
+    assert line.startswith(f"seg: warning: {saved / 'last.ckpt'}: not an intact checkpoint")
     assert "previous.ckpt, iteration 4" in line
 
 
@@ -64,7 +64,7 @@ def test_where_a_byte_of_the_last_is_flipped_the_one_before_is_taken(saved, caps
 def test_where_none_is_good_the_first_mistake_is_told(saved):
     for name in ("last.ckpt", "previous.ckpt"):
         (saved / name).write_bytes(b"")
-    with refused(saved / "last.ckpt", "not a whole checkpoint"):
+    with refused(saved / "last.ckpt", "not an intact checkpoint"):
         checkpoint.newest(saved)
 
 
@@ -93,7 +93,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path):
     with refused(path, "not a checkpoint that is safe to read"):
         checkpoint.newest(tmp_path)
     path.write_bytes(content)
-    with refused(path, "not a whole checkpoint"):
+    with refused(path, "not an intact checkpoint"):
         checkpoint.newest(tmp_path)
     assert not (tmp_path / "ran").exists()
 

@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from seg.evaluation.metrics import Scores
 from seg.labels import VOC
-from seg.training.loggers import EventLog, happened
+from seg.training.loggers import EventLog, remaining_events
 
 SCORES = Scores(VOC, np.eye(21, dtype=np.int64), 1)
 
@@ -64,7 +64,7 @@ def test_lines_that_are_no_events_are_left_out():
     good = '{"iteration": 1, "loss": 2, "lr": 0.1}'
     others = ['{"iteration": 1, "loss": 2}', '{"iteration": 2, "miou": "high"}', "[" * 100_000, "\ufffd"]
     lines = [good, "", "[1]", '{"loss": 1}', '{"iteration": 2, "lo', *others]
-    assert happened(lines, 5, True) == [{"iteration": 1, "loss": 2, "lr": 0.1}]
+    assert remaining_events(lines, 5, True) == [{"iteration": 1, "loss": 2, "lr": 0.1}]
 
 
 def test_tensorboard_shows_classes_confusion_and_settings(tmp_path):

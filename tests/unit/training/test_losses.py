@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from segmentation_models_pytorch import losses as library
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import seg.training.losses
+import seg.training.tiled_cross_entropy
 from seg.config import TrainConfig
 from seg.errors import UserError
 from seg.training.losses import Loss, balanced_weights, cross_entropy
@@ -122,7 +122,7 @@ OPTIONS = {
 @pytest.mark.parametrize("dtype, bound", [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 def test_in_tiles_it_is_the_cross_entropy_of_the_resized_logits(monkeypatch, dtype, bound, options, size, target_size, tile):
     if tile:
-        monkeypatch.setitem(seg.training.losses.TILE, "cpu", tile)
+        monkeypatch.setitem(seg.training.tiled_cross_entropy.TILE, "cpu", tile)
     logits, target = strided(size, target_size, dtype)
     if "weights" in options:
         options = options | {"weights": torch.tensor(options["weights"], dtype=dtype)}

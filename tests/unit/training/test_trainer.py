@@ -17,8 +17,9 @@ from seg.models.preprocess import network_input
 from seg.training import checkpoint
 from seg.training.loggers import EventLog
 from seg.training.losses import Loss
+from seg.training.run_folder import changed_settings
 from seg.training.step import prepare_mode
-from seg.training.trainer import Trainer, changed_settings
+from seg.training.trainer import Trainer
 from seg.weights.loading import open_model
 from tests.helpers.toy import refused, same, toy_voc
 
@@ -59,10 +60,10 @@ def test_a_run_folder_holds_what_the_design_says(config):
     assert from_dict(yaml.safe_load((trainer.folder / "config.yaml").read_text()), "saved") == trainer.config
     events = [json.loads(line) for line in (trainer.folder / "metrics.jsonl").read_text().splitlines()]
     assert [e["iteration"] for e in events if "loss" in e] == [1, 2, 3, 4]
-    assert [e["miou"] for e in events if "miou" in e] == [result.best]
+    assert [e["miou"] for e in events if "miou" in e] == [result.miou]
     model, about = open_model(trainer.best)
     assert about.score.pop("iou").keys() == set(about.labels.names)
-    assert about.score == {"iteration": 4, "miou": result.best, "split": "val"}
+    assert about.score == {"iteration": 4, "miou": result.miou, "split": "val"}
     assert same(dict(model.state_dict()), dict(trainer.model.state_dict()))
 
 
@@ -135,7 +136,7 @@ def test_a_bad_sample_is_found_before_the_run_folder_is_made(config, tmp_path):
 
 @pytest.fixture
 def diverging(monkeypatch):
-    """The loss is no number at the third step."""
+    """The loss is NaN at the third step."""
     forward, count = Loss.forward, [0]
 
     def third(self, *arguments):
@@ -151,7 +152,7 @@ def test_divergence_stops_with_iteration_files_and_a_remedy_and_keeps_the_weight
         trainer.run()
     message = str(error.value)
     files = trainer.samples.files((4, 5))
-    assert "loss nan or its gradient is no number at iteration 2, on " + ", ".join(files) in message
+    assert "loss nan or its gradient is not finite at iteration 2, on " + ", ".join(files) in message
     assert all(word in message for word in ("train.learning_rate", "train.grad_clip_norm", str(trainer.last)))
     saved = weights(trainer)
     assert saved["state"]["iteration"] == 2
@@ -208,7 +209,7 @@ def test_the_average_of_the_weights_is_what_is_validated_and_saved(config):
 
 
 def test_an_image_classifier_is_not_trained(config):
-    with pytest.raises(UserError, match=r"model\.image_classes: an image classifier has no masks"):
+    with pytest.raises(UserError, match=r"model\.image_classes: an image classifier cannot learn from masks"):
         Trainer(config("classifier", "model.image_classes=3"), quiet=True)
 
 
@@ -234,8 +235,8 @@ def test_a_changed_configuration_is_told_with_what_it_means(config, capsys):
         quiet=True,
     )
     told = capsys.readouterr().err
-    assert "seg: train.iterations was 4, is 6: the schedule is stretched to it from here on" in told
-    assert "seg: train.learning_rate was 0.01, is 0.005: from here on this is another run" in told
+    assert "seg: train.iterations was 4, is 6: from here on, the schedule is stretched to it" in told
+    assert "seg: train.learning_rate was 0.01, is 0.005: from here on, the result differs" in told
     assert "seg: data.num_workers was 0, is 1: the weights do not depend on it" in told
     assert "seg: train.loss was {}, is {'dice': 1.0}" in told
     assert told.count("\n") == 4 + told.count("batch norm trains")
@@ -246,7 +247,7 @@ def test_a_changed_configuration_is_told_with_what_it_means(config, capsys):
 
 def test_another_network_is_not_resumed(config):
     Trainer(config("a"), quiet=True).run()
-    with pytest.raises(UserError, match=r"not a checkpoint of this configuration.*start anew with name=NAME"):
+    with pytest.raises(UserError, match=r"not a checkpoint of this configuration.*start a new run with name=NAME"):
         Trainer(config("a", "model.width=0.25"), resume=True, quiet=True)
 
 
@@ -275,7 +276,7 @@ def test_two_runs_in_one_folder_are_refused(config):
 
 def test_a_folder_that_cannot_be_written_is_one_line(config, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot be written \(Not a directory\); choose another with runs=FOLDER"):
+    with pytest.raises(UserError, match=r"cannot be written \(Not a directory\); choose another folder with runs=FOLDER"):
         Trainer(config("a", f"runs={tmp_path / 'file'}"), quiet=True).run()
 
 
@@ -290,7 +291,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(config, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(EventLog, "write", full)
-        with pytest.raises(UserError, match=r"cannot be written \(No space left on device\).*go on with --resume"):
+        with pytest.raises(UserError, match=r"cannot be written \(No space left on device\).*continue with --resume"):
             trainer.run()
     resumed = Trainer(config("a", "train.validate_every=2"), resume=True, quiet=True)
     assert (resumed.state.iteration, resumed.run().iteration) == (2, 4)
@@ -307,7 +308,7 @@ def test_running_out_of_memory_says_what_to_lower(config, monkeypatch):
         Trainer(config("a"), quiet=True).run()
 
 
-def test_a_run_that_torchrun_restarts_goes_on_of_itself(config, monkeypatch):
+def test_a_run_that_torchrun_restarts_resumes_automatically(config, monkeypatch):
     Trainer(config("a"), quiet=True).run()
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert Trainer(config("a"), quiet=True).state.iteration == 4

@@ -4,7 +4,7 @@ from torch import nn
 
 from seg.config import from_dict
 from seg.models.factory import build_model
-from seg.models.layers import SeparableConv
+from seg.models.layers import SeparableConv2d
 from seg.models.xception import Xception
 from seg.weights.sources import Weights
 from seg.weights.warm_start import counterparts, warm_start
@@ -74,7 +74,7 @@ def test_an_inserted_batch_norm_changes_nothing_on_the_images_it_was_measured_on
     warm_start(model, weights(original), images)
     backbone, seen = model.backbone.eval(), {}
     for name, module in backbone.named_modules():
-        if isinstance(module, SeparableConv) and name.startswith("flow.middle"):
+        if isinstance(module, SeparableConv2d) and name.startswith("flow.middle"):
             module.depthwise_norm.register_forward_hook(lambda m, i, o, name=name: seen.update({name: (i[0], o)}))
     backbone(images)
     assert len(seen) == 24

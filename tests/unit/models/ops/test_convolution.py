@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seg.models.ops.convolution import FEW, DepthwiseConv, PointwiseConv, _AtrousDepthwise, _Pointwise
+from seg.models.ops.convolution import FEW, DepthwiseConv2d, PointwiseConv2d, _AtrousDepthwise, _Pointwise
 
 
 def inputs(height, width, channels=5, seed=0):
@@ -35,14 +35,14 @@ def test_only_atrous_depthwise_convolutions_are_ours(monkeypatch):
     monkeypatch.setattr(_AtrousDepthwise, "apply", lambda *given: calls.append(given[2]) or original(*given))
     x = torch.randn(1, 4, 9, 9)
     for groups, rate, stride, ours in ((4, 6, 1, True), (4, 2, 1, True), (4, 1, 1, False), (4, 6, 2, False), (2, 6, 1, False)):
-        conv = DepthwiseConv(4, 4, 3, stride, rate, rate, groups=groups, bias=False)
+        conv = DepthwiseConv2d(4, 4, 3, stride, rate, rate, groups=groups, bias=False)
         calls.clear()
         torch.testing.assert_close(conv(x), F.conv2d(x, conv.weight, None, stride, rate, rate, groups))
         assert calls == [rate] * ours
 
 
 def test_a_bias_is_added():
-    x, conv = torch.randn(1, 4, 9, 9), DepthwiseConv(4, 4, 3, 1, 6, 6, groups=4)
+    x, conv = torch.randn(1, 4, 9, 9), DepthwiseConv2d(4, 4, 3, 1, 6, 6, groups=4)
     torch.testing.assert_close(conv(x), F.conv2d(x, conv.weight, conv.bias, 1, 6, 6, 4))
 
 
@@ -81,7 +81,7 @@ def test_only_pointwise_convolutions_of_few_positions_are_ours(monkeypatch):
     monkeypatch.setattr(_Pointwise, "apply", lambda *given: calls.append(1) or original(*given))
 
     def ours(x, stride=1):
-        conv = PointwiseConv(4, 6, stride).to(x.dtype)
+        conv = PointwiseConv2d(4, 6, stride).to(x.dtype)
         calls.clear()
         torch.testing.assert_close(conv(x), F.conv2d(x, conv.weight, None, stride))
         return len(calls) == 1
@@ -101,7 +101,9 @@ def test_frozen_pointwise_weights_and_inputs_get_no_gradient():
         assert (x.grad is not None, weight.grad is not None) == (of_x, of_weight)
 
 
-@pytest.mark.parametrize("conv", [lambda: PointwiseConv(4, 6), lambda: DepthwiseConv(4, 4, 3, 1, 6, 6, groups=4, bias=False)])
+@pytest.mark.parametrize(
+    "conv", [lambda: PointwiseConv2d(4, 6), lambda: DepthwiseConv2d(4, 4, 3, 1, 6, 6, groups=4, bias=False)]
+)
 def test_autocast_computes_in_its_own_precision(conv):
     with torch.autocast("cpu", torch.bfloat16):
         assert conv()(torch.randn(1, 4, 9, 9)).dtype == torch.bfloat16

@@ -1,15 +1,18 @@
 """The same numbers from less memory."""
 
 import contextlib
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from seg.config import ModelConfig
 from seg.models.factory import build_model
-from seg.models.layers import ORIGINAL, POST, PRE, SeparableConv
+from seg.models.layers import ORIGINAL, POST, PRE, SeparableConv2d
 from seg.models.ops.recompute import recompute
 
 
@@ -52,41 +55,62 @@ def test_loss_gradients_and_statistics_are_those_without(activation_placement, f
         assert torch.equal(ours[2][name], value), name
 
 
-def test_a_recipe_stands_for_what_is_kept_otherwise(monkeypatch):
-    """Within `lean` the convolutions keep recipes; the maps before the norms are all that remains of a separable one."""
+def test_recomputed_outputs_take_the_place_of_kept_maps(monkeypatch):
+    """Of a separable convolution, only the maps before the norms are kept."""
     import seg.models.ops.recompute as room
 
-    conv = SeparableConv(8, 16, POST, epsilon=1e-3).train()
+    conv = SeparableConv2d(8, 16, POST, eps=1e-3).train()
     packed, pack = [], room._pack
     monkeypatch.setattr(room, "_pack", lambda tensor: packed.append(pack(tensor)) or packed[-1])
     with recompute():
         conv(torch.randn(2, 8, 9, 9, requires_grad=True)).sum()
-    recipes = {id(item): item for item in packed if isinstance(item, room.RecomputedOutput)}
-    assert [tuple(recipe.layout[0]) for recipe in recipes.values()] == [(2, 8, 9, 9), (2, 16, 9, 9)]
+    outputs = {id(item): item for item in packed if isinstance(item, room.RecomputedOutput)}
+    assert [tuple(output.layout[0]) for output in outputs.values()] == [(2, 8, 9, 9), (2, 16, 9, 9)]
     maps = {item.data_ptr() for item in packed if isinstance(item, torch.Tensor) and item.shape[2:] == (9, 9)}
     assert len(maps) == 3  # the input, and what goes into each norm
 
 
-def test_what_a_recipe_holds_is_let_go_by_the_backward_pass():
-    import gc
-    import weakref
-
+def test_the_backward_pass_frees_what_recomputed_outputs_hold():
     model, alive = network(), []
     with recompute():
         import seg.models.ops.recompute as room
 
         loss = model(torch.randn(2, 3, 65, 65, dtype=torch.float64)).sum()
-        alive = [weakref.ref(recipe) for _, recipe in room._recipes.values()]
+        alive = [weakref.ref(output) for _, output in room._recorded.values()]
     assert sum(ref() is not None for ref in alive) > 50
     loss.backward()
     gc.collect()
     assert all(ref() is None for ref in alive)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"activation_placement": "paper"}, {"activation_placement": "tf"}, {"separable_activation": "elu"}]
+)
+def test_without_a_backward_pass_the_whole_graph_is_freed_with_its_output(monkeypatch, settings):
+    import seg.models.ops.recompute as room
+
+    model, kept, pack = network(**settings), [], room._pack
+    own = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
+
+    def watch(tensor):
+        if (storage := tensor.untyped_storage())._cdata not in own:
+            kept.append(StorageWeakRef(storage))
+        return pack(tensor)
+
+    monkeypatch.setattr(room, "_pack", watch)
+    for _ in range(2):
+        with recompute():
+            loss = model(torch.randn(2, 3, 65, 65, dtype=torch.float64)).sum()
+        assert sum(not storage.expired() for storage in kept) > 100
+        del loss
+        gc.collect()
+        assert all(storage.expired() for storage in kept)
+
+
 @pytest.mark.parametrize("activation_placement", [POST, PRE, ORIGINAL, replace(PRE, separable_activation="elu")])
 def test_gradients_are_right_by_finite_differences(activation_placement):
     torch.manual_seed(0)
-    conv = SeparableConv(3, 4, activation_placement, epsilon=1e-3).double().train()
+    conv = SeparableConv2d(3, 4, activation_placement, eps=1e-3).double().train()
 
     def through(x):
         with recompute():

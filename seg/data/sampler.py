@@ -1,0 +1,46 @@
+"""The order of the training images: which image a sample number stands for.
+
+Sample numbers count the crops of a training: iteration i of batch size b has the numbers i * b to (i + 1) * b - 1. The image
+of a number is a function of (seed, number) alone, so that a resumed training continues with the next image.
+"""
+
+import numpy as np
+
+# Streams of random numbers under one seed; `seg.data.loader.AUGMENT` is the third.
+ORDER, DRAW = 1, 2
+
+
+class EpochSampler:
+    """Gives the image index of each sample number.
+
+    Each epoch visits every image once, in a new random order. With `present` the draw is balanced over classes instead: first a
+    class, evenly among those that occur, then an image that contains it.
+
+    Args:
+        images: number of images.
+        seed: seed of the random order.
+        present: bool [images, classes], which image contains which class; None to visit each image once per epoch.
+    """
+
+    def __init__(self, images: int, seed: int, present: np.ndarray | None = None):
+        self.images, self.seed = images, seed
+        self.images_of_class: list[np.ndarray] | None = None
+        if present is not None:
+            self.images_of_class = [np.flatnonzero(column) for column in present.T if column.any()]
+        self._epoch, self._permutation = -1, np.empty(0, np.int64)
+
+    def __call__(self, number: int) -> int:
+        """The image index, 0 to images - 1, of a sample number, 0 or more."""
+        if self.images_of_class is not None:
+            rng = np.random.default_rng([self.seed, DRAW, number])
+            return int(rng.choice(self.images_of_class[rng.integers(len(self.images_of_class))]))
+        epoch, position = divmod(number, self.images)
+        if epoch != self._epoch:
+            self._epoch, self._permutation = epoch, np.random.default_rng([self.seed, ORDER, epoch]).permutation(self.images)
+        return int(self._permutation[position])
+
+
+def sample_numbers(iteration: int, batch_size: int, rank: int = 0, world_size: int = 1) -> range:
+    """The sample numbers of an iteration's batch, or of the part of it that one process computes."""
+    share = batch_size // world_size
+    return range(iteration * batch_size + rank * share, iteration * batch_size + (rank + 1) * share)

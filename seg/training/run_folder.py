@@ -1,0 +1,164 @@
+"""A run and its folder: the names of its files, the lock on it, and the settings that changed since its checkpoint."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import __version__
+from ..config import Config
+from ..errors import UserError
+from ..labels import LabelSet
+
+CONFIG = "config.yaml"
+"""Every setting of the run."""
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+"""The last two checkpoints, to resume from."""
+BEST = "best.safetensors"
+"""The weights with the best mIoU."""
+METRICS = "metrics.jsonl"
+"""Loss, learning rate and scores, one event per line."""
+EVENTS = "events"
+"""TensorBoard's folder."""
+LOCK = ".lock"
+"""Process id of the training that writes here."""
+
+
+@dataclass
+class State:
+    """What the next iteration depends on, besides weights and optimizer. A checkpoint saves it."""
+
+    iteration: int = 0
+    """Iterations done."""
+    validated: int = 0
+    """The last iteration that was validated."""
+    best: float = -1.0
+    """Best mIoU so far, 0 to 1; -1 before the first validation."""
+
+
+class Run:
+    """A training: what callbacks get while it runs, and what `seg.train` returns at its end.
+
+    Args:
+        config: every setting.
+        labels: names and colors of the classes.
+        model: the network that trains.
+        state: the counters, which the trainer updates.
+    """
+
+    def __init__(self, config: Config, labels: LabelSet, model: nn.Module, state: State):
+        self.config, self.labels, self.model, self.state = config, labels, model, state
+        self.metrics: list[dict[str, Any]] = []
+        """The lines of metrics.jsonl: {"iteration", "loss", "lr"} and {"iteration", "miou", "pixel_accuracy"}."""
+        self.stopped = False
+        """Whether Ctrl-C, SIGTERM or `stop` ended the training before its last iteration."""
+        self.stop_requested = False
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder, runs/NAME."""
+        return self.config.folder
+
+    @property
+    def best(self) -> Path:
+        """The weights with the best mIoU, for `seg.load`. They exist from the first validation on."""
+        return self.folder / BEST
+
+    @property
+    def last(self) -> Path:
+        """The last checkpoint, to resume from."""
+        return self.folder / LAST
+
+    @property
+    def iteration(self) -> int:
+        """Iterations done."""
+        return self.state.iteration
+
+    @property
+    def miou(self) -> float | None:
+        """The best mIoU so far, 0 to 1; None before the first validation."""
+        return self.state.best if self.state.best >= 0 else None
+
+    def stop(self) -> None:
+        """End the training after the current iteration, as Ctrl-C does: a checkpoint is written, and it can be resumed.
+
+        Of several processes any may ask. All stop together, up to two iterations later.
+        """
+        self.stop_requested = True
+
+    def __repr__(self) -> str:
+        score = "not validated" if self.miou is None else f"mIoU {self.miou:.4f}"
+        return f"<Run {self.folder}: iteration {self.iteration} of {self.config.train.iterations}, {score}>"
+
+
+def versions() -> str:
+    """The versions on which the bits of a training depend."""
+    return f"seg {__version__}, torch {torch.__version__}"
+
+
+NO_EFFECT = ("name", "runs", "data.num_workers", "train.log_every", "train.validate_every", "evaluate.")
+"""Settings that do not change the weights."""
+
+
+def changed_settings(before: dict[str, Any], now: dict[str, Any], section: str = "") -> list[str]:
+    """One line per setting that differs between two configurations, with its effect on a resumed run.
+
+    Args:
+        before, now: the configuration of the checkpoint and of the resumed run, as `seg.config.as_dict` gives them.
+        section: prefix of the settings' names, such as `train.`.
+    """
+    lines = []
+    for key in now:
+        name, old, new = f"{section}{key}", before.get(key), now[key]
+        if isinstance(old, dict) and isinstance(new, dict) and name != "train.loss":
+            lines += changed_settings(old, new, f"{name}.")
+        elif old != new:
+            if name.startswith(NO_EFFECT):
+                effect = "the weights do not depend on it"
+            elif name == "data.root":
+                effect = "it must be the same data in another place"
+            elif name == "train.iterations":
+                effect = "from here on, the schedule is stretched to it"
+            elif name == "train.grad_accumulation":
+                effect = "equal up to rounding where batch norm is frozen"
+            else:
+                effect = "from here on, the result differs from that of the run as it began"
+            lines.append(f"{name} was {old}, is {new}: {effect}")
+    return lines
+
+
+@contextlib.contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock: only one training writes into a run folder. The folder is made if it is missing.
+
+    Raises:
+        UserError: if another process holds the lock, or the folder cannot be written.
+    """
+    path = folder / LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder with runs=FOLDER") from error
+    with file:
+        try:
+            # lockf belongs to this process: a lock of flock would outlive a killed run in its loader workers.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            holder = file.read().strip()
+            raise UserError(
+                f"{folder}: process {holder or 'of another machine'} trains here; wait for it, or choose another name=NAME"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
