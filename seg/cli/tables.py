@@ -16,7 +16,7 @@ from ..labels import VOID, LabelSet
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..benchmark.cases import Row
+    from ..benchmark.harness import Row
     from ..models.profile import Group
     from ..models.summary import Row as SummaryRow
 
