@@ -1,12 +1,14 @@
 # make quickstart   scenes -> train a small network -> score it -> masks to look at (about 7 minutes on 2 cores)
 # make test         the whole test suite
-# Either works as the first command on a fresh clone: it makes .venv and installs into it.
+# make lint         style, types and import layers
+# make docs         the documents as a site, in build/site; a dead link is an error
+# Each works as the first command in a fresh clone: it creates .venv and installs seg into it.
 
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/quickstart
 
-.PHONY: setup quickstart test lint clean
+.PHONY: setup quickstart test lint docs clean
 
 setup: .venv/installed
 
@@ -21,8 +23,8 @@ quickstart: setup
 	$(BIN)/seg evaluate $(RUN)/best.safetensors --json $(RUN)/scores.json
 	$(BIN)/seg predict $(RUN)/best.safetensors data/scenes/ImageSets/Segmentation/val.txt --out $(RUN)/masks --mode side-by-side
 	@echo
-	@echo "Look at $(RUN)/masks/*.png, and at the curves: $(BIN)/tensorboard --logdir $(RUN)"
-	@echo "Next, PASCAL VOC: see README.md, 'Train on PASCAL VOC'; your own data: 'Your own data'."
+	@echo "Look at the masks, $(RUN)/masks/*.png, and at the curves: $(BIN)/tensorboard --logdir $(RUN)"
+	@echo "Next: PASCAL VOC, docs/voc.md; your own data, docs/your-data.md."
 
 test: setup
 	$(BIN)/python -m pytest -n auto
@@ -30,7 +32,12 @@ test: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -d build/site
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,6 +4,7 @@ config = load("voc_mini", ["data.root=data/voc-mini", "train.iterations=100"])
 """
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -12,15 +13,16 @@ from .errors import UserError, did_you_mean, reason
 from .files import read_yaml
 
 LARGEST = 2**15
-"""Pixels of a side, channels of a layer and crops of a batch that may be asked for."""
+"""Upper limit of image sides in pixels, channels of a layer, and crops of a batch."""
 
 
-def check(condition: bool, key: str, value, wants: str) -> None:
+def check(condition: bool, key: str, value: Any, wants: str) -> None:
+    """Raise a UserError that says what the setting must be, unless the condition holds."""
     if not condition:
         raise UserError(f"{key}={value}: must be {wants}")
 
 
-def choices_of(hint) -> tuple:
+def choices_of(hint: Any) -> tuple[Any, ...]:
     """The values that a Literal allows, None included where it is optional; empty for any other type."""
     parts = get_args(hint)
     if get_origin(hint) is Literal:
@@ -29,14 +31,15 @@ def choices_of(hint) -> tuple:
     return (*((None,) if type(None) in parts else ()), *literals) if literals else ()
 
 
-def check_choice(hint, key: str, value) -> None:
+def check_choice(hint: Any, key: str, value: Any) -> None:
+    """Raise a UserError if the type of a setting allows certain values only, and not this one."""
     choices = choices_of(hint)
     if choices and value not in choices:
         known = ", ".join("null" if choice is None else str(choice) for choice in choices)
         raise UserError(f"{key}={value}: must be one of {known}")
 
 
-def check_choices(section, prefix: str) -> None:
+def check_choices(section: Any, prefix: str) -> None:
     """Check each setting of a section that has a fixed set of values."""
     for key, hint in get_type_hints(type(section)).items():
         check_choice(hint, prefix + key, getattr(section, key))
@@ -44,14 +47,16 @@ def check_choices(section, prefix: str) -> None:
 
 @dataclass
 class ASPPConfig:
+    """Settings of the ASPP, `model.aspp`."""
+
     channels: int = 256
     atrous_rates: list[int] = field(default_factory=lambda: [6, 12, 18])
-    """Atrous rates at output stride 16; twice as large at 8, half at 32."""
+    """Atrous rates at output stride 16; they are doubled at 8 and halved at 32."""
     separable: bool = True
     image_pooling: bool = True
     dropout: float = 0.1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check(0 < self.channels <= LARGEST, "model.aspp.channels", self.channels, f"from 1 to {LARGEST}")
         check(
             all(0 < rate <= LARGEST for rate in self.atrous_rates),
@@ -64,15 +69,17 @@ class ASPPConfig:
 
 @dataclass
 class DecoderConfig:
+    """Settings of the decoder, `model.decoder`."""
+
     low_level_channels: int = 48
-    """To which a 1x1 convolution reduces the low-level features."""
+    """Channels of the low-level features after the 1x1 convolution."""
     convolutions: list[Any] = field(default_factory=lambda: [[3, 256], [3, 256]])
-    """Kernel (1 or 3) and channels of each."""
+    """Kernel size (1 or 3) and channels of each convolution."""
     separable: bool = True
     conv3: bool = False
-    """Join the features at stride 8 first, then those at stride 4."""
+    """Also join the features at stride 8, before those at stride 4."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         fits = 0 < self.low_level_channels <= LARGEST
         check(fits, "model.decoder.low_level_channels", self.low_level_channels, f"from 1 to {LARGEST}")
         for item in self.convolutions:
@@ -86,35 +93,40 @@ BACKBONES = ("xception", "xception41", "xception65", "xception71")
 
 @dataclass
 class ModelConfig:
+    """Settings of the network, `model`."""
+
     backbone: str = "xception65"
-    """xception (the original), xception41, xception65, xception71; with `smp`, any encoder name of that library."""
+    """xception (the original), xception41, xception65, xception71; with `smp`, an encoder name of that library."""
     smp: str | None = None
-    """An architecture of segmentation-models-pytorch in place of ours, such as DeepLabV3Plus."""
+    """An architecture of segmentation-models-pytorch instead of ours, such as DeepLabV3Plus."""
     weights: str | None = None
-    """Where to start from: FILE.safetensors, tf:PATH/model.ckpt-N, timm:NAME or a folder that segmentation-models-pytorch saved
-    (see seg/weights/sources.py); with `smp`, also the name of that encoder's published weights, such as imagenet."""
+    """Weights to start from: FILE.safetensors, tf:PATH/model.ckpt-N, timm:NAME, hf:OWNER/NAME or a folder saved by
+    segmentation-models-pytorch (see seg/weights/sources.py); with `smp`, also a name of published encoder weights, such as
+    imagenet. null: random weights."""
     weights_use: Literal["full", "partial", "warm_start"] = "full"
-    """full: they must fill the backbone. partial: less is accepted. warm_start: the original's begin an aligned Xception."""
+    """full: the weights must cover the whole backbone. partial: they may cover a part. warm_start: weights of the original
+    Xception initialize an aligned one."""
     activation_placement: Literal["paper", "tf"] = "paper"
-    """Of batch norm and ReLU in the aligned Xceptions: paper (after each convolution) or tf (as all published weights)."""
+    """Position of batch norm and ReLU in the aligned Xceptions: paper (after each convolution), or tf (as in all published
+    weights)."""
     width: float = 1.0
-    """Multiplies the backbone's channels, rounded to multiples of 8."""
+    """Multiplier of the backbone's channels, which are rounded to multiples of 8."""
     output_stride: Literal[8, 16, 32] = 16
     initialization: Literal["released", "he"] = "released"
-    """Of weights that come from no file: released (the TensorFlow code's) or he, which learns faster from scratch."""
+    """Of random weights: released (as in the TensorFlow code), or he, which learns faster from scratch."""
     residual: bool = True
-    """false: no shortcuts (arXiv 1610.02357, section 4.7)."""
+    """false: no residual connections (arXiv 1610.02357, section 4.7)."""
     separable_activation: Literal["none", "relu", "elu"] | None = None
-    """Activation between depthwise and pointwise convolutions of the backbone: none, relu, elu; null: the placement's."""
+    """Activation between depthwise and pointwise convolutions of the backbone; null: as `activation_placement` has it."""
     spatial_groups: int | None = None
-    """Groups of channels of the backbone's spatial convolutions: 1 is dense; null is one a channel, depthwise."""
+    """Groups of channels in the backbone's spatial convolutions: 1 is dense; null is one group per channel (depthwise)."""
     image_classes: int | None = None
-    """A number makes the network an image classifier of so many classes, as trained on ImageNet; null: segmentation."""
+    """Number of classes of an image classifier, as trained on ImageNet; null: a segmentation network."""
     aspp: ASPPConfig = field(default_factory=ASPPConfig)
     decoder: DecoderConfig | None = field(default_factory=DecoderConfig)
-    """null: no decoder, the classifier stands on the ASPP."""
+    """null: no decoder; the classifier follows the ASPP."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.smp is None and self.backbone not in BACKBONES:
             raise UserError(f"model.backbone={self.backbone}: not a backbone{did_you_mean(self.backbone, BACKBONES)}")
         check_choices(self, "model.")
@@ -134,38 +146,41 @@ class ModelConfig:
 
     @property
     def published(self) -> str | None:
-        """`weights` where it names the published weights of an encoder of segmentation-models-pytorch, not a place to read."""
+        """`weights`, if it names published encoder weights of segmentation-models-pytorch rather than a file; else None."""
         named = self.smp is not None and self.weights is not None and not any(mark in self.weights for mark in "/.:\\")
         return self.weights if named else None
 
 
 @dataclass
 class DataConfig:
+    """Settings of the data set and the augmentation, `data`."""
+
     root: str = "data/VOC2012"
     """Folder with JPEGImages, SegmentationClassAug or SegmentationClass, and ImageSets/Segmentation."""
     labels: str = "voc"
     """voc, or a YAML file of class names and colors."""
     masks: str | None = None
-    """Folder of the masks; null: SegmentationClassAug where there is one, else SegmentationClass."""
+    """Folder of the masks; null: SegmentationClassAug if it exists, else SegmentationClass."""
     train: str = "trainaug"
     """Split to train on: the name of a list in ImageSets/Segmentation."""
     val: str = "val"
     crop_size: int = 513
-    """Side of the square crop, in pixels."""
+    """Side of the square training crop, in pixels."""
     scale_min: float = 0.5
     scale_max: float = 2.0
     scale_step: float = 0.25
-    """The random scale is drawn evenly from scale_min, scale_min + scale_step, ..., scale_max; 0 draws from the whole range."""
+    """The random scale is one of scale_min, scale_min + scale_step, ..., scale_max; 0: any number in that range."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
     transforms: list[Any] = field(default_factory=list)
-    """albumentations transforms by name, on the uint8 image before the scale: [{ColorJitter: {brightness: 0.2}}, ToGray]."""
+    """Transforms of albumentations by name, applied to the uint8 image before it is scaled:
+    [{ColorJitter: {brightness: 0.2}}, ToGray]."""
     balanced: bool = False
-    """Draw a class evenly, then an image that has it; else each image once an epoch."""
+    """Draw a class first, then an image that contains it; false: each image once per epoch."""
     num_workers: int = 2
-    """Loader processes; 0 loads in the training process."""
+    """Number of loader processes; 0: load in the training process."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         wants = f"at least 33, the smallest image the network takes, and at most {LARGEST}"
         check(33 <= self.crop_size <= LARGEST, "data.crop_size", self.crop_size, wants)
         check(0 < self.scale_min <= self.scale_max, "data.scale_min", self.scale_min, "above 0, at most data.scale_max")
@@ -178,14 +193,16 @@ class DataConfig:
 
 @dataclass
 class TrainConfig:
+    """Settings of the training, `train`."""
+
     iterations: int = 30000
     batch_size: int = 16
-    """Crops an iteration."""
+    """Crops per iteration, over all processes."""
     learning_rate: float = 0.007
     head_lr_multiplier: float = 1.0
-    """Learning-rate multiplier of everything that is not the backbone."""
+    """Learning-rate multiplier of everything outside the backbone."""
     warmup: int = 0
-    """Iterations over which the learning rate first rises linearly."""
+    """Iterations of the linear warm-up of the learning rate."""
     schedule: Literal["poly", "exponential"] = "poly"
     """poly: (1 - i / iterations) ^ power. exponential: decay ^ floor(i / decay_every)."""
     power: float = 0.9
@@ -194,39 +211,40 @@ class TrainConfig:
     """Iterations between two steps of the exponential schedule."""
     momentum: float = 0.9
     weight_decay: float = 4e-5
-    """On the weights of convolutions, not on depthwise ones, batch norms and biases, as in the released code."""
+    """Applied to the weights of convolutions; not to depthwise ones, batch norm and biases, as in the released code."""
     loss: dict[str, float] = field(default_factory=dict)
-    """Weight of each loss: cross_entropy, dice, jaccard, lovasz, focal. Empty: cross_entropy alone."""
+    """Weight of each loss: cross_entropy, dice, jaccard, lovasz, focal. Empty: cross_entropy only."""
     class_weights: Any = None
-    """Of the cross-entropy: null, a list, or balanced: (median frequency / frequency)^0.5 of the training masks, in 0.3..3."""
+    """Class weights of the cross-entropy: null, a list, or balanced: (median frequency / frequency)^0.5 in the training masks,
+    between 0.3 and 3."""
     label_smoothing: float = 0.0
-    """Of the cross-entropy: the share of each target that is spread over all classes (arXiv 1512.00567, section 7)."""
+    """Share of each target that the cross-entropy spreads over all classes (arXiv 1512.00567, section 7)."""
     batch_norm_momentum: float = 0.0003
-    """Share of the batch in the moving statistics: the released code's; raise it (0.03) for runs of few iterations."""
+    """Weight of a batch in the moving statistics of batch norm; the default is the released code's. Use 0.03 for short runs."""
     ema_decay: float = 0.0
-    """Decay of a moving average of the weights (Polyak), which is then what is validated and saved as best; 0: none."""
+    """Decay of a moving average of the weights (Polyak), which is validated and saved as best; 0: no average."""
     grad_accumulation: int = 1
-    """Parts that a batch is computed in, one after another: less memory, and the same gradient where batch norm is frozen."""
+    """Number of parts in which a batch is computed: less memory, and the same gradient where batch norm is frozen."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """float32, bfloat16 or float16: of the forward pass under autocast; weights, loss and sums stay float32."""
+    """Precision of the forward pass under autocast; weights, loss and sums stay float32."""
     grad_clip_norm: float | None = None
-    """Largest norm of the whole gradient; null: as it is."""
+    """Largest norm of the gradient; null: no clipping."""
     non_finite: Literal["stop", "skip"] = "stop"
-    """What a gradient that is no number does: stop the run, or skip the update."""
+    """What to do on a NaN or infinite gradient: stop the run, or skip the update."""
     checkpoint_activations: bool = False
-    """Compute the backbone's activations twice instead of keeping them."""
+    """Recompute the backbone's activations in the backward pass instead of storing them."""
     compile: bool = False
     """Run the network through torch.compile."""
     freeze_backbone: bool = False
-    """Train the head alone; see freeze_batch_norm for the backbone's statistics."""
+    """Train the head only; `freeze_batch_norm` also freezes the statistics of the backbone."""
     freeze_batch_norm: Literal["none", "backbone", "all"] = "none"
-    """none, backbone or all: those use their moving statistics and leave them as they are."""
+    """Batch norm layers that use their moving statistics without updating them: none, those of the backbone, or all."""
     seed: int = 0
     validate_every: int = 1000
-    """Iterations between validations; each also writes the checkpoint."""
+    """Iterations between validations; each validation also writes a checkpoint."""
     log_every: int = 10
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for key in ("iterations", "batch_size", "validate_every", "log_every", "decay_every", "grad_accumulation"):
             most = LARGEST if key == "batch_size" else 2**31
             check(0 < getattr(self, key) <= most, f"train.{key}", getattr(self, key), f"from 1 to {most}")
@@ -260,17 +278,19 @@ LOSSES = ("cross_entropy", "dice", "jaccard", "lovasz", "focal")
 
 @dataclass
 class InferenceConfig:
+    """Settings of inference, `evaluate`: for validation, evaluation, prediction and export."""
+
     output_stride: Literal[8, 16, 32] | None = None
-    """null: the model's."""
+    """null: that of the model."""
     scales: list[float] = field(default_factory=lambda: [1.0])
     flip: bool = False
-    """Average the softmax with that of the mirrored image."""
+    """Also average the softmax over the mirrored image."""
     canvas: int | None = 513
-    """Pad each image at the bottom and right to this square before the network, as the released code; null: native size."""
+    """Pad each image at the bottom and right to a square of this side, as the released code does; null: no padding."""
     tile: int = 1537
-    """An image of more pixels than a square of this side is cut into overlapping tiles of it, whose scores are blended."""
+    """Side of a tile in pixels. Images with more pixels are cut into overlapping tiles, and their scores are blended."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_choices(self, "evaluate.")
         fits = bool(self.scales) and all(0.1 <= scale <= 8 for scale in self.scales)
         check(fits, "evaluate.scales", self.scales, "numbers from 0.1 to 8")
@@ -286,8 +306,10 @@ class InferenceConfig:
 
 @dataclass
 class Config:
+    """All settings of a run."""
+
     name: str = ""
-    """Of the run: its folder is runs/NAME. Empty: the configuration file's name."""
+    """Name of the run, whose folder is runs/NAME. Empty: the name of the configuration file."""
     runs: str = "runs"
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -296,16 +318,17 @@ class Config:
 
     @property
     def folder(self) -> Path:
+        """The run folder."""
         return Path(self.runs) / self.name
 
 
-def _section(hint):
-    """The dataclass that a field holds, or None: Optional[X] counts as X."""
+def _section(hint: Any) -> Any:
+    """The dataclass that a field holds, or None; Optional[X] counts as X."""
     return next((t for t in (hint, *get_args(hint)) if is_dataclass(t)), None)
 
 
-def _paths(cls, prefix="") -> list[str]:
-    """The dotted names of all settings of a dataclass."""
+def _paths(cls: Any, prefix: str = "") -> list[str]:
+    """Dotted names of all settings of a dataclass."""
     hints = get_type_hints(cls)
     found = []
     for item in fields(cls):
@@ -315,15 +338,15 @@ def _paths(cls, prefix="") -> list[str]:
     return found
 
 
-def _check_keys(value: dict, cls, place: str, prefix="") -> None:
+def _check_keys(value: Any, cls: Any, place: str, prefix: str = "") -> None:
     hints = get_type_hints(cls)
     for key, item in value.items():
         if key not in hints:
             path, known = f"{prefix}{key}", [name for name in _paths(Config) if f"{name}." != prefix]
-            # A key in the wrong section is as common as a misspelt one: look for its last word everywhere.
+            # A key in the wrong section is as common as a misspelled one: look for its last word everywhere.
             last = {name: name.split(".")[-1] for name in known}
             close = [name for name in known if last[name] == str(key)]
-            # Half a name, such as `crop` or `rate`, is no close match by letters.
+            # A part of a name, such as `crop` or `rate`, is not a close match by letters.
             words = {name: {word.rstrip("s") for word in last[name].split("_")} for name in known}
             close = close or [name for name in known if name.startswith(prefix) and str(key).rstrip("s") in words[name]]
             close = close or difflib.get_close_matches(path, known, n=1, cutoff=0.7)
@@ -342,20 +365,21 @@ def _check_keys(value: dict, cls, place: str, prefix="") -> None:
             raise UserError(f"{place}: {prefix}{key}: must be {wants}, not {item!r}")
 
 
-def from_dict(value: dict, place: str, overrides=()) -> Config:
-    """The configuration of a mapping, with `key=value` overrides. Raises UserError naming the setting and `place`."""
+def from_dict(value: Any, place: str, overrides: Iterable[str] = ()) -> Config:
+    """The configuration of a mapping, with `key=value` overrides. Raises a UserError that names the setting and `place`."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     if not isinstance(value, dict):
         raise UserError(f"{place}: a configuration must be a mapping of settings, not {value!r}")
     _check_keys(value, Config, place)
+    overrides = list(overrides)
     for item in overrides:
         if "=" not in item:
             raise UserError(f"'{item}': an override is KEY=VALUE, such as train.iterations=100")
     try:
-        extra = OmegaConf.from_dotlist(list(overrides))
-    except Exception as error:  # YAML errors of one argument come in several classes
+        extra = OmegaConf.from_dotlist(overrides)
+    except Exception as error:  # YAML errors have several classes
         raise UserError(f"{' '.join(overrides)}: not KEY=VALUE with a YAML value: {reason(error)}") from error
     _check_keys(OmegaConf.to_container(extra), Config, "command line")
     merged = OmegaConf.structured(Config)
@@ -366,11 +390,13 @@ def from_dict(value: dict, place: str, overrides=()) -> Config:
             key = getattr(error, "full_key", None) or "a setting"
             raise UserError(f"{source}: {key}: {(getattr(error, 'msg', None) or str(error)).splitlines()[0]}") from error
     try:
-        return OmegaConf.to_object(merged)
+        config = OmegaConf.to_object(merged)
     except UserError as error:
         raise UserError(f"{place}{' and command line' if overrides else ''}: {error}") from error
-    except OmegaConfBaseException as error:  # an interpolation, ${...}, that names nothing
+    except OmegaConfBaseException as error:  # a reference, ${...}, to a setting that does not exist
         raise UserError(f"{place}: {getattr(error, 'full_key', None)}: {str(error).splitlines()[0]}") from error
+    assert isinstance(config, Config)
+    return config
 
 
 SUFFIXES = (".yaml", ".yml")
@@ -387,13 +413,13 @@ def _folder() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[1] / "configs"
 
 
-def is_configuration(source) -> bool:
-    """Whether this is the path of a YAML file, or the name of a configuration of the package, perhaps misspelt."""
+def is_configuration(source: str | Path) -> bool:
+    """Whether this is the path of a YAML file, or the name of a configuration of the package, perhaps misspelled."""
     named = difflib.get_close_matches(str(source), names(), n=1, cutoff=0.85) and not Path(source).exists()
     return str(source).endswith(SUFFIXES) or str(source) in names() or bool(named)
 
 
-def find(source) -> Path:
+def find(source: str | Path) -> Path:
     """The YAML file of a configuration, by its path or by the name of one that comes with the package. Raises UserError."""
     path, known = Path(source), names()
     if str(source) in known:
@@ -415,7 +441,7 @@ def headline(name: str) -> str:
         return file.readline().strip("# \n")
 
 
-def load(source, overrides=()) -> Config:
+def load(source: str | Path, overrides: Iterable[str] = ()) -> Config:
     """The configuration in a YAML file, with `key=value` overrides.
 
     Args:
@@ -434,16 +460,16 @@ def load(source, overrides=()) -> Config:
     return config
 
 
-def as_dict(config: Config) -> dict:
-    """Plain values, for YAML and metadata; `from_dict` reads them back."""
+def as_dict(config: Config) -> dict[str, Any]:
+    """The settings as plain values, for YAML and metadata; `from_dict` reads them."""
     return asdict(config)
 
 
-def flat(config: Config) -> dict:
-    """Each setting by its dotted name; lists and mappings as text."""
-    found = {}
+def flat(config: Config) -> dict[str, bool | int | float | str]:
+    """The settings by their dotted names; lists and mappings are text."""
+    found: dict[str, bool | int | float | str] = {}
 
-    def add(value: dict, place: str) -> None:
+    def add(value: dict[str, Any], place: str) -> None:
         for key, item in value.items():
             if isinstance(item, dict) and item and place + key != "train.loss":
                 add(item, f"{place}{key}.")

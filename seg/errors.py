@@ -1,13 +1,15 @@
-"""A user's mistake, told in one line."""
+"""Errors that a user can fix, reported in one line."""
+
+from collections.abc import Iterable
 
 LONGEST = 1000
-"""Characters of a message: it may quote what a damaged file holds."""
+"""Most characters of a message: it may quote the content of a damaged file."""
 
 
 class UserError(Exception):
-    """What is wrong, where, and how to mend it; the command prints it alone and exits with code 2.
+    """An error that says what is wrong, where, and how to fix it, in one line.
 
-    The message is made a clear line.
+    The command prints the message alone and exits with code 2.
     """
 
     def __init__(self, message: str):
@@ -15,22 +17,24 @@ class UserError(Exception):
 
 
 def single_line(text: str) -> str:
-    r"""One line that any terminal can show: a line break in what it quotes as `\n`, an escape character as `\x1b`, and so on;
-    the middle of more than LONGEST characters is left out."""
+    r"""The text as one line that any terminal can show: line breaks become `\n`, escape characters `\x1b`, and so on.
+
+    The middle of more than LONGEST characters is left out.
+    """
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     half = LONGEST // 2 - 2
     return line if len(line) <= LONGEST else f"{line[:half]}...{line[-half:]}"
 
 
-def did_you_mean(word: str, words) -> str:
-    """`; did you mean 'crop'?` for a word near one of `words`, else the list of them, the first 20 where they are many."""
+def did_you_mean(word: str, words: Iterable[object]) -> str:
+    """`; did you mean 'crop'?` if a word is close to one of `words`; otherwise a list of the first 20 of them."""
     import difflib
 
-    words = [str(w) for w in words]
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(words[:20])}{', ...' * (len(words) > 20)}"
+    known = [str(w) for w in words]
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(known[:20])}{', ...' * (len(known) > 20)}"
 
 
 def reason(error: Exception) -> str:
-    """What an exception of a library says, on one line."""
+    """The message of a library's exception, on one line."""
     return " ".join(str(error).split())[:400] or type(error).__name__

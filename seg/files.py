@@ -1,30 +1,35 @@
-"""Files that are written whole or not at all."""
+"""Atomic file writes, and reading of JSON, YAML and lists."""
 
 import contextlib
 import json
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .errors import UserError, reason
 
 DEEPEST = 50
-"""Lists and mappings within each other that a YAML file may have."""
+"""Most levels of nested lists and mappings in a YAML file."""
 
 
 @contextlib.contextmanager
-def atomic_write(path):
-    """Yield a temporary path beside `path`; on success it is fsynced and renamed over `path`, on failure removed.
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path; on success it replaces `path`, on failure it is removed.
 
-    A reader sees the old file or the new one, never a part. The folder is made where it is missing; links are followed; what
-    is there and no regular file (/dev/stdout) is written to directly. Raises UserError where the place cannot be written.
+    A reader sees the old file or the new one, never a part. The content is on the disk (fsync) before the file is renamed.
+    A missing folder is created, and links are followed. A device, such as /dev/stdout, is written to directly.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file() and not path.is_dir():
         yield path
         return
-    # Keeping the suffix lets writers that choose a format by it (Pillow) do so.
+    # The suffix is kept: Pillow chooses the format by it.
     temporary = path.with_name(f".{path.stem}-{secrets.token_hex(6)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +44,7 @@ def atomic_write(path):
         finally:
             os.close(folder)
     except OSError as error:
-        # A library's complaint about its own data has no number; one about another file is not ours to explain.
+        # An error without a number is about a library's own data; one about another file does not concern this file.
         ours = error.filename is None or os.path.dirname(os.path.realpath(error.filename)) in (
             *map(str, path.parents),
             str(path),
@@ -52,22 +57,22 @@ def atomic_write(path):
             temporary.unlink(missing_ok=True)
 
 
-def write_text(path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all."""
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` to `path`, atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path, value) -> None:
-    """Write `value` as indented JSON to `path`, whole or not at all; a list of plain values stands on one line."""
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as indented JSON to `path`, atomically; a list of plain values is one line."""
     text = json.dumps(value, indent=1)
-    # A bracket before a line break is never part of a string: JSON escapes those.
+    # A bracket before a line break is never in a string: JSON escapes line breaks.
     text = re.sub(r"\[\n[^][{}]*\]", lambda found: re.sub(r"\n *", " ", found[0]).replace("[ ", "[").replace(" ]", "]"), text)
     write_text(path, text + "\n")
 
 
-def read_json(path, what: str) -> dict:
-    """The object in a JSON file. Raises UserError naming the file and `what` it should be."""
+def read_json(path: str | Path, what: str) -> dict[str, Any]:
+    """Read the object in a JSON file. Raises a UserError that names the file and `what` it should be."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -77,8 +82,8 @@ def read_json(path, what: str) -> dict:
     return value
 
 
-def read_lines(path) -> list[str]:
-    """The lines of a text file that are not blank, stripped. Raises UserError where it is not UTF-8 text."""
+def read_lines(path: str | Path) -> list[str]:
+    """Read the lines of a text file, stripped, without blank ones. Raises UserError if it is not UTF-8 text."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -86,8 +91,8 @@ def read_lines(path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def read_yaml(path, what: str) -> dict:
-    """The mapping in a YAML file of plain values. Raises UserError naming the file, the line and `what` it should be."""
+def read_yaml(path: str | Path, what: str) -> dict[Any, Any]:
+    """Read the mapping in a YAML file of plain values. Raises a UserError that names file, line and `what` it should be."""
     import yaml
 
     path = Path(path)
@@ -97,7 +102,7 @@ def read_yaml(path, what: str) -> dict:
         value = yaml.safe_load(text)
     except OSError as error:
         raise UserError(f"{path}: {what} cannot be read ({error.strerror})") from error
-    except Exception as error:  # a date, a number or a tag that is none, or brackets too deep, come as any of a dozen
+    except Exception as error:  # an invalid date, number or tag and deep nesting raise a dozen different classes
         raise UserError(f"{path}: not YAML: {reason(error)}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: {what} must be a mapping of keys to values, not {type(value).__name__}")
@@ -105,12 +110,14 @@ def read_yaml(path, what: str) -> dict:
 
 
 def _check_plain(text: str) -> None:
-    """Aliases of aliases make a few lines a value without end, and brackets in brackets use up the stack: ValueError."""
+    """Raise ValueError for aliases, which can expand a few lines without end, and for nesting that would exhaust the stack."""
     import yaml
 
     depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
-            what = f"the alias *{event.anchor} is not read; write the value out" if depth <= DEEPEST else "nested too deeply"
-            raise ValueError(f"line {event.start_mark.line + 1}: {what}")
+            alias = getattr(event, "anchor", "")
+            what = f"the alias *{alias} is not read; write the value out" if depth <= DEEPEST else "nested too deeply"
+            line = event.start_mark.line + 1 if event.start_mark else "unknown"
+            raise ValueError(f"line {line}: {what}")

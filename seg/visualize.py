@@ -1,5 +1,7 @@
 """Pictures of masks: overlays, panels side by side, legends."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -10,12 +12,13 @@ STRENGTH = 0.55
 
 
 def color(mask: np.ndarray, labels: LabelSet) -> np.ndarray:
-    """uint8 [H, W] -> RGB [H, W, 3] in the label set's colors."""
-    return labels.palette[mask]
+    """Color a mask uint8 [H, W] in the colors of the label set: RGB uint8 [H, W, 3]."""
+    colored: np.ndarray = labels.palette[mask]
+    return colored
 
 
 def edges(mask: np.ndarray) -> np.ndarray:
-    """bool [H, W]: pixels whose right or lower neighbor has another label; void and its neighbors are no edge."""
+    """Find the pixels whose right or lower neighbor has another class, bool [H, W]; borders of void do not count."""
     found = np.zeros(mask.shape, bool)
     for here, there, pair in ((mask[:, :-1], mask[:, 1:], found[:, :-1]), (mask[:-1], mask[1:], found[:-1])):
         pair |= (here != there) & (here != VOID) & (there != VOID)
@@ -23,31 +26,37 @@ def edges(mask: np.ndarray) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, labels: LabelSet) -> np.ndarray:
-    """RGB [H, W, 3] with each class in its color over it and white outlines; classes whose color is black stay clear."""
+    """Draw a mask over its image, RGB uint8 [H, W, 3], with white outlines; classes whose color is black stay clear."""
     colors = color(mask, labels).astype(np.float32)
     strength = np.where(colors.any(2, keepdims=True), STRENGTH, 0.0)
     blended = image * (1 - strength) + colors * strength
-    if min(mask.shape) >= 128:  # in smaller pictures the outlines would hide what they enclose
+    if min(mask.shape) >= 128:  # in smaller pictures the outlines would hide the objects
         blended[edges(mask)] = 255
-    return (blended + 0.5).astype(np.uint8)
+    drawn: np.ndarray = (blended + 0.5).astype(np.uint8)
+    return drawn
 
 
-def font(size: int):
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font of all texts."""
     return ImageFont.load_default(size)
 
 
 def text_size(width: int, least: int) -> int:
-    """Of the text on a picture of this width: a fiftieth, to be read when the whole is looked at."""
+    """Size of the text on a picture of this width: a fiftieth, which is readable when the whole picture is shown."""
     return max(least, width // 50)
 
 
-def legend(masks, labels: LabelSet, width: int, panels: int = 1) -> np.ndarray:
-    """RGB [h, width, 3]: swatch and name of every class in the masks, the largest first, void last; below so many pictures."""
-    counts = sum(np.bincount(mask.ravel(), minlength=256) for mask in masks)
+def legend(masks: Sequence[np.ndarray], labels: LabelSet, width: int, panels: int = 1) -> np.ndarray:
+    """Draw color and name of every class in the masks, the most frequent first, void last: RGB uint8 [h, width, 3].
+
+    panels: number of pictures above the legend, which decides the size of the text.
+    """
+    counts = np.sum([np.bincount(mask.ravel(), minlength=256) for mask in masks], axis=0)
     found = [int(i) for i in np.argsort(-counts[: len(labels)], kind="stable") if counts[i]] + [VOID] * bool(counts[VOID])
     size = text_size(width // panels, 14 if width >= 240 else 10)
     swatch, gap = size, size // 2
-    place, places, rows = gap, [], 0
+    place, rows = gap, 0
+    places: list[tuple[int, int, int, str]] = []
     for index in found:
         name = "void" if index == VOID else labels.names[index]
         span = swatch + gap + int(font(size).getlength(name)) + 2 * gap
@@ -63,13 +72,13 @@ def legend(masks, labels: LabelSet, width: int, panels: int = 1) -> np.ndarray:
     return np.asarray(strip)
 
 
-def with_legend(picture: np.ndarray, masks, labels: LabelSet, panels: int = 1) -> np.ndarray:
-    """The picture, or so many in a row, with a legend of the masks' classes below."""
+def with_legend(picture: np.ndarray, masks: Sequence[np.ndarray], labels: LabelSet, panels: int = 1) -> np.ndarray:
+    """Add a legend below a picture, or below a row of `panels` pictures."""
     return np.concatenate([picture, legend(masks, labels, picture.shape[1], panels)])
 
 
 def side_by_side(panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Titled RGB pictures of one size [H, W, 3] in a row."""
+    """Join RGB pictures of one size [H, W, 3] to a row, each below its title."""
     width = panels[0][1].shape[1]
     size = text_size(width, 14 if width >= 160 else 10)
     columns = []
@@ -81,7 +90,7 @@ def side_by_side(panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
 
 
 def comparison(image: np.ndarray, prediction: np.ndarray, labels: LabelSet, truth: np.ndarray | None = None) -> np.ndarray:
-    """Image, prediction over the image and, where given, the truth over it; with a legend. RGB."""
+    """Draw image, prediction and, if given, ground truth side by side, with a legend: RGB uint8."""
     panels = [("image", image), ("prediction", overlay(image, prediction, labels))]
     masks = [prediction]
     if truth is not None:
@@ -90,9 +99,12 @@ def comparison(image: np.ndarray, prediction: np.ndarray, labels: LabelSet, trut
     return with_legend(side_by_side(panels), masks, labels, len(panels))
 
 
-def confusion_picture(matrix: np.ndarray, names) -> np.ndarray:
-    """RGB picture of a confusion matrix [classes, classes]: of each row's class, the share predicted as each column's, in
-    percent and as darkness; a class without pixels stays white."""
+def confusion_picture(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Draw a confusion matrix [classes, classes], RGB uint8.
+
+    A cell is the share of the pixels of the row's class that were predicted as the column's class, in percent and as darkness.
+    The row of a class without pixels stays white.
+    """
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     cell, size = 26, 11
     margin = max(int(font(size).getlength(name)) for name in names) + 10
@@ -102,7 +114,7 @@ def confusion_picture(matrix: np.ndarray, names) -> np.ndarray:
     for index, name in enumerate(names):
         middle = margin + cell * index + cell // 2
         pen.text((margin - 5, middle), name, fill="black", font=font(size), anchor="rm")
-        # Written upwards: drawn level on a strip of its own, then turned.
+        # Vertical text: drawn on a horizontal strip, which is then rotated.
         strip = Image.new("RGB", (margin - 5, cell), "white")
         ImageDraw.Draw(strip).text((0, cell // 2), name, fill="black", font=font(size), anchor="lm")
         picture.paste(strip.rotate(90, expand=True), (middle - cell // 2, 0))

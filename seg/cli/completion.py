@@ -22,11 +22,8 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     import shtab
 
-    from .main import parser
-
-    command = parser()
-    complete_files(command)
-    print(shtab.complete(command, args.shell))
+    complete_files(args.command)
+    print(shtab.complete(args.command, args.shell))
     return 0
 
 

@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="seg VERB --help explains each verb.",
     )
     command.add_argument("--version", action="version", version=f"seg {__version__}")
-    command.set_defaults(run=None, help=command.print_help)
+    command.set_defaults(run=None, command=command)
     verbs = command.add_subparsers(title="verbs", dest="verb", metavar="VERB")
     for verb in VERBS:
         verb.add_parser(verbs)
@@ -70,13 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     args = parse(arguments)
     if args.run is None:  # `seg` or `seg data` alone
-        args.help()
+        args.command.print_help()
         return 0
     name = "seg"
     try:
         with _processes() as rank:
             name = "seg" if rank is None else f"seg: rank {rank}"
-            return args.run(args)
+            return int(args.run(args))
     except UserError as error:
         print_stderr(f"{name}: {error}")
         return 2

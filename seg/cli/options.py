@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..progress import Progress
 
 if TYPE_CHECKING:
     from ..inference.predictor import Predictor
 
-Subparsers = argparse._SubParsersAction
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 WEIGHTS = "best.safetensors of a run, or hf:OWNER/NAME"
 OR_EXPORTED = f"{WEIGHTS}, or an exported .onnx or .xml"
 

@@ -1,6 +1,10 @@
 """Scores, class counts and networks as tables of plain text."""
 
+from __future__ import annotations
+
 import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,16 +13,23 @@ from ..evaluation.compare import CONFIDENCE, Comparison
 from ..evaluation.metrics import Scores
 from ..labels import VOID, LabelSet
 
+if TYPE_CHECKING:
+    from rich.table import Table
 
-def _render(table, width: int = 80) -> str:
+    from ..benchmark.harness import Row
+    from ..models.profile import Group
+    from ..models.summary import Row as SummaryRow
+
+
+def _render(table: Table, width: int = 80) -> str:
     from rich.console import Console
 
-    console = Console(file=io.StringIO(), width=width)
-    console.print(table)
-    return console.file.getvalue().rstrip()
+    text = io.StringIO()
+    Console(file=text, width=width).print(table)
+    return text.getvalue().rstrip()
 
 
-def _table(*columns: str):
+def _table(*columns: str) -> Table:
     from rich import box
     from rich.table import Table
 
@@ -47,7 +58,7 @@ def table(scores: Scores) -> str:
     return "\n".join([_render(grid), *lines])
 
 
-def run_table(score: dict) -> str:
+def run_table(score: dict[str, Any]) -> str:
     """The score in the best weights of a run: the mean, and the IoU of each class in percent, three to a line."""
     cells = [(name, "-" if iou is None else f"{100 * iou:.1f}") for name, iou in score["iou"].items()]
     rows = -(-len(cells) // 3)
@@ -124,7 +135,7 @@ def _time(seconds: float) -> str:
     return f"{value:.{max(0, 2 - len(str(int(value))) + 1)}f} {unit}"
 
 
-def benchmark_table(machine: dict, rows) -> str:
+def benchmark_table(machine: dict[str, Any], rows: Sequence[Row]) -> str:
     """The machine, the rows of a benchmark by section, and the limits that they are compared with."""
     grid = _table("case", "time", "MiB", "peer", "peer time", "peer MiB", "ratio", "of limit")
     for column in (grid.columns[0], grid.columns[3]):
@@ -146,7 +157,7 @@ def benchmark_table(machine: dict, rows) -> str:
     return "\n".join([", ".join(where), _render(grid, width=100), *dict.fromkeys(limits)])
 
 
-def profile_table(groups, height: int, width: int) -> str:
+def profile_table(groups: Sequence[Group], height: int, width: int) -> str:
     """Time, memory and speed of each group of layers for an input of height x width; see `models.profile`."""
     grid = _table(f"{height}x{width}", "time", "share %", "stored MiB", "multiply-adds", "GFLOP/s")
     for group in groups:
@@ -156,7 +167,7 @@ def profile_table(groups, height: int, width: int) -> str:
     return f"{_render(grid)}\nstored: activations that a training pass over one image stores for its backward pass"
 
 
-def model_table(rows, height: int, width: int) -> str:
+def model_table(rows: Sequence[SummaryRow], height: int, width: int) -> str:
     """Output size, parameters and multiply-adds of each layer for an input of height x width; see `models.summary`."""
     grid = _table(f"{height}x{width}", "output", "parameters", "multiply-adds")
     for row in rows:

@@ -1,4 +1,4 @@
-"""The curves of a training as charts."""
+"""Training curves as charts."""
 
 import json
 import math
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WIDTH, HEIGHT = 420, 220
-"""Of a chart, in the units of its drawing."""
+"""Size of a chart, in units of its drawing."""
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 28
-"""Margins, in which the numbers of the axes stand."""
+"""Margins, for the numbers of the axes."""
 POINTS = 300
-"""Most points of a curve; each is the mean of a few events where there are more."""
+"""Most points of a curve; with more events, a point is the mean of several."""
 TITLES = {"loss": "loss", "lr": "learning rate", "miou": "mIoU of the validations"}
 
 
-def read_curves(path) -> dict[str, list[tuple[int, float]]]:
-    """(iteration, value) of `loss`, `lr` and `miou` in a run's metrics.jsonl; none where there is no such file.
+def read_curves(path: str | Path) -> dict[str, list[tuple[int, float]]]:
+    """Read (iteration, value) of `loss`, `lr` and `miou` from a run's metrics.jsonl; without such a file there are none.
 
-    A line cut short by a kill is left out.
+    A line that a kill has cut short is skipped.
     """
-    curves = defaultdict(list)
+    curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
     path = Path(path)
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
@@ -35,21 +35,21 @@ def read_curves(path) -> dict[str, list[tuple[int, float]]]:
 
 @dataclass
 class Chart:
-    """A curve as places on a drawing of WIDTH x HEIGHT."""
+    """A curve as points of a drawing of WIDTH x HEIGHT."""
 
     title: str
     points: list[tuple[float, float]]
     rows: list[tuple[float, str]]
-    """Where the lines of the grid lie, and their values."""
+    """Positions of the grid lines, and their values."""
     columns: list[tuple[float, str]]
     each: int
-    """Events that a point is the mean of."""
+    """Number of events of which a point is the mean."""
     summary: str
     """The curve in words."""
 
 
 def chart(name: str, curve: list[tuple[int, float]]) -> Chart:
-    """The chart of (iteration, value), in order; its values from 0."""
+    """Draw the chart of (iteration, value), in order; its vertical axis includes 0."""
     each = math.ceil(len(curve) / POINTS)
     parts = [curve[start : start + each] for start in range(0, len(curve), each)]
     means = [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]
@@ -57,11 +57,11 @@ def chart(name: str, curve: list[tuple[int, float]]) -> Chart:
     columns = ticks(0, means[-1][0])
     right, low, high = max(means[-1][0], 1), rows[0], rows[-1]
 
-    def x(iteration) -> float:
-        return round(LEFT + iteration / right * (WIDTH - LEFT - RIGHT), 1)
+    def x(iteration: float) -> float:
+        return round(float(LEFT + iteration / right * (WIDTH - LEFT - RIGHT)), 1)
 
-    def y(value) -> float:
-        return round(TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
+    def y(value: float) -> float:
+        return round(float(TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM)), 1)
 
     best = max(value for _, value in curve) if name == "miou" else min(value for _, value in curve)
     extreme = f"{'highest' if name == 'miou' else 'lowest'} {best:.4g}"
@@ -76,7 +76,7 @@ def chart(name: str, curve: list[tuple[int, float]]) -> Chart:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """About five round numbers, evenly spread, from at or below `low` to at or above `high`."""
+    """About five round, evenly spaced numbers that cover `low` to `high`."""
     high = high if high > low else low + 1
     span = high - low
     step = 10 ** math.floor(math.log10(span / 4))

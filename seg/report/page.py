@@ -1,12 +1,14 @@
-"""The page of an evaluation, and another evaluation read back from its own."""
+"""The HTML page of an evaluation, and evaluations read from such pages."""
 
 import base64
 import json
 import re
 import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,19 +32,19 @@ class Against:
     source: str
     scores: Scores
     pictures: dict[str, str] = field(default_factory=dict)
-    """By the image's name the picture in its page, as JSON; empty where it has no page."""
+    """The pictures in its page as JSON, by the name of the image; empty without a page."""
 
-    def require_same(self, labels: LabelSet, names) -> None:
-        """Raises UserError where it is not of these classes and of the images of these names."""
+    def require_same(self, labels: LabelSet, names: Sequence[str]) -> None:
+        """Raise UserError if its classes or the names of its images are not these."""
         try:
             require_same(self.scores, labels, names)
         except ValueError as error:
             raise UserError(
-                f"{self.source}: cannot stand beside this evaluation: {error}; give an evaluation of the same split"
+                f"{self.source}: cannot be compared with this evaluation: {error}; give an evaluation of the same split"
             ) from error
 
     def prediction(self, name: str, picture: Picture) -> bytes:
-        """Its prediction of an image, uint8 [height, width] of the picture; empty where it has none of that size."""
+        """Its prediction of an image, uint8 [height, width] at the size of the picture; empty if it has none of that size."""
         if name not in self.pictures:
             return b""
         try:
@@ -50,13 +52,13 @@ class Against:
             masks = planes(base64.b64decode(other["masks"], validate=True), other["width"], other["height"])
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{self.source}: the picture of {name} is damaged ({reason(error)}); write the report anew"
+                f"{self.source}: the picture of {name} is damaged ({reason(error)}); write that report again"
             ) from error
         return masks[1].tobytes() if masks[1].shape == (picture.height, picture.width) else b""
 
 
-def read_against(source) -> Against:
-    """The evaluation in the folder of a report, or in the JSON that `seg evaluate --json` writes. Raises UserError."""
+def read_against(source: str | Path) -> Against:
+    """Read an evaluation from the folder of a report, or from a JSON file of `seg evaluate --json`. Raises UserError."""
     path = Path(source)
     if not path.is_dir():
         return Against(str(source), read_scores(path))
@@ -64,31 +66,43 @@ def read_against(source) -> Against:
     try:
         page = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: no report can be read ({reason(error)}); write one with seg evaluate --report") from error
-    # In these scripts no < stands as it is, so that the next one ends them.
+        raise UserError(f"{path}: the report cannot be read ({reason(error)}); write one with seg evaluate --report") from error
+    # In these scripts every < is escaped: the next one ends the script.
     held = dict(re.findall(r'<script type="application/json" id="(data|picture-\d+)">([^<]*)</script>', page))
     try:
         numbers = json.loads(held["data"])["numbers"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: not a report by this version; write it anew with seg evaluate --report") from error
+        raise UserError(f"{path}: not a report of this version; write it again with seg evaluate --report") from error
     scores = scores_of(numbers, path)
     pictures = {one.name: held[f"picture-{index}"] for index, one in enumerate(scores.each) if f"picture-{index}" in held}
     return Against(str(source), scores, pictures)
 
 
 def write_report(
-    folder,
+    folder: str | Path,
     scores: Scores,
-    settings: dict,
+    settings: dict[str, Any],
     pictures: dict[int, Picture],
     boundary: Boundary | None = None,
     curves: dict[str, list[tuple[int, float]]] | None = None,
     against: Against | None = None,
 ) -> Path:
-    """Write folder/index.html and give its path. It needs no other file and no network.
+    """Write folder/index.html, a page that needs no other file and no network.
 
-    scores: with those of each image. settings: of JSON's types. pictures: by the number of the image in `scores.each`. curves:
-    of `read_curves`. Raises UserError where `against` is of other images or classes, or the page cannot be written.
+    Args:
+        folder: where the page is written.
+        scores: with the scores of each image.
+        settings: of the evaluation, of JSON's types.
+        pictures: by the index of the image in `scores.each`.
+        boundary: boundary scores.
+        curves: those of `read_curves`.
+        against: another evaluation to compare with.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        UserError: `against` has other images or classes, or the page cannot be written.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -127,20 +141,18 @@ def write_report(
     return path
 
 
-def page_data(scores: Scores, settings: dict, boundary: Boundary | None, against: Against | None) -> dict:
-    """What the gallery is made from, and what `read_against` reads: the numbers of --json, colors, the IoU of each image.
-
-    That is the mean over the classes present in the image's own truth; null where all of it is void.
-    """
-    data = {
-        "numbers": {**scores.as_dict(), "settings": settings},
+def page_data(scores: Scores, settings: dict[str, Any], boundary: Boundary | None, against: Against | None) -> dict[str, Any]:
+    """The data of the gallery, which `read_against` reads too: the numbers of --json, colors, the mean IoU of each image."""
+    numbers = {**scores.as_dict(), "settings": settings}
+    if boundary:
+        numbers["boundary"] = boundary.as_dict()
+    data: dict[str, Any] = {
+        "numbers": numbers,
         "colors": [*map(list, scores.labels.colors)],
         "void": VOID,
         "void_color": list(scores.labels.void_color),
         "iou": image_ious(scores),
     }
-    if boundary:
-        data["numbers"]["boundary"] = boundary.as_dict()
     if against:
         order = {one.name: one for one in against.scores.each}
         others = Scores.over(scores.labels, [order[one.name] for one in scores.each])
@@ -150,14 +162,14 @@ def page_data(scores: Scores, settings: dict, boundary: Boundary | None, against
 
 
 def image_ious(scores: Scores) -> list[float | None]:
-    """Mean IoU of each image over the classes present in its truth; None where all of it is void."""
+    """Mean IoU of each image over the classes in its ground truth; None if all of it is void."""
     classes = len(scores.labels)
     alone = [Scores(scores.labels, one.matrix(classes), 1) for one in scores.each]
     return [one.miou if one.present.any() else None for one in alone]
 
 
-def in_page(scores: Scores, pictures: dict[int, Picture], against: Against | None):
-    """(number, JSON) of each picture, one at a time; with `against` its prediction is the third mask."""
+def in_page(scores: Scores, pictures: dict[int, Picture], against: Against | None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield index and JSON object of each picture; the third mask is the prediction of `against`."""
     for index in sorted(pictures):
         picture = pictures[index]
         masks, other = picture.masks, against.prediction(scores.each[index].name, picture) if against else b""
@@ -169,8 +181,8 @@ def in_page(scores: Scores, pictures: dict[int, Picture], against: Against | Non
         yield index, held
 
 
-def class_rows(scores: Scores, boundary: Boundary | None, comparison: Comparison | None) -> list[dict]:
-    """What the page says of each class, the highest IoU first, those without one last."""
+def class_rows(scores: Scores, boundary: Boundary | None, comparison: Comparison | None) -> list[dict[str, Any]]:
+    """The rows of the table of classes, the highest IoU first, those without one last."""
     truth = np.zeros(len(scores.labels), int)
     for one in scores.each:
         for index in {entry[0] for entry in one.entries}:
@@ -191,8 +203,8 @@ def class_rows(scores: Scores, boundary: Boundary | None, comparison: Comparison
     return sorted(rows, key=lambda row: (np.isnan(row["iou"]), -row["iou"]))
 
 
-def matrix_rows(scores: Scores) -> list[dict]:
-    """The rows of the confusion matrix: what the pixels of each class of the truth were predicted as, as shares of them."""
+def matrix_rows(scores: Scores) -> list[dict[str, Any]]:
+    """The rows of the confusion matrix: pixels of each class by predicted class, as counts and as shares."""
     totals = scores.matrix.sum(1)
     return [
         {"name": name, "pixels": int(total), "cells": [(int(n), n / total if total else 0.0) for n in row]}
@@ -200,20 +212,22 @@ def matrix_rows(scores: Scores) -> list[dict]:
     ]
 
 
-def percent(value, digits: int = 2) -> str:
+def percent(value: float | None, digits: int = 2) -> str:
+    """A fraction in percent; `-` for None or NaN."""
     return "-" if value is None or np.isnan(value) else f"{100 * value:.{digits}f}"
 
 
-def points(value) -> str:
-    """A difference of two fractions, in percentage points."""
+def points(value: float | None) -> str:
+    """A difference of two fractions in percentage points; `-` for None or NaN."""
     return "-" if value is None or np.isnan(value) else f"{100 * value:+.2f}"
 
 
-def css(color) -> str:
+def css(color: Iterable[int]) -> str:
+    """A color as CSS writes it."""
     return "#{:02x}{:02x}{:02x}".format(*color)
 
 
-def text(value) -> str:
+def text(value: Any) -> str:
     """A setting as people write it."""
     if isinstance(value, list | tuple):
         return ", ".join(map(text, value))

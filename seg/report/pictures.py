@@ -1,4 +1,4 @@
-"""The small pictures of a report's gallery."""
+"""Small pictures for the gallery of a report."""
 
 import zlib
 from dataclasses import dataclass
@@ -8,27 +8,27 @@ import numpy as np
 from PIL import Image
 
 SIDE = 400
-"""Longest side of a picture, in pixels: VOC's 1,449 images then take a half of the 60 MB that a page may have."""
+"""Longest side of a picture in pixels: the 1,449 images of VOC then take half of the 60 MB that a page may have."""
 QUALITY = 60
-"""Of WebP."""
+"""Quality of the WebP photos."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image and its masks, made small."""
+    """A small copy of an image and its masks."""
 
     width: int
     height: int
     masks: bytes
     """zlib of uint8 [2, height, width]: truth and prediction."""
     photo: bytes | None
-    """WebP of the image; None where masks alone are known."""
+    """The image as WebP; None if only the masks are known."""
 
     @classmethod
     def of(cls, truth: np.ndarray, prediction: np.ndarray, image: np.ndarray | None = None) -> "Picture":
-        """truth, prediction: uint8 [h, w], class index or 255. image: uint8 [h, w, 3], RGB.
+        """Make a picture of an image RGB uint8 [h, w, 3] and its masks uint8 [h, w].
 
-        A pixel of a mask is the one that lies at its center; colors are averages.
+        Masks are sampled at the centers of the small pixels; colors are averaged.
         """
         scale = min(1, SIDE / max(truth.shape))
         height, width = (max(1, round(scale * side)) for side in truth.shape)
@@ -47,7 +47,7 @@ class Picture:
 
 
 def planes(masks: bytes, width: int, height: int) -> np.ndarray:
-    """uint8 [n, height, width]: the masks of a picture, 2 or 3. Raises ValueError where they are not such, of at most SIDE."""
+    """Unpack the 2 or 3 masks of a picture, uint8 [n, height, width]. Raises ValueError if they are not of this size."""
     if not 0 < width <= SIDE or not 0 < height <= SIDE:
         raise ValueError(f"a picture of {width}x{height}")
     unpacked = zlib.decompressobj()

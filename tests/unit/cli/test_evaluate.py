@@ -35,6 +35,6 @@ def test_a_report_is_written_of_a_run_and_of_saved_masks(place, weights, capsys)
     assert "add --report DIR" in the_line(capsys, *other)
     assert "none.json" in the_line(capsys, *other[:-1], "none.json", "--report", "other")
     beside = ["--against", "scores.json", "--report", "other"]
-    assert "scores.json: cannot stand beside" in the_line(capsys, "evaluate", weights, "--split", "train", *beside)
+    assert "scores.json: cannot be compared" in the_line(capsys, "evaluate", weights, "--split", "train", *beside)
     assert "runs/none/best.safetensors: no such file" in the_line(capsys, "report", "runs/none")
     assert not (place / "other").exists()
