@@ -183,7 +183,8 @@ def collect(pictures: dict[int, Picture]) -> Callable[[int, np.ndarray, np.ndarr
 
 def collect_masks(pictures: dict[int, Picture], data: str | None) -> Callable[[int, str, np.ndarray, np.ndarray], None]:
     """What adds the picture of each mask to `pictures`, with the photo of that name in the data set, if there is one."""
-    from ..data.images import IMAGE_SUFFIXES, read_image
+    from ..data.images import read_image
+    from ..data.inventory import IMAGE_SUFFIXES
     from ..data.voc import IMAGES, files_of
     from ..report.pictures import Picture
 

@@ -1,148 +1,21 @@
-"""Reading a data set once: what is wrong with it, how many pixels each class has, how large its images are."""
+"""Read a whole data set once: what is wrong with it, the pixels of each class, the sizes of its images."""
 
 import codecs
-import os
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from ..errors import UserError, single_line
+from ..errors import UserError
 from ..labels import VOID, LabelSet
-from ..threads import prefetch
-from .images import COLOR, IMAGE_SUFFIXES, MASK_FORMATS, decode, read_image, to_labels
-from .voc import (
-    IMAGES,
-    LISTS,
-    Split,
-    data_folder,
-    expected,
-    files_of,
-    list_file,
-    mask_folder,
-    match,
-    missing,
-    read_ids,
-    save_mask,
-)
+from .inventory import IMAGE_SUFFIXES, MASK_SUFFIXES, FileIndex
+from .scan import Problem, Scan, as_problem, scan
+from .voc import IMAGES, LISTS, Split, data_folder, expected_file, files_of, list_file, mask_folder, no_file, read_ids
 
-
-@dataclass(frozen=True)
-class Problem:
-    file: str
-    problem: str
-
-    def __str__(self) -> str:
-        return single_line(f"{self.file}: {self.problem}")
-
-
-@dataclass
-class Sample:
-    """What an image and its mask hold."""
-
-    problems: list[Problem] = field(default_factory=list)
-    counts: np.ndarray | int = 0
-    """int64 [256]: pixels of each mask value; 0 where anything is wrong."""
-    size: tuple[int, int] = (0, 0)
-    """Width and height of the image, or of the mask where no image is read."""
-    colored: bool = False
-    """Whether the mask is RGB in the label set's colors."""
-
-
-@dataclass
-class Scan:
-    """What samples hold, one a row."""
-
-    problems: list[Problem]
-    """In the order of the samples."""
-    sound: np.ndarray
-    """bool [samples]: nothing is wrong with it."""
-    counts: np.ndarray
-    """int64 [samples, 256]: pixels of each mask value; where the sample is not sound, none."""
-    sizes: np.ndarray
-    """int64 [samples, 2]: width and height; 0 where nothing can be read."""
-    colored: np.ndarray
-    """bool [samples]: the mask is RGB in the label set's colors."""
-
-
-@dataclass
-class Report:
-    """What `check` found."""
-
-    problems: list[Problem]
-    notes: list[Problem]
-    """What is read well, but could be better."""
-    splits: dict[str, np.ndarray]
-    """Rows of each list's ids in `scan`; an id that several lists have is one row."""
-    scan: Scan
-
-    def as_dict(self) -> dict:
-        """For JSON. `pixels`, by mask value 0..255, and `present`, the images that have such pixels, are of sound images."""
-        splits = {}
-        for name, rows in self.splits.items():
-            counts = self.scan.counts[rows]
-            sizes = Counter(f"{width}x{height}" for width, height in self.scan.sizes[rows].tolist() if width)
-            splits[name] = {
-                "images": len(rows),
-                "sound": int(self.scan.sound[rows].sum()),
-                "pixels": counts.sum(0).tolist(),
-                "present": (counts > 0).sum(0).tolist(),
-                "void_share": counts[:, VOID].sum() / max(1, counts.sum()),
-                "sizes": dict(sizes.most_common()),
-            }
-        return {
-            "problems": [vars(problem) for problem in self.problems],
-            "notes": [vars(note) for note in self.notes],
-            "splits": splits,
-        }
-
-
-def check(
-    root, labels: LabelSet, split: str | None = None, masks: str | None = None, masks_only=False, convert=False, progress=None
-) -> Report:
-    """Read every image and mask of a split, or of all lists, each file once.
-
-    With `masks_only` no images are asked for, and where there are no lists every PNG of the folder of masks is read. `convert`
-    rewrites the masks that are RGB in the label set's colors as palette PNGs. `progress(done, total)` is called after each
-    sample. Raises UserError where a folder or the split's list is not there.
-    """
-    root = data_folder(root)
-    paths = [list_file(root, split)] if split else sorted((root / LISTS).glob("*.txt"))
-    if not paths and not masks_only:
-        list_file(root, "train")  # says what is missing
-    folder = mask_folder(root, masks)
-    pngs = files_of(folder, (".png",))
-    images = {} if masks_only else files_of(root / IMAGES, IMAGE_SUFFIXES)
-    wanted = [("mask", folder, pngs)] if masks_only else [("image", root / IMAGES, images), ("mask", folder, pngs)]
-    if not pngs:
-        raise UserError(f"{folder}: holds no PNG masks")
-
-    problems, lists = [], {} if paths else {folder: tuple(pngs)}
-    for path in paths:
-        lists[path], wrong = read_list(path, wanted[0][2])
-        problems += wrong
-    rows: dict[str, int] = {}
-    incomplete = []
-    for path, ids in lists.items():
-        for item in ids:
-            if item not in rows:
-                rows[item] = len(rows)
-                absent = [(what, place) for what, place, files in wanted if item not in files]
-                problems += [Problem(str(expected(what, place, item)), missing(what, path)) for what, place in absent]
-                incomplete += [rows[item]] * bool(absent)
-
-    pairs = [(images.get(item), pngs.get(item)) for item in rows]
-    found = scan(pairs, labels, convert, progress and (lambda done: progress(done, len(pairs))))
-    found.sound[incomplete], found.counts[incomplete] = False, 0
-    problems += found.problems
-    members = {path: np.array([rows[item] for item in ids], int) for path, ids in lists.items()}
-    problems += [Problem(str(path), BINARY) for path, mine in members.items() if looks_binary(found.counts[mine])]
-    notes = [Problem(str(folder), f"{found.colored.sum()} {COLORED}")] if found.colored.any() and not convert else []
-    return Report(problems, notes, {path.stem if paths else path.name: mine for path, mine in members.items()}, found)
-
-
+NOT_VOID = "void pixels are ignored; if 255 marks objects, seg data init FOLDER makes masks of 0 and 1"
 BINARY = (
     "the masks hold 0 and 255 alone, and 255 is void: there is no class but 0. Are they binary masks? seg data init makes "
     "masks of 0 and 1 of such"
@@ -151,19 +24,159 @@ COLORED = (
     "masks are RGB in the label set's colors, and read as such; seg data check --convert makes palette PNGs of them, which "
     "are smaller and read faster"
 )
+HARMLESS = "harmless here, but other programs may fail on it"
 
 
-def looks_binary(counts: np.ndarray) -> bool:
-    """Whether masks with these counts, [masks, 256], hold 0 and 255 alone."""
-    return np.flatnonzero(counts.any(0)).tolist() == [0, VOID]
+@dataclass
+class Report:
+    """The findings of `check`."""
+
+    problems: list[Problem]
+    notes: list[Problem]
+    """How images and masks are read, if a person should know."""
+    split_notes: list[str]
+    """What a person should know about the splits; see `split_notes`."""
+    splits: dict[str, np.ndarray]
+    """Rows in `scan` of each list's ids; an id in several lists has one row."""
+    scan: Scan
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON. `pixels`, by class index 0..255, and `present`, images with such pixels, leave out images with problems."""
+        splits = {}
+        for name, rows in self.splits.items():
+            counts = self.scan.counts[rows]
+            sizes = Counter(f"{width}x{height}" for width, height in self.scan.sizes[rows].tolist() if width)
+            splits[name] = {
+                "images": len(rows),
+                "sound": int(self.scan.valid[rows].sum()),
+                "pixels": counts.sum(0).tolist(),
+                "present": (counts > 0).sum(0).tolist(),
+                "void_share": counts[:, VOID].sum() / max(1, counts.sum()),
+                "sizes": dict(sizes.most_common()),
+            }
+        return {
+            "problems": [vars(problem) for problem in self.problems],
+            "notes": [vars(note) for note in self.notes],
+            "split_notes": self.split_notes,
+            "splits": splits,
+        }
 
 
-def read_list(path: Path, files: dict[str, Path]) -> tuple[tuple[str, ...], list[Problem]]:
-    """The ids that a list means, each once, and all that is wrong with it; see `read_ids`."""
+def check(
+    root: str | Path,
+    labels: LabelSet,
+    split: str | None = None,
+    masks: str | None = None,
+    masks_only: bool = False,
+    convert: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Read every image and mask of a data set in VOC layout, each file once.
+
+    Args:
+        root: the data set.
+        labels: its label set.
+        split: the list to read; default: all lists.
+        masks: folder of the masks under `root`; default: as training finds it.
+        masks_only: do not read images; without lists, read every mask of the folder.
+        convert: rewrite masks that are RGB in the label set's colors as palette PNGs.
+        progress: called with (samples done, samples) after each sample.
+
+    Raises:
+        UserError: a folder or the split's list does not exist.
+    """
+    root = data_folder(root)
+    paths = [list_file(root, split)] if split else sorted((root / LISTS).glob("*.txt"))
+    if not paths and not masks_only:
+        list_file(root, "train")  # says what is missing
+    files = {"mask": files_of(mask_folder(root, masks), MASK_SUFFIXES)}
+    folder = files["mask"].folder
+    if not masks_only:
+        files = {"image": files_of(root / IMAGES, IMAGE_SUFFIXES)} | files
+    if not files["mask"]:
+        raise UserError(f"{folder}: holds no PNG masks, nor BMP, TIFF or GIF masks")
+    if convert and any(isinstance(value, int) for value, _ in labels.values or ()):
+        raise UserError(
+            "seg data check --convert: the label set's 'values' list integers; masks of colors need none: remove them"
+        )
+
+    problems, lists = [], {} if paths else {folder: tuple(files["mask"])}
+    for path in paths:
+        lists[path], wrong = read_list(path, next(iter(files.values())))
+        problems += wrong
+    rows = {item: row for row, item in enumerate(dict.fromkeys(item for ids in lists.values() for item in ids))}
+    bad, incomplete = _incomplete(lists, files)
+    problems += bad
+    nothing: Mapping[str, Path] = {}
+    pairs = [(files.get("image", nothing).get(item), files["mask"].get(item)) for item in rows]
+    found = scan(pairs, labels, convert, progress and (lambda done: progress(done, len(pairs))))
+    gone = [rows[item] for item in incomplete]
+    found.valid[gone], found.counts[gone] = False, 0
+    problems += found.problems
+    members = {path: np.array([rows[item] for item in ids], int) for path, ids in lists.items()}
+    problems += [Problem(str(path), BINARY) for path, mine in members.items() if looks_binary(found, mine, labels)]
+    notes = [Problem(str(folder), f"{found.colored.sum()} {COLORED}")] if found.colored.any() and not convert else []
+    notes += [Problem(str(root / IMAGES), f"{count} images: {text}") for text, count in found.notes.items()]
+    splits = {path.stem if paths else path.name: mine for path, mine in members.items()}
+    return Report(problems, notes, split_notes(splits, found.counts, labels), splits, found)
+
+
+def _incomplete(lists: Mapping[Path, tuple[str, ...]], files: Mapping[str, FileIndex]) -> tuple[list[Problem], set[str]]:
+    """Ids of the lists with a missing or an ambiguous file, and a problem for each such file."""
+    problems, incomplete = [], set()
+    for path, ids in lists.items():
+        for item in ids:
+            if item in incomplete:
+                continue
+            for what, index in files.items():
+                if item not in index:
+                    problems.append(Problem(str(expected_file(what, index.folder, item)), no_file(what, path)))
+                elif item in index.doubles:
+                    problems.append(Problem(str(index[item]), index.ambiguous(item).removeprefix(f"{index[item]}: ")))
+                else:
+                    continue
+                incomplete.add(item)
+    return problems, incomplete
+
+
+def looks_binary(found: Scan, rows: np.ndarray, labels: LabelSet) -> bool:
+    """Whether the masks of these rows hold 0 and 255 alone, and 255 covers objects: then it is hardly void."""
+    values = np.flatnonzero(found.counts[rows].any(0)).tolist()
+    return labels.values is None and values == [0, VOID] and bool(found.binary[rows].any())
+
+
+def split_notes(splits: Mapping[str, np.ndarray], counts: np.ndarray, labels: LabelSet) -> list[str]:
+    """What a person should know about the splits.
+
+    Args:
+        splits: rows of each split.
+        counts: int64 [rows, 256 or classes], pixels of each class index.
+        labels: the label set.
+    """
+    notes = []
+    present = {name: np.flatnonzero(counts[rows][:, : len(labels)].any(0)).tolist() for name, rows in splits.items()}
+    for name, classes in present.items():
+        if len(classes) == 1:
+            notes.append(f"{name} has one class, {labels.names[classes[0]]}; {NOT_VOID}")
+    if "train" in splits and "val" in splits:
+        common = np.intersect1d(splits["train"], splits["val"])
+        if len(common):
+            notes.append(
+                f"train and val share {len(common)} images: scores on images that are trained on say nothing about new images"
+            )
+        for first, second, effect in (("train", "val", "not scored"), ("val", "train", "not learned")):
+            absent = [labels.names[i] for i in present[first] if i not in present[second]]
+            if absent and present[second]:
+                notes.append(f"{second} has no pixel of {', '.join(absent)}: {effect}")
+    return notes
+
+
+def read_list(path: Path, files: Mapping[str, Path]) -> tuple[tuple[str, ...], list[Problem]]:
+    """The ids that a list means, each once, and all that is wrong with the list; see `read_ids`."""
     try:
         ids, wrong = read_ids(path, files)
     except UserError as error:
-        return (), [told(path, error)]
+        return (), [as_problem(path, error)]
     content = path.read_bytes()
     lines = content.decode("utf-8-sig").splitlines()
     blank = [number for number, line in enumerate(lines, 1) if line != line.strip() or not line]
@@ -173,75 +186,42 @@ def read_list(path: Path, files: dict[str, Path]) -> tuple[tuple[str, ...], list
         wrong.append(f"ends {windows} of its lines as Windows does; {HARMLESS}: sed -i 's/\\r$//' {path}")
     if blank:
         more = f" and {len(blank) - 1} more lines" if len(blank) > 1 else ""
-        mend = f"sed -i 's/^\\s*//; s/\\s*$//; /^$/d' {path}"
-        wrong.append(f"line {blank[0]}{more} blank, or with blanks around the id; {HARMLESS}: {mend}")
+        command = f"sed -i 's/^\\s*//; s/\\s*$//; /^$/d' {path}"
+        wrong.append(f"line {blank[0]}{more} blank, or with blanks around the id; {HARMLESS}: {command}")
     return ids, [Problem(str(path), text) for text in wrong]
 
 
-HARMLESS = "harmless here, but other programs stumble on it"
+def validate_split(
+    split: Split, progress: Callable[[int], None] | None = None, note: Callable[[str], None] | None = None
+) -> np.ndarray:
+    """Read every image and mask of a split, before training or evaluation.
 
+    Args:
+        split: the split.
+        progress: called with the samples done after each sample.
+        note: called with each line that a person should know.
 
-def scan(pairs, labels: LabelSet, convert=False, progress=None) -> Scan:
-    """Decode every (image, mask) of `pairs`, paths or None; see `check`. `progress(done)` is called after each."""
-    count = len(pairs)
-    sound, colored = np.zeros(count, bool), np.zeros(count, bool)
-    found = Scan([], sound, np.zeros((count, 256), np.int64), np.zeros((count, 2), np.int64), colored)
-    # Decoding releases the interpreter's lock, so threads do.
-    samples = prefetch(lambda pair: examine(*pair, labels, convert), pairs, os.cpu_count())
-    for row, sample in enumerate(samples):
-        found.problems += sample.problems
-        found.sound[row] = not sample.problems
-        found.counts[row], found.sizes[row], found.colored[row] = sample.counts, sample.size, sample.colored
-        if progress:
-            progress(row + 1)
-    return found
+    Returns:
+        Pixels of each class, int64 [images, classes].
 
-
-def examine(image: Path | None, mask: Path | None, labels: LabelSet, convert=False) -> Sample:
-    """Decode an image and its mask, or one of them."""
-    found, pixels, indices = Sample(), None, None
-    if image:
-        try:
-            pixels = read_image(image)
-            found.size = pixels.shape[1::-1]
-        except UserError as error:
-            found.problems.append(told(image, error))
-    if mask:
-        try:
-            picture = decode(mask, MASK_FORMATS)
-            indices = to_labels(picture, labels, mask)
-            if pixels is not None:
-                match(pixels, indices, image, mask)
-        except UserError as error:
-            found.problems.append(told(mask, error))
-        else:
-            found.colored = picture.mode in COLOR
-            if image is None:
-                found.size = indices.shape[::-1]
-            if found.colored and convert:
-                save_mask(mask, indices, labels)
-    if indices is not None and not found.problems:
-        # Five times as fast as bincount, which would take eight bytes a pixel.
-        found.counts = np.array(Image.fromarray(indices).histogram(), np.int64)
-    return found
-
-
-def told(file: Path, error: UserError) -> Problem:
-    """The problem that a reader of the file raised."""
-    return Problem(str(file), str(error).removeprefix(f"{file}: "))
-
-
-def validate_split(split: Split, progress=None) -> np.ndarray:
-    """The pixel counts of a sound split, int64 [images, classes]; else UserError with its first problem."""
+    Raises:
+        UserError: the first problem of the split, or masks without a class.
+    """
     found = scan(list(zip(split.images, split.masks, strict=True)), split.labels, progress=progress)
     if found.problems:
         more = len(found.problems) - 1
         raise UserError(
             f"{found.problems[0]}" + (f" (and {more} more: seg data check {split.root} lists them)" if more else "")
         )
-    if looks_binary(found.counts):
+    every = np.arange(len(split))
+    if looks_binary(found, every, split.labels):
         raise UserError(f"{split.root}: split {split.name}: {BINARY}")
     counts = found.counts[:, : len(split.labels)]
     if not counts.any():
         raise UserError(f"{split.root}: every mask of split {split.name} is void; there is nothing to learn or score")
+    if note:
+        for text in [f"{count} images: {text}" for text, count in found.notes.items()]:
+            note(f"{split.root}: {text}")
+        for text in split_notes({split.name: every}, counts, split.labels):
+            note(f"{split.root}: {text}")
     return counts

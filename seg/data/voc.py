@@ -4,11 +4,11 @@ ROOT/JPEGImages/ID.jpg   ROOT/SegmentationClassAug/ID.png (or SegmentationClass)
 """
 
 import os
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,27 +17,32 @@ from PIL.PngImagePlugin import PngInfo
 from ..errors import UserError, did_you_mean
 from ..files import atomic_write, read_lines
 from ..labels import LabelSet
-from .images import IMAGE_SUFFIXES, read_image, read_mask
+from .images import read_header, read_image
+from .inventory import IMAGE_SUFFIXES, MASK_SUFFIXES, FileIndex
+from .masks import read_mask
 
 LISTS = "ImageSets/Segmentation"
 IMAGES = "JPEGImages"
 MASKS = ("SegmentationClassAug", "SegmentationClass")
-"""Folders of masks, the first that is there."""
+"""Folders of masks; the first that exists is read."""
 
 
-class Files(Sequence):
-    """Paths of files in one folder, as one array of their names. Of ten thousand paths each loader process would come to hold a
-    copy: even looking at an object writes, to its count of references."""
+class Files(Sequence[Path]):
+    """Paths of files in one folder, stored as one array of names.
 
-    def __init__(self, folder: Path, names):
+    A list of ten thousand paths would come to be copied into every loader process: reading an object writes to its reference
+    count.
+    """
+
+    def __init__(self, folder: Path, names: Iterable[str]):
         self.folder, self.names = folder, np.array([os.fsencode(name) for name in names])
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return Files(self.folder, self.names[index])
+            return Files(self.folder, map(os.fsdecode, self.names[index]))
         return self.folder / os.fsdecode(self.names[index])
 
 
@@ -50,7 +55,7 @@ class Split:
     ids: tuple[str, ...]
     images: Sequence[Path]
     masks: Sequence[Path]
-    """Empty where opened by `open_images`."""
+    """Empty if opened by `open_images`."""
     labels: LabelSet
 
     def __len__(self) -> int:
@@ -64,144 +69,177 @@ class Split:
         """uint8 [H, W], class index or 255."""
         return read_mask(self.masks[index], self.labels)
 
-    def sample(self, index: int, read=read_image) -> tuple[np.ndarray, np.ndarray]:
-        """Image, as `read` gives it, and mask. Raises UserError where they differ in size."""
+    def sample(self, index: int, read: Callable[[Path], np.ndarray] = read_image) -> tuple[np.ndarray, np.ndarray]:
+        """Image, as `read` gives it, and mask. Raises UserError if their sizes differ."""
         image, mask = read(self.images[index]), self.mask(index)
-        match(image, mask, self.images[index], self.masks[index])
+        check_same_size(image, mask, self.images[index], self.masks[index])
         return image, mask
 
 
-def match(image: np.ndarray, mask: np.ndarray, image_path: Path, mask_path: Path) -> None:
-    """Raises UserError where an image and its mask differ in size."""
+def check_same_size(image: np.ndarray, mask: np.ndarray, image_path: Path, mask_path: Path) -> None:
+    """Raise UserError if an image [H, W, ...] and its mask [H, W] differ in size."""
     if image.shape[:2] != mask.shape:
-        raise UserError(
-            f"{mask_path}: {mask.shape[1]}x{mask.shape[0]} pixels, but its image is {image.shape[1]}x{image.shape[0]} "
-            f"({image_path}); a mask has the size of its image"
+        raise UserError(different_size(mask.shape[::-1], image.shape[1::-1], mask_path, image_path))
+
+
+def different_size(mask: tuple[int, ...], image: tuple[int, ...], mask_path: Path, image_path: Path) -> str:
+    """The message for a mask of another size than its image; sizes are width and height in pixels."""
+    start = f"{mask_path}: {mask[0]}x{mask[1]} pixels, but its image is {image[0]}x{image[1]} ({image_path})"
+    turned = mask[::-1] == image and read_header(image_path).orientation >= 5
+    if turned:
+        return (
+            f"{start}, which its EXIF turns; the mask is not turned. seg data init FOLDER --ignore-exif turns such masks like "
+            "their images"
         )
+    return f"{start}; a mask has the size of its image. seg data init FOLDER --resize-masks nearest resizes masks"
 
 
-def open_images(root, name: str, labels: LabelSet) -> Split:
-    """The split `name` under `root` without its masks, of which a test split has none.
+def open_images(root: str | Path, name: str, labels: LabelSet) -> Split:
+    """Open a split without its masks, as of a test set.
 
-    Raises UserError where an image is missing, and for an id listed twice: it would weigh and be scored twice.
+    Args:
+        root: folder in VOC layout.
+        name: of the list in ImageSets/Segmentation.
+        labels: the label set of the data.
+
+    Raises:
+        UserError: an image is missing, an id is listed twice (it would count twice), or two files have the name of an id.
     """
     path = list_file(root, name)
-    folder = Path(root) / IMAGES
-    found = files_of(folder, IMAGE_SUFFIXES)
+    found = files_of(Path(root) / IMAGES, IMAGE_SUFFIXES)
     ids, wrong = read_ids(path, found)
     if wrong:
         raise UserError(f"{path}: {wrong[0]}")
-    return Split(Path(root), name, ids, _each("image", folder, found, ids, path), (), labels)
+    return Split(Path(root), name, ids, _files("image", found, ids, path), (), labels)
 
 
-def open_split(root, name: str, labels: LabelSet, masks: str | None = None) -> Split:
-    """The split `name` under `root`. Every image and mask file is there, or UserError says which is not; see `open_images`."""
+def open_split(root: str | Path, name: str, labels: LabelSet, masks: str | None = None) -> Split:
+    """Open a split: `open_images`, and the masks in the folder `masks` under `root` (default: the first of `MASKS`).
+
+    Raises:
+        UserError: as `open_images`, or a mask is missing.
+    """
     split = open_images(root, name, labels)
-    folder = mask_folder(root, masks)
-    return replace(split, masks=_each("mask", folder, files_of(folder, (".png",)), split.ids, list_file(root, name)))
+    found = files_of(mask_folder(root, masks), MASK_SUFFIXES)
+    return replace(split, masks=_files("mask", found, split.ids, list_file(root, name)))
 
 
-def _each(what: str, folder: Path, found: dict[str, Path], ids: tuple[str, ...], path: Path) -> Files:
-    """The file of each id that the list at `path` holds."""
+def _files(what: str, found: FileIndex, ids: tuple[str, ...], path: Path) -> Files:
+    """The file of each id in the list at `path`."""
     absent = [item for item in ids if item not in found]
     if absent:
         more = f" and {len(absent) - 1} more of {len(ids)}" if len(absent) > 1 else ""
-        raise UserError(f"{expected(what, folder, absent[0])}: {missing(what, path, more)}")
-    return Files(folder, [found[item].name for item in ids])
+        raise UserError(f"{expected_file(what, found.folder, absent[0])}: {no_file(what, path, more)}")
+    if found.doubles:
+        for item in ids:
+            if item in found.doubles:
+                raise UserError(found.ambiguous(item))
+    return Files(found.folder, (found.names[item] for item in ids))
 
 
-def data_folder(root) -> Path:
-    """`root`, which is there, or UserError says so."""
+def data_folder(root: str | Path) -> Path:
+    """`root` as a path. Raises UserError if it does not exist."""
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root}: no such data folder; set data.root to a folder in VOC layout, or see data/README.md")
     return root
 
 
-def list_file(root, name: str) -> Path:
-    """The list of the split `name`, which is there, or UserError says what is missing."""
+def list_file(root: str | Path, name: str) -> Path:
+    """The list of the split `name`. Raises UserError if it does not exist."""
     path = data_folder(root) / LISTS / f"{name}.txt"
     if not path.is_file():
         known = sorted(p.stem for p in path.parent.glob("*.txt"))
-        hint = (
-            did_you_mean(name, known)
-            if known
-            else "; the folder is not in VOC layout (JPEGImages, SegmentationClass, ImageSets)"
-        )
-        raise UserError(f"{path}: no such split{hint}")
+        layout = "; the folder is not in VOC layout (JPEGImages, SegmentationClass, ImageSets): seg data init makes one that is"
+        raise UserError(f"{path}: no such split{did_you_mean(name, known) if known else layout}")
     return path
 
 
-def mask_folder(root, masks: str | None) -> Path:
-    """The folder `masks` under `root`, or the first of `MASKS` that is there. Raises UserError where there is none."""
-    root = Path(root)
+def mask_folder(root: str | Path, masks: str | None) -> Path:
+    """The folder `masks` under `root`; default: the first of `MASKS` that exists. Raises UserError if there is none."""
     for name in [masks] if masks else MASKS:
-        if (root / name).is_dir():
-            return root / name
+        if (Path(root) / name).is_dir():
+            return Path(root) / name
     raise UserError(f"{root}: no folder {masks or ' or '.join(MASKS)} with the masks; set data.masks")
 
 
-def files_of(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """The files with one of these suffixes, by id. Raises UserError where the folder is not there."""
+def files_of(folder: Path, suffixes: tuple[str, ...]) -> FileIndex:
+    """The files under a folder that have one of these suffixes, by id. Raises UserError if the folder does not exist."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; VOC layout keeps the images there")
-    # One listing, not a question a file: a split has ten thousand of them, perhaps on a network disk.
-    return {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in suffixes}
+    return FileIndex(folder, suffixes)
 
 
-def read_ids(path: Path, files: dict[str, Path]) -> tuple[tuple[str, ...], list[str]]:
-    """The ids that the list at `path` means, each once, and what is wrong with it.
+def read_ids(path: Path, files: Mapping[str, Path]) -> tuple[tuple[str, ...], list[str]]:
+    """Read a list of ids, one per line. Lines that start with # are comments.
 
-    A line that is none of `files` but names one otherwise is told: a file name, a path, a pair of paths, or an id with a flag,
-    as the lists of ImageSets/Main have. Raises UserError for a list that is empty or no text.
+    A line that is not an id but names one in another way is an error that says the id: a file name, a path, a pair of paths, or
+    an id with a flag, as in the lists of ImageSets/Main.
+
+    Args:
+        path: the list.
+        files: the files by id.
+
+    Returns:
+        The ids that are meant, each once, and what is wrong with the list.
+
+    Raises:
+        UserError: the list is empty or not text.
     """
-    lines = read_lines(path)
+    lines = [line for line in read_lines(path) if not line.startswith("#") or line in files]
     if not lines:
-        raise UserError(f"{path}: the split is empty; it must list an image id a line")
+        raise UserError(f"{path}: the split is empty; it must list one image id per line")
     wrong = []
     repeated = [item for item, count in Counter(lines).items() if count > 1]
     if repeated:
         more = f" and {len(repeated) - 1} more ids" if len(repeated) > 1 else ""
         wrong.append(f"lists {repeated[0]}{more} more than once, and each would count so often; list an id once")
-    meant = {line: _meant(line, files) for line in lines}
+    meant = {line: meant_id(line, files) for line in lines}
     odd = [line for line, item in meant.items() if line != item]
     if odd:
         more = f" and {len(odd) - 1} more lines" if len(odd) > 1 else ""
-        wrong.append(f"'{odd[0]}'{more} should be '{meant[odd[0]]}': list an image id a line, without folder, suffix or flag")
+        wrong.append(
+            f"'{odd[0]}'{more} should be '{meant[odd[0]]}': list one image id per line, without folder, suffix or flag"
+        )
     return tuple(dict.fromkeys(meant.values())), wrong
 
 
-def _meant(line: str, files: dict[str, Path]) -> str:
-    """The id that a line of a list means; where no file has it, the line."""
+def meant_id(line: str, files: Mapping[str, Path]) -> str:
+    """The id that a line of a list means; the line itself if no file has it."""
+    if line in files:
+        return line
     for part in (line, line.split()[0]):
-        name = re.split(r"[/\\]", part)[-1]
-        stem, suffix = os.path.splitext(name)
-        if name in files:
-            return name
-        if suffix.lower() in IMAGE_SUFFIXES and stem in files:
-            return stem
+        name = part.strip('"').replace("\\", "/")
+        while name:
+            stem, suffix = os.path.splitext(name)
+            if name in files:
+                return name
+            if suffix.lower() in IMAGE_SUFFIXES and stem in files:
+                return stem
+            name = name.partition("/")[2]  # without the first folder
     return line
 
 
-def expected(what: str, folder: Path, item: str) -> Path:
+def expected_file(what: str, folder: Path, item: str) -> Path:
     """Where the image or mask of an id would be."""
     return folder / f"{item}{'.jpg' if what == 'image' else '.png'}"
 
 
-def missing(what: str, path: Path, more: str = "") -> str:
-    return f"no {what} for this id of {path}{more}; add it, or take it off the list"
+def no_file(what: str, path: Path, more: str = "") -> str:
+    """What to say of an id without image or mask."""
+    return f"no {what} for this id of {path}{more}; add it, or remove it from the list"
 
 
 def mask_picture(mask: np.ndarray, labels: LabelSet | None) -> Image.Image:
-    """uint8 [H, W] as a palette picture in the label set's colors, or with no label set as a gray one; values unchanged."""
+    """A mask, uint8 [H, W], as a palette image in the label set's colors; without a label set, as a gray image."""
     image = Image.fromarray(mask)
     if labels is not None:
         image.putpalette(labels.palette.tobytes())
     return image
 
 
-def save_mask(path, mask: np.ndarray, labels: LabelSet | None, **texts: str) -> None:
-    """Write the `mask_picture` as PNG, which keeps the `texts` under their names."""
+def save_mask(path: str | Path, mask: np.ndarray, labels: LabelSet | None, **texts: str) -> None:
+    """Write `mask_picture` as PNG, with the `texts` under their names."""
     info = PngInfo()
     for name, text in texts.items():
         info.add_text(name, text)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.images import read_mask
+from ..data.masks import read_mask
 from ..errors import UserError
 from ..labels import LabelSet, load
 from ..threads import prefetch
@@ -89,7 +89,7 @@ def evaluate_masks(
     paths = _mask_paths(predictions, truth)
 
     def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-        return read_mask(path, labels), read_mask(predictions / path.name, labels)
+        return read_mask(path, labels), read_mask(predictions / path.name, labels.indexed)
 
     each = []
     for index, (path, (expected, got)) in enumerate(zip(paths, prefetch(read, paths), strict=True)):

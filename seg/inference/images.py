@@ -10,7 +10,8 @@ from PIL import Image
 
 from .. import distributed, visualize
 from ..config import InferenceConfig
-from ..data.images import IMAGE_SUFFIXES, read_image
+from ..data.images import read_image
+from ..data.inventory import IMAGE_SUFFIXES, is_image
 from ..data.voc import mask_picture
 from ..errors import UserError
 from ..files import atomic_write, read_lines
@@ -23,11 +24,6 @@ MODES = ("overlay", "palette", "side-by-side", "index")
 LARGE = 4
 """Times the training crop. In training, objects were at most twice their size; a network does not know larger ones."""
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv")
-
-
-def is_image(path: Path) -> bool:
-    """Return whether the suffix of a path is one of an image."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def find_videos(inputs: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from seg.config import from_dict
-from seg.data.images import read_mask
+from seg.data.masks import read_mask
 from seg.labels import VOC
 from seg.models.factory import build_model
 from seg.training import checkpoint

@@ -19,7 +19,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("root", metavar="ROOT", help="data set in VOC layout")
     parser.add_argument("--split", help="check one list (default: all lists; each file is read once)")
-    parser.add_argument("--labels", metavar="voc|FILE", default="voc", help="label set, or its YAML file (default: voc)")
+    parser.add_argument("--labels", metavar="NAME|FILE", default="voc", help="voc, cityscapes, ade20k, camvid, or a YAML file (default: voc)")
     parser.add_argument("--masks", metavar="FOLDER", help="folder of the masks in ROOT")
     parser.add_argument(
         "--masks-only", action="store_true", help="need no images; without lists, every mask in the folder is read"
@@ -41,10 +41,10 @@ def run(args: argparse.Namespace) -> int:
         report = check(args.root, labels, args.split, args.masks, args.masks_only, args.convert, bar.update)
     for problem in report.problems:
         print(problem)
-    for note in report.notes:
+    for note in [*report.notes, *report.split_notes]:
         print(f"note: {note}")
     for name, rows in report.splits.items():
-        what, damaged = "masks" if args.masks_only else "images", (~report.scan.sound[rows]).sum()
+        what, damaged = "masks" if args.masks_only else "images", (~report.scan.valid[rows]).sum()
         print(f"{name}: {len(rows):,} {what}, {damaged:,} with problems")
         print(class_table(report.scan.counts[rows], labels))
         print(size_table(report.scan.sizes[rows]))

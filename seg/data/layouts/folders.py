@@ -18,7 +18,9 @@ from ...files import read_lines, write_text
 from ...labels import VOID, LabelSet, from_dict, voc_color
 from ...threads import prefetch
 from .. import voc
-from ..images import IMAGE_SUFFIXES, INDEX, MASK_FORMATS, decode
+from ..images import INDEX, decode
+from ..inventory import IMAGE_SUFFIXES
+from ..masks import MASK_FORMATS
 from ..voc import LISTS, save_mask
 
 IMAGES = ("images", "image", "imgs", "img", voc.IMAGES)

@@ -19,7 +19,7 @@ from ...errors import UserError, reason
 from ...files import read_lines, write_text
 from ...labels import VOC
 from ...threads import prefetch
-from ..images import read_mask
+from ..masks import read_mask
 from ..voc import IMAGES, LISTS, MASKS, save_mask
 
 AUGMENTED, OWN = MASKS

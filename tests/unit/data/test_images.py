@@ -15,7 +15,9 @@ import yaml
 from PIL import Image
 
 from seg.data import images
-from seg.data.images import IMAGE_SUFFIXES, read_image, read_mask, read_rgbx
+from seg.data.images import read_image, read_rgbx
+from seg.data.inventory import IMAGE_SUFFIXES
+from seg.data.masks import read_mask
 from seg.errors import UserError
 from seg.labels import VOC, LabelSet, load
 from tests.helpers.paths import ROOT
@@ -116,14 +118,17 @@ def test_the_memory_of_four_bytes_a_pixel_stays_and_goes_with_the_array(tmp_path
     assert (kept[..., :3] == 7).all()
 
 
-@pytest.mark.parametrize("suffix", sorted(set(IMAGE_SUFFIXES) - {".jpg", ".jpeg"}))
+LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif", ".avif", ".heic", ".heif"}
+
+
+@pytest.mark.parametrize("suffix", sorted(set(IMAGE_SUFFIXES) - LOSSY))
 def test_every_format_without_loss_gives_the_pixels_saved(tmp_path, suffix):
     picture, wanted = (with_palette(GREY), VOC.palette[GREY]) if suffix == ".gif" else (RGB, RGB)
     options = {"lossless": True} if suffix == ".webp" else {}
     np.testing.assert_array_equal(read_image(save(tmp_path / f"image{suffix}", picture, **options)), wanted)
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".jpeg"])
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".jpe", ".jfif"])
 @pytest.mark.parametrize("code", [cv2.IMREAD_COLOR, cv2.IMREAD_GRAYSCALE])
 def test_a_jpeg_is_read_as_opencv_reads_it(tmp_path, suffix, code):
     path = save(tmp_path / f"image{suffix}", SCENE if code == cv2.IMREAD_COLOR else SCENE[..., 0], quality=80)
@@ -146,6 +151,26 @@ def test_of_16_bits_a_channel_the_upper_8_are_taken(tmp_path, channels, suffix):
     np.testing.assert_array_equal(stored, wide)
     wanted = wide[..., [2, 1, 0]] if channels > 1 else wide.repeat(3, 2)
     np.testing.assert_array_equal(read_image(path), wanted >> 8)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_fewer_bits_stored_in_16_lose_nothing_and_are_noted(tmp_path, bits, channels, suffix):
+    wide = np.random.default_rng(1).integers(0, 1 << bits, (6, 9, channels), dtype=np.uint16)
+    wide[2, 3] = (1 << bits) - 1
+    path = tmp_path / f"image{suffix}"
+    assert cv2.imwrite(str(path), wide)
+    wanted = wide[..., [2, 1, 0]] if channels > 1 else wide.repeat(3, 2)
+    np.testing.assert_array_equal(read_image(path), wanted >> (bits - 8))
+    assert images.range_notes(images.decode(path), images.read_header(path)) == [
+        f"{bits} bits per channel, stored in 16: scaled to 8"
+    ]
+
+
+def test_of_13_bits_and_more_the_upper_8_of_16_are_taken(tmp_path):
+    path = save(tmp_path / "image.png", np.full((3, 4), 4096, np.uint16))
+    assert (read_image(path) == 16).all() and images.range_notes(images.decode(path), images.read_header(path)) == []
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
@@ -231,6 +256,47 @@ def test_of_an_animation_or_several_pages_the_first_is_taken(tmp_path, kind):
     with Image.open(path) as image:
         assert image.n_frames == 3
     np.testing.assert_array_equal(read_image(path), np.asarray(pictures[0]))
+
+
+def test_frames_that_are_left_out_are_noted(tmp_path):
+    pages = [Image.fromarray(RGB)] * 3
+    path = save(tmp_path / "image.tif", pages[0], save_all=True, append_images=pages[1:])
+    assert images.read_header(path) == (9, 6, 1, 3)
+    assert images.range_notes(images.decode(path), images.read_header(path)) == ["the first of 3 frames is read"]
+    path = save(tmp_path / "image.png", RGB)
+    assert images.read_header(path).frames == 1 and not images.range_notes(images.decode(path), images.read_header(path))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_header_says_the_size_of_the_upright_image(tmp_path, orientation):
+    path = save(tmp_path / "image.png", RGB, exif=turned_exif(orientation))
+    height, width, _ = read_image(path).shape
+    assert images.read_header(path) == (width, height, orientation, 1)
+    (tmp_path / "none.png").write_bytes(b"<html>")
+    with refused(tmp_path / "none.png", "not a readable image"):
+        images.read_header(tmp_path / "none.png")
+
+
+def test_avif_and_jpeg_2000_are_read(tmp_path):
+    smooth = cv2.resize(RGB, (90, 60))
+    for name, most in (("image.jp2", 0), ("image.avif", 40)):
+        got = read_image(save(tmp_path / name, smooth))
+        assert got.shape == smooth.shape and np.abs(got.astype(int) - smooth).max() <= most
+
+
+def test_heif_is_answered_with_the_extra_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
+    with refused(tmp_path / "photo.heic", "HEIF", "pip install 'seg[heif]'"):
+        read_image(tmp_path / "photo.heic")
+
+
+def test_heif_is_read_by_the_extra(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    smooth = cv2.resize(RGB, (96, 64))
+    heif.from_pillow(Image.fromarray(smooth)).save(tmp_path / "photo.heic", quality=95)
+    got = read_image(tmp_path / "photo.heic")
+    assert got.shape == smooth.shape and np.abs(got.astype(int) - smooth).mean() < 12
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -362,6 +428,62 @@ def test_a_mask_of_a_kind_that_changes_labels_is_refused(tmp_path, kind):
     (tmp_path / "mask.png").write_bytes(content_of(np.zeros((8, 8), np.uint8), kind))
     with refused(tmp_path / "mask.png", "none of PNG"):
         read_mask(tmp_path / "mask.png", VOC)
+
+
+CODED = LabelSet(
+    ("ground", "road"), ((0, 0, 0), (9, 9, 9)), (1, 1, 1), ((7, 0), (40, 1), (41, 1), (255, 0), (900, 255), ((5, 5, 5), 1))
+)
+"""Integers and a color that mean something else than their index; 255 is a class."""
+
+
+@pytest.mark.parametrize("kind", ["gray", "palette", "gray-alpha", "16-bit"])
+def test_values_are_looked_up_in_masks_of_every_kind(tmp_path, kind):
+    stored = np.array([[7, 40, 41], [255, 7, 40]], np.uint8)
+    wanted = np.array([[0, 1, 1], [0, 0, 1]], np.uint8)
+    made = {
+        "gray": lambda: stored,
+        "palette": lambda: with_palette(stored),
+        "gray-alpha": lambda: np.dstack([stored, stored * 0 + 255]),
+        "16-bit": lambda: stored.astype(np.uint16),
+    }[kind]()
+    path = save(tmp_path / "mask.png", made)
+    got = read_mask(path, CODED)
+    assert got.dtype == np.uint8
+    np.testing.assert_array_equal(got, wanted)
+    stored[1, 2] = 41 + 1
+    with refused(path, "value 42 at (1, 2) is not listed in the 'values'"):
+        read_mask(save(path, stored if kind == "gray" else stored.astype(np.uint16)), CODED)
+
+
+def test_values_above_a_byte_and_colors_are_looked_up(tmp_path):
+    path = save(tmp_path / "mask.png", np.array([[7, 900], [40, 255]], np.uint16))
+    assert read_mask(path, CODED).tolist() == [[0, 255], [1, 0]]
+    save(path, np.full((2, 2, 3), 5, np.uint8))
+    assert read_mask(path, CODED).tolist() == [[1, 1], [1, 1]]
+    with refused(path, "color (9, 9, 9) at (0, 0)"):
+        read_mask(save(path, np.full((2, 2, 3), 9, np.uint8)), CODED)
+
+
+def test_with_255_classes_a_value_that_is_not_listed_is_still_refused(tmp_path):
+    names = tuple(f"c{i}" for i in range(255))
+    labels = LabelSet(names, tuple((i, 0, 0) for i in range(255)), values=tuple((i + 1000, i) for i in range(255)))
+    path = save(tmp_path / "mask.png", np.array([[1254, 1000]], np.uint16))
+    assert read_mask(path, labels).tolist() == [[254, 0]]
+    with refused("value 255 at (0, 1)"):
+        read_mask(save(path, np.array([[1254, 255]], np.uint16)), labels)
+
+
+def test_masks_of_cityscapes_and_the_other_built_in_sets_are_read_by_their_values(tmp_path):
+    path = save(tmp_path / "mask.png", np.array([[7, 26, 33, 0, 3]], np.uint8))
+    assert read_mask(path, load("cityscapes")).tolist() == [[0, 13, 18, 255, 255]]
+    path = save(tmp_path / "mask.png", np.array([[0, 1, 150]], np.uint8))
+    assert read_mask(path, load("ade20k")).tolist() == [[255, 0, 149]]
+    path = save(tmp_path / "mask.png", np.array([[0, 10, 11]], np.uint8))
+    assert read_mask(path, load("camvid")).tolist() == [[0, 10, 255]]
+    with refused("value 255 at (0, 1) is not listed", "label set cityscapes_train_ids"):
+        read_mask(save(path, np.array([[7, 255]], np.uint8)), load("cityscapes"))
+    with refused("label 26 at (0, 1)", "label set cityscapes "):
+        read_mask(save(path, np.array([[7, 26]], np.uint8)), load("cityscapes_train_ids"))
 
 
 # What is refused.

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seg.data import validation as module
-from seg.data.validation import check, scan, validate_split
+from seg.data import scan as module
+from seg.data.images import decode
+from seg.data.scan import scan
+from seg.data.validation import check, validate_split
 from seg.data.voc import open_split
 from seg.labels import VOC, LabelSet
 from tests.helpers.toy import refused, save_palette, toy_sample
@@ -64,7 +66,7 @@ def the_problem(report, file) -> str:
 
 def test_counts_are_the_pixels_of_each_value_in_each_mask(split):
     found = scan(pairs(split), VOC)
-    assert found.problems == [] and found.sound.all() and not found.colored.any()
+    assert found.problems == [] and found.valid.all() and not found.colored.any()
     assert found.counts.dtype == np.int64
     assert found.counts.tolist() == [naive_counts(toy_sample(number)[1]) for number in range(6)]
     assert found.sizes.tolist() == [[64, 48]] * 6
@@ -102,9 +104,7 @@ def test_each_file_is_read_once_however_many_lists_have_it(root, monkeypatch):
             reads.append(path)
         return reader(path, *rest)
 
-    for name in ("read_image", "decode"):
-        reader = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *parts, reader=reader: counted(*parts, reader=reader))
+    monkeypatch.setattr(module, "decode", lambda *parts: counted(*parts, reader=decode))
     report = check(root, VOC)
     assert len(reads) == len(set(reads)) == 18
     counts = {name: report.scan.counts[rows].sum(0) for name, rows in report.splits.items()}
@@ -140,7 +140,7 @@ def test_all_problems_are_listed_one_a_bad_file_in_order_and_those_count_nothing
         str(path) for path in (split.images[0], split.masks[0], split.masks[2], split.images[4])
     ]
     assert not any("\n" in problem.problem or problem.file in problem.problem for problem in found.problems)
-    assert found.counts.any(1).tolist() == found.sound.tolist() == [False, True, False, True, False, True]
+    assert found.counts.any(1).tolist() == found.valid.tolist() == [False, True, False, True, False, True]
     report = check(root, VOC)
     assert report.problems == found.problems
     assert (report.as_dict()["splits"]["train"]["images"], report.as_dict()["splits"]["train"]["sound"]) == (6, 3)
@@ -159,7 +159,7 @@ def test_all_missing_files_are_listed(root):
     assert [problem.file for problem in report.problems] == [str(path) for path, _ in wanted]
     for problem, (path, name) in zip(report.problems, wanted, strict=True):
         assert f"no {'image' if path.suffix == '.jpg' else 'mask'} for this id of {list_of(root, name)}" in problem.problem
-    assert not report.scan.counts[~report.scan.sound].any() and report.scan.sound.sum() == 6
+    assert not report.scan.counts[~report.scan.valid].any() and report.scan.valid.sum() == 6
 
 
 def test_a_size_that_differs_is_told_with_both_sizes(root):
@@ -250,6 +250,69 @@ def test_folders_and_lists_that_are_not_there_are_refused(root, tmp_path):
         path.unlink()
     with refused("not in VOC layout"):
         check(root, VOC)
+
+
+def test_two_files_of_one_name_are_told(root):
+    Image.new("RGB", (64, 48)).save(image_of(root, 1).with_suffix(".png"))
+    assert "toy_001.png has the same name" in the_problem(check(root, VOC), image_of(root, 1))
+    assert check(root, VOC, "val").problems == []
+
+
+@pytest.mark.parametrize("width", [1, 5, 9])
+def test_one_class_with_void_borders_is_noted_and_not_taken_for_binary(root, width):
+    """As a validation list without objects has it: 0, and 255 along borders only."""
+    for number in range(6, 9):
+        mask = np.zeros((48, 64), np.uint8)
+        mask[20 : 20 + width] = 255
+        save_palette(mask_of(root, number), mask)
+    report = check(root, VOC)
+    assert report.problems == []
+    assert any("val has one class, background" in note and "seg data init" in note for note in report.split_notes)
+    assert "val has no pixel of aeroplane, cat, dog, person: not scored" in report.split_notes
+    notes = []
+    assert validate_split(open_split(root, "val", VOC), note=notes.append).any(0).tolist() == [True] + [False] * 20
+    assert len(notes) == 1 and str(root) in notes[0]
+
+
+def test_masks_of_void_alone_beside_masks_of_one_class_are_read(root):
+    for number in range(6, 9):
+        save_palette(mask_of(root, number), np.full((48, 64), 255 * (number == 7), np.uint8))
+    assert check(root, VOC).problems == []
+    assert (validate_split(open_split(root, "val", VOC)).sum(1) > 0).tolist() == [True, False, True]
+
+
+def test_splits_that_share_images_are_noted(root):
+    list_of(root, "val").write_text("toy_004\ntoy_007\n")
+    assert any(note.startswith("train and val share 1 images") for note in check(root, VOC).split_notes)
+
+
+def test_images_of_few_bits_and_several_frames_are_noted(root):
+    image_of(root, 1).unlink()
+    Image.fromarray(np.full((48, 64), 4000, np.uint16)).save(image_of(root, 1).with_suffix(".png"))
+    image_of(root, 2).unlink()
+    frames = [Image.new("RGB", (64, 48), color) for color in ("red", "blue")]
+    frames[0].save(image_of(root, 2).with_suffix(".tif"), save_all=True, append_images=frames[1:])
+    assert [str(note).removeprefix(f"{root / 'JPEGImages'}: ") for note in check(root, VOC).notes] == [
+        "1 images: 12 bits per channel, stored in 16: scaled to 8",
+        "1 images: the first of 2 frames is read",
+    ]
+
+
+CODED = LabelSet(("ground", "thing"), ((9, 9, 9), (1, 2, 3)), values=((0, 0), (255, 1)))
+
+
+def test_values_are_honored(root):
+    for number in range(9):
+        save_palette(mask_of(root, number), np.where(toy_sample(number)[1] > 0, 255, 0).astype(np.uint8))
+    report = check(root, CODED)
+    assert report.problems == []
+    things = [(toy_sample(number)[1] > 0).sum() for number in range(9)]
+    assert report.scan.counts[:, 1].tolist() == things and not report.scan.counts[:, 255].any()
+    np.testing.assert_array_equal(validate_split(open_split(root, "train", CODED))[:, 1], things[:6])
+    save_palette(mask_of(root, 7), np.full((48, 64), 3, np.uint8))
+    assert "value 3 at (0, 0) is not listed" in the_problem(check(root, CODED), mask_of(root, 7))
+    with refused("--convert", "'values' list integers"):
+        check(root, CODED, convert=True)
 
 
 # Masks alone.

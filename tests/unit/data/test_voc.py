@@ -185,6 +185,56 @@ def test_a_list_as_other_programs_write_it_is_read(root):
     assert open_split(root, "train", VOC).ids == ("toy_000", "toy_001")
 
 
+def test_lines_that_start_with_a_number_sign_are_comments(root):
+    list_of(root).write_text("# images of day 1\ntoy_000\n#toy_003\ntoy_001\n")
+    assert open_split(root, "train", VOC).ids == ("toy_000", "toy_001")
+
+
+def test_ids_may_name_folders_below(root):
+    for path in (image_of(root), mask_of(root)):
+        (path.parent / "seq" / "deep").mkdir(parents=True)
+        path.rename(path.parent / "seq" / "deep" / path.name)
+    list_of(root).write_text("toy_000\nseq/deep/toy_001\n")
+    split = open_split(root, "train", VOC)
+    assert split.ids == ("toy_000", "seq/deep/toy_001") and split.images[1].is_file()
+    np.testing.assert_array_equal(split.sample(1)[1], toy_sample(1)[1])
+    list_of(root).write_text("seq/deep/toy_001.jpg\n")
+    with refused("'seq/deep/toy_001.jpg' should be 'seq/deep/toy_001'"):
+        open_split(root, "train", VOC)
+
+
+@pytest.mark.parametrize("kind", [".bmp", ".tif", ".TIFF"])
+def test_masks_may_be_files_of_other_kinds_without_loss(root, kind):
+    mask_of(root).unlink()
+    save_palette(mask_of(root).with_suffix(kind), toy_sample(1)[1])
+    np.testing.assert_array_equal(open_split(root, "train", VOC).mask(1), toy_sample(1)[1])
+
+
+def test_two_files_of_one_id_are_refused_by_name_if_the_list_has_the_id(root):
+    save(image_of(root).with_suffix(".png"), RGB)  # as a prediction that was written beside its image
+    with refused(image_of(root), "toy_001.png has the same name"):
+        open_images(root, "train", VOC)
+    assert len(open_images(root, "val", VOC)) == 3
+    image_of(root).with_suffix(".png").unlink()
+    save_palette(mask_of(root).with_suffix(".tif"), toy_sample(1)[1])
+    with refused(mask_of(root), "toy_001.tif has the same name"):
+        open_split(root, "train", VOC)
+
+
+def test_hidden_files_are_no_images(root):
+    (root / "JPEGImages" / "._toy_001.jpg").write_bytes(b"Mac OS X")
+    (root / "JPEGImages" / ".toy_001.png").write_bytes(b"")
+    assert len(open_split(root, "train", VOC)) == 6
+
+
+def test_a_mask_that_is_not_turned_like_its_image_is_said_to_be(root):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(image_of(root), np.zeros((48, 64, 3), np.uint8), exif=exif)
+    with refused(mask_of(root), "64x48", "48x64", "EXIF turns", "--ignore-exif"):
+        open_split(root, "train", VOC).sample(1)
+
+
 @pytest.mark.parametrize("labels", [VOC, LabelSet(("a", "b"), ((1, 2, 3), (4, 5, 6)), (7, 8, 9))], ids=["voc", "own"])
 def test_a_mask_is_saved_with_its_values_and_the_colors(tmp_path, labels):
     mask = np.array([[0, 1, 20], [255, 21, 254]], np.uint8)

@@ -1,0 +1,74 @@
+"""List the image and mask files of a folder: one idea of what such a file is, for every verb."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2", ".avif", ".heic", ".heif"),
+)
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
+_DEEPEST = 12
+"""Folders within each other that are searched: a link to a folder above never ends."""
+
+
+def is_image(path: str | Path) -> bool:
+    """Whether a path has the suffix of an image and is not hidden. macOS writes a hidden ._NAME beside each file it copies."""
+    name = os.path.basename(path)
+    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def walk(folder: str | Path, suffixes: tuple[str, ...], below: str = "") -> Iterator[str]:
+    """The files under a folder with one of the suffixes (in lower case), as paths relative to it, with `/`.
+
+    Hidden files and folders are left out. Files come before those of folders below, each sorted by name.
+    """
+    folders = []
+    # One listing per folder, not a question per file: a split has ten thousand, perhaps on a network disk.
+    for entry in sorted(os.scandir(os.path.join(folder, below)), key=lambda entry: entry.name):
+        if entry.name.startswith("."):
+            continue
+        if entry.name.lower().endswith(suffixes):
+            yield below + entry.name
+        elif below.count("/") < _DEEPEST and entry.is_dir():
+            folders.append(entry.name)
+    for name in folders:
+        yield from walk(folder, suffixes, f"{below}{name}/")
+
+
+class FileIndex(Mapping[str, Path]):
+    """Files by id: the path under their folder, without suffix, with `/` between folders.
+
+    Names are stored, and paths made when asked for: ten thousand paths would take 20 times the memory.
+    """
+
+    def __init__(self, folder: str | Path, suffixes: tuple[str, ...]):
+        """List the files under `folder` that have one of the suffixes, in lower case."""
+        self.folder = Path(folder)
+        self.names: dict[str, str] = {}
+        """The path of each id under the folder."""
+        self.doubles: dict[str, list[str]] = {}
+        """Ids that several files have (x.jpg and x.png), with their other files: nobody can know which one is meant."""
+        for name in walk(folder, suffixes):
+            item = os.path.splitext(name)[0]
+            if item in self.names:
+                self.doubles.setdefault(item, []).append(name)
+            else:
+                self.names[item] = name
+
+    def __getitem__(self, item: str) -> Path:
+        return self.folder / self.names[item]
+
+    def __contains__(self, item: object) -> bool:
+        return item in self.names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def ambiguous(self, item: str) -> str:
+        """What to say of an id that several files have."""
+        others = " and ".join(self.doubles[item])
+        return f"{self[item]}: {others} has the same name but for the suffix; keep one of them, and move the others"
