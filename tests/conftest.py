@@ -4,7 +4,7 @@ import os
 # a hundred times what they save. Read when torch is imported, which is after this, and by the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import pytest  # noqa: E402
+import pytest
 
 pytest_plugins = ["tests.helpers.browser"]
 
