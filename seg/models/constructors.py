@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict, is_dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from ..config import ModelConfig, from_dict
 from ..errors import UserError
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 class BackboneOptions(TypedDict, total=False):
     """Options of all constructors. `seg.config.ModelConfig` describes them and has their defaults."""
 
-    activation_placement: str | None
-    """paper or tf. None: that of the weights; without weights, paper."""
+    activation_placement: Literal["paper", "tf"] | None
+    """None: that of the weights; without weights, paper."""
     width: float
-    initialization: str
+    initialization: Literal["released", "he"]
     residual: bool
-    separable_activation: str | None
+    separable_activation: Literal["none", "relu", "elu"] | None
     spatial_groups: int | None
 
 

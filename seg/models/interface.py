@@ -1,4 +1,4 @@
-"""What inference and training ask of a network."""
+"""The interface of segmentation networks, for type checkers."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class SegmentationModel(Protocol):
-    """A network that can be trained and predicted with: ours, a library's behind our interface, or one in another runtime."""
+    """A network for training and prediction: DeepLabV3Plus, SmpModel, or an exported one in another runtime."""
 
     mean: Sequence[float]
     """Of the input, for images in [0, 1]; three values."""
@@ -25,7 +25,7 @@ class SegmentationModel(Protocol):
     def output_stride(self, value: Any) -> None: ...
 
     def logits(self, images: Tensor) -> Tensor:
-        """Compute the logits N,classes,h,w at `logits_stride` of normalized images N,3,H,W."""
+        """Compute logits [N, C, h, w] at `logits_stride` from normalized images [N, 3, H, W]."""
 
     # As nn.Module has them.
     def modules(self) -> Iterator[nn.Module]: ...
