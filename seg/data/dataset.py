@@ -38,6 +38,7 @@ class VOCSegmentation(Dataset[Any]):
 
     Raises:
         UserError: for a missing folder, split, image or mask; on access, for a file that cannot be read.
+        TypeError: for an unknown argument; the message names the right one.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class VOCSegmentation(Dataset[Any]):
     ):
         for name in unknown:
             hint = f"; {INSTEAD[name]}" if name in INSTEAD else did_you_mean(name, ARGUMENTS)
-            raise UserError(f"VOCSegmentation has no argument '{name}'{hint}")
+            raise TypeError(f"VOCSegmentation has no argument '{name}'{hint}")
         self.transform = transform
         self.labels = labels if isinstance(labels, LabelSet) else load_labels(labels)
         self.split: Split = open_split(_existing_folder(Path(root)), split, self.labels, masks)
