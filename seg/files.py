@@ -1,10 +1,12 @@
-"""Atomic file writes, and reading of JSON, YAML and lists."""
+"""Atomic file writes, expansion of `~` and variables in paths, and reading of JSON, YAML and lists."""
 
 import contextlib
+import errno
 import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,10 @@ from .errors import UserError, reason
 
 DEEPEST = 50
 """Most levels of nested lists and mappings in a YAML file."""
+DATA_LOSS = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
+"""Errors of fsync that mean that data did not reach the disk. All others mean that the file system does not support fsync."""
+REPLACE_SECONDS = 2.0
+"""Longest wait for a program that keeps the old file open, such as a virus scanner."""
 
 
 @contextlib.contextmanager
@@ -21,6 +27,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
     A reader sees the old file or the new one, never a part. The content is on the disk (fsync) before the file is renamed.
     A missing folder is created, and links are followed. A device, such as /dev/stdout, is written to directly.
+
+    Works on file systems that cannot fsync a folder, or anything (CIFS, VirtualBox, some FUSE), and on Windows. There, the file
+    is still never partial for a reader, but a power failure may undo the last writes.
 
     Raises:
         UserError: the file cannot be written.
@@ -36,13 +45,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary.touch(exist_ok=False)
         yield temporary
         with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            _fsync(file.fileno())
+        _replace(temporary, path)
+        _fsync_folder(path.parent)
     except OSError as error:
         # An error without a number is about a library's own data; one about another file does not concern this file.
         ours = error.filename is None or os.path.dirname(os.path.realpath(error.filename)) in (
@@ -55,6 +60,58 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _fsync(descriptor: int) -> None:
+    """Wait until a file or folder is on the disk, if the file system supports that."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in DATA_LOSS:
+            raise
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Wait until a renaming in a folder is on the disk, if the system supports that."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows cannot open a folder; elsewhere it may be writable but not readable.
+        return
+    try:
+        _fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename `source` to `target`. Where an open file cannot be replaced (Windows, CIFS), retry for REPLACE_SECONDS."""
+    deadline, pause = time.monotonic() + REPLACE_SECONDS, 0.01
+    while True:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if target.is_dir() or time.monotonic() >= deadline:
+                raise
+        time.sleep(pause)
+        pause *= 2
+
+
+def expand(path: str | os.PathLike[str]) -> Path:
+    """Expand `~`, `~user`, `$NAME` and `${NAME}` in a path.
+
+    A path with a dollar sign that exists is not expanded.
+
+    Raises:
+        UserError: an environment variable is not set.
+    """
+    text = os.path.expanduser(path)
+    if os.path.exists(text):
+        return Path(text)
+    for name in re.findall(r"\$\{?([A-Za-z_]\w*)", text):
+        if name not in os.environ:
+            raise UserError(f"{path}: the environment variable {name} is not set; set it, or write the path without it")
+    return Path(os.path.expandvars(text))
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,15 +1,15 @@
 import os
 
-# One thread a process: the tests' networks are small, and threads that wait for each other on a shared machine cost
-# a hundred times what they save. Read when torch is imported, which is after this, and by the processes that tests start.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import pytest
+
+# One thread per process, for these tests and the processes they start. The networks are small: on a busy machine, threads that
+# wait for each other take up to a hundred times as long. Must be set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = ["tests.helpers.browser"]
 
 
-def pytest_collection_modifyitems(config, items):
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests that open a browser. Leave out those that need a GPU, unless -m asks for them."""
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):

@@ -1,9 +1,16 @@
-"""Chromium, for the tests that look at pages as people do."""
+"""Chromium for the tests of HTML pages."""
+
+from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -11,13 +18,13 @@ FLAGS = (
 )
 
 
-# Of a module: while it lives, its event loop runs in this thread, which others must not find.
+# One per module: playwright runs an event loop in this thread, which tests of other modules must not find.
 @pytest.fixture(scope="module")
-def browser():
-    """A headless Chromium with an empty profile of its own."""
+def browser() -> Iterator[Browser]:
+    """Start a headless Chromium with an empty profile. The test is skipped where there is none."""
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     if not executable:
-        pytest.skip("the page was not opened in a browser: there is none; apt-get install chromium")
+        pytest.skip("no browser found; apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -27,10 +34,11 @@ def browser():
 
 
 @contextlib.contextmanager
-def opened(browser, address: str, **settings):
-    """A page at `address`, which must say nothing on the console. `settings` are of playwright's new_context.
+def opened(browser: Browser, address: str, **settings: Any) -> Iterator[Any]:
+    """Open a page at `address`. It must print nothing to the console.
 
-    `page.asked` lists what it asks for, `page.said` what it says: a test that expects it takes it out.
+    `settings` go to playwright's new_context. `page.asked` lists the addresses that the page requests, `page.said` its
+    console messages: a test that expects a message removes it.
     """
     context, said = browser.new_context(**settings), []
     page = context.new_page()

@@ -1,4 +1,4 @@
-"""A writer of TensorFlow's checkpoint files, for tests: small tables, laid out as TensorFlow's own are."""
+"""Write TensorFlow checkpoint files in TensorFlow's own format."""
 
 import struct
 from pathlib import Path
@@ -10,6 +10,7 @@ TYPES = {"float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int64": 9, "bool":
 
 
 def varint(value: int) -> bytes:
+    """Encode a number as a protobuf varint."""
     out = b""
     while value > 0x7F:
         out += bytes([value & 0x7F | 0x80])
@@ -17,19 +18,21 @@ def varint(value: int) -> bytes:
     return out + bytes([value])
 
 
-def field(number: int, value) -> bytes:
+def field(number: int, value: int | bytes) -> bytes:
+    """Encode a protobuf field; a number of 0 is left out."""
     if isinstance(value, bytes):
         return varint(number << 3 | 2) + varint(len(value)) + value
     return varint(number << 3) + varint(value) if value else b""
 
 
 def masked(data: bytes) -> int:
+    """Return the masked CRC-32C that TensorFlow stores."""
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def block(entries) -> bytes:
-    """Keys share their first bytes with the one before; a restart at the first alone."""
+def block(entries: list[tuple[bytes, bytes]]) -> bytes:
+    """Encode a block of a table. Each key omits the bytes that it shares with the previous key; only the first is complete."""
     out, before = b"", b""
     for key, value in entries:
         shared = 0
@@ -41,8 +44,8 @@ def block(entries) -> bytes:
     return out + b"\0" + struct.pack("<I", masked(out + b"\0"))
 
 
-def write_bundle(prefix, tensors: dict[str, np.ndarray], shards: int = 1, per_block: int = 5) -> None:
-    """Write PREFIX.index and PREFIX.data-*, the tensors dealt out to the shards in turn."""
+def write_bundle(prefix: str | Path, tensors: dict[str, np.ndarray], shards: int = 1, per_block: int = 5) -> None:
+    """Write PREFIX.index and PREFIX.data-*; consecutive tensors go to consecutive shards."""
     entries, data = lay_out(tensors, shards)
     for shard, content in enumerate(data):
         Path(f"{prefix}.data-{shard:05d}-of-{shards:05d}").write_bytes(content)
@@ -50,7 +53,7 @@ def write_bundle(prefix, tensors: dict[str, np.ndarray], shards: int = 1, per_bl
 
 
 def lay_out(tensors: dict[str, np.ndarray], shards: int = 1) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
-    """The entries of the index, the header first, and the bytes of each shard."""
+    """Return the entries of the index, header first, and the bytes of each shard."""
     data, sizes = [[] for _ in range(shards)], [0] * shards
     entries = [(b"", field(1, shards) + field(3, field(1, 1)))]
     for number, (name, value) in enumerate(sorted(tensors.items())):
@@ -64,7 +67,8 @@ def lay_out(tensors: dict[str, np.ndarray], shards: int = 1) -> tuple[list[tuple
     return entries, [b"".join(parts) for parts in data]
 
 
-def write_index(path, entries: list[tuple[bytes, bytes]], per_block: int = 5) -> None:
+def write_index(path: str | Path, entries: list[tuple[bytes, bytes]], per_block: int = 5) -> None:
+    """Write the index: a table with `per_block` entries in a block."""
     out, handles = b"", []
     for start in range(0, len(entries), per_block):
         part = entries[start : start + per_block]

@@ -1,4 +1,4 @@
-"""Configurations that train in seconds on the data of `tests.helpers.toy`."""
+"""A configuration that trains in seconds on the data of `tests.helpers.toy`."""
 
 CONFIG = {
     "model": {"backbone": "xception41", "width": 0.125, "aspp": {"channels": 16}, "decoder": None},

@@ -1,8 +1,8 @@
-"""Runs of the command, each by one process or several, in processes forked from one that has imported everything.
+"""Run the command several times, in one or more processes each, forked from a process that has imported everything.
 
     python -m tests.helpers.forks '[[1, ["train", "a.yaml"]], [2, ["evaluate", "best.safetensors"]]]'
 
-Starting Python and importing torch takes longer than the tests' small runs. What torchrun tells its processes is told here.
+Starting Python and importing torch takes longer than the small runs of the tests. Several processes get torchrun's variables.
 """
 
 import importlib
@@ -10,14 +10,15 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Callable
 
-# The last is what making an optimizer imports.
+# Creating an optimizer imports torch._dynamo.
 for name in ("seg.training.trainer", "seg.inference.images", "torch.utils.tensorboard", "albumentations", "torch._dynamo"):
     importlib.import_module(name)
 
 
-def fork(job) -> int:
-    """A process that does `job()` and ends with its code; its id. Python's own exit would run the parent's clean-up."""
+def fork(job: Callable[[], int | None]) -> int:
+    """Fork a process that runs `job`, exits with its result, and skips the parent's clean-up. Return its id."""
     pid = os.fork()
     if pid:
         return pid
@@ -33,10 +34,12 @@ def fork(job) -> int:
 
 
 def finish(pid: int) -> int:
+    """Wait for a process and return its exit code."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def rank(number: int, world: int, port: int, arguments) -> int:
+def rank(number: int, world: int, port: int, arguments: list[str]) -> int:
+    """Run the command as one of `world` processes."""
     from seg.cli.main import main
 
     if world > 1:
@@ -51,8 +54,8 @@ def rank(number: int, world: int, port: int, arguments) -> int:
     return main(arguments)
 
 
-def run(world: int, arguments) -> list[int]:
-    """Exit code of each process."""
+def run(world: int, arguments: list[str]) -> list[int]:
+    """Run the command in `world` processes and return the exit code of each."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     return [finish(pid) for pid in [fork(lambda n=n: rank(n, world, port, arguments)) for n in range(world)]]

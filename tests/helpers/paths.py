@@ -1,4 +1,4 @@
-"""Where the repository and the tests' stored data lie."""
+"""The folders of the repository and of the tests' stored data."""
 
 from pathlib import Path
 

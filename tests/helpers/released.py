@@ -1,14 +1,18 @@
-"""Checkpoints of our networks under the names and in the layout of the released TensorFlow code."""
+"""Write our networks as checkpoints of the released TensorFlow code."""
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from torch import nn
 
 from seg.weights.tensorflow import variable_name
 from tests.helpers.bundles import write_bundle
 from tests.oracle.harness import variables
 
 
-def checkpoint(folder, model, *, extra=()):
-    """Write our model as the released code would: under its names, in its layout."""
+def checkpoint(folder: Path, model: nn.Module, *, extra: Any = ()) -> str:
+    """Write a model with the names and layout of the released code, and return its address `tf:PATH`."""
     state, tensors = model.state_dict(), {}
     for name in variables(model.backbone.name.replace("xception", "xception_")):
         name = dense(name, model)
@@ -23,8 +27,8 @@ def checkpoint(folder, model, *, extra=()):
     return f"tf:{folder / 'model.ckpt-7'}"
 
 
-def dense(name, model):
-    """The name of a head's variable where the model's convolutions are not separable."""
+def dense(name: str, model: nn.Module) -> str:
+    """Return the name of a head's variable in a model whose head is not separable."""
     for part, module in (("aspp", model.aspp.atrous), ("decoder/decoder_conv", getattr(model.decoder, "convs", ()))):
         if name.startswith(part) and "_pointwise" in name and len(module) and not hasattr(module[0], "pointwise"):
             return name.replace("_pointwise", "")

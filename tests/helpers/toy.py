@@ -1,7 +1,9 @@
-"""What the tests of several rooms share: a tiny data set, a model whose answer is known, and what an error must say."""
+"""A tiny data set, small models and a check of error messages, for the tests of several rooms."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +18,13 @@ from seg.models.factory import build_model
 from seg.models.layers import POST, ConvNorm, SeparableConv2d
 
 CLASSES = {1: (200, 60, 60), 8: (60, 190, 70), 12: (70, 80, 210), 15: (220, 210, 80)}
-"""Index among the VOC classes and color in the image of the four kinds of object: disc, box, diamond, bar."""
+"""The four kinds of object: VOC class and color in the image of disc, box, diamond and bar."""
 
 
-def toy_sample(number: int, size=(48, 64)) -> tuple[np.ndarray, np.ndarray]:
-    """Image uint8 [h, w, 3] and mask uint8 [h, w] of three objects on a gray ground, a void line around each.
+def toy_sample(number: int, size: tuple[int, int] = (48, 64)) -> tuple[np.ndarray, np.ndarray]:
+    """Make an image uint8 [h, w, 3] and its mask uint8 [h, w]: three objects on gray, each with a void outline.
 
-    The object on top is of class number modulo 4: four samples hold all classes.
+    The class of the object on top is `number` modulo 4, so four samples contain all classes.
     """
     rng = np.random.default_rng([7, number])
     image, mask = np.full((*size, 3), 110.0), np.zeros(size, np.uint8)
@@ -43,14 +45,15 @@ def toy_sample(number: int, size=(48, 64)) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(image + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8), mask
 
 
-def save_palette(path, mask: np.ndarray) -> None:
+def save_palette(path: str | Path, mask: np.ndarray) -> None:
+    """Save a mask as a PNG with VOC's palette."""
     image = Image.fromarray(mask)
     image.putpalette(VOC.palette.tobytes())
     image.save(path)
 
 
-def toy_voc(root, train: int = 6, val: int = 3, size=(48, 64)) -> Path:
-    """Write a data set in VOC layout: JPEG images toy_000 ..., palette masks, the lists train and val. Always the same."""
+def toy_voc(root: str | Path, train: int = 6, val: int = 3, size: tuple[int, int] = (48, 64)) -> Path:
+    """Write a data set in VOC layout, the same each time: JPEG images toy_000 ..., palette masks, lists train and val."""
     root = Path(root)
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (root / folder).mkdir(parents=True)
@@ -64,8 +67,8 @@ def toy_voc(root, train: int = 6, val: int = 3, size=(48, 64)) -> Path:
     return root
 
 
-def same(a, b) -> bool:
-    """Equal to the bit: tensors, and mappings and lists of such and of plain values."""
+def same(a: Any, b: Any) -> bool:
+    """Return whether two values are equal to the bit: tensors, plain values, or mappings and lists of them."""
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):
@@ -76,13 +79,13 @@ def same(a, b) -> bool:
 
 
 def written(mask: np.ndarray) -> np.ndarray:
-    """The gray image uint8 [h, w, 3] in which `Reader` reads this mask of classes 0..24."""
-    assert mask.max() <= 24, "a class that Reader cannot read"
+    """Return the gray image, uint8 [h, w, 3], for which `Reader` predicts this mask of classes 0 to 24."""
+    assert mask.max() <= 24, "Reader predicts classes 0 to 24"
     return np.repeat((mask * 10)[..., None], 3, 2)
 
 
-def random_model(config=None):
-    """A small network of 5 classes in evaluation mode, whose batch norms do something."""
+def random_model(config: ModelConfig | None = None) -> Any:
+    """Build a small network of 5 classes in evaluation mode, with random batch norm parameters and statistics."""
     torch.manual_seed(0)
     model = build_model(config or ModelConfig(backbone="xception41", width=0.125), 5)
     nn.init.normal_(model.classifier.weight, std=1.0)
@@ -95,8 +98,8 @@ def random_model(config=None):
     return model.eval()
 
 
-def picture(height, width, seed=0):
-    """Blocks of color with noise."""
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Make an image, uint8 [height, width, 3], of colored blocks with noise."""
     rng = np.random.default_rng(seed)
     blocks = rng.integers(0, 200, (height // 9 + 1, width // 9 + 1, 3))
     blocks = blocks.repeat(9, 0).repeat(9, 1)[:height, :width]
@@ -104,9 +107,9 @@ def picture(height, width, seed=0):
 
 
 class Reader(nn.Module):
-    """A model that needs no training: the class of a pixel is a tenth of its red value, to the nearest.
+    """A model that needs no training: the class of a pixel is a tenth of its red value, rounded.
 
-    It gives its answer only in evaluation mode and at the output stride `wanted`.
+    It works only in evaluation mode and at the output stride `wanted`.
     """
 
     mean = std = (0.5, 0.5, 0.5)
@@ -118,8 +121,8 @@ class Reader(nn.Module):
         self.output_stride, self.wanted = output_stride, wanted
 
     def logits(self, images):
-        assert not self.training, "asked in training mode"
-        assert self.output_stride == self.wanted, "asked at another output stride"
+        assert not self.training, "called in training mode"
+        assert self.output_stride == self.wanted, "called at another output stride"
         return -(((images[:, :1] + 1) * 127.5 - self.place) ** 2)
 
     def forward(self, images):
@@ -127,7 +130,7 @@ class Reader(nn.Module):
 
 
 class Small(nn.Module):
-    """The interface of a model on three layers, of random weights and 5 classes."""
+    """A model of three layers with random weights and 5 classes."""
 
     mean = std = (0.5, 0.5, 0.5)
     logits_stride, output_stride = 2, 16
@@ -143,11 +146,11 @@ class Small(nn.Module):
 
 
 @contextlib.contextmanager
-def refused(*parts):
-    """What is done inside ends in a UserError whose message is one line and holds each of `parts`."""
+def refused(*parts: object) -> Iterator[Any]:
+    """Assert that the block raises a UserError whose message is one line and contains each of `parts`."""
     with pytest.raises(UserError) as error:
         yield error
     message = str(error.value)
-    assert "\n" not in message, f"more than a line: {message}"
+    assert "\n" not in message, f"more than one line: {message}"
     for part in parts:
         assert str(part) in message, f"'{part}' is not in: {message}"

@@ -1,4 +1,4 @@
-"""The proof tests/stress/fuzz.py, in short: its first 100 cases."""
+"""The first 100 cases of tests/stress/fuzz.py."""
 
 import subprocess
 import sys
@@ -15,11 +15,14 @@ def fuzz(*options) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("first", ["0", "25", "50", "75"])
-def test_corrupted_files_end_in_success_or_one_clear_line(first):
-    assert "25 cases in" in fuzz("--count", "25", "--seed", first)
+# In halves, for two processes of pytest. Each start takes 6 s to import and to write good files, 50 cases take 9 s.
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["0", "50"])
+def test_commands_on_corrupted_files_succeed_or_print_one_clear_line(first):
+    assert "50 cases in" in fuzz("--count", "50", "--seed", first)
 
 
-@pytest.mark.parametrize("start", ["0", "1", "2"])
-def test_its_commands_succeed_on_files_that_are_not_corrupted(start):
-    assert "commands succeed" in fuzz("--good", start, "3")
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["0", "1"])
+def test_the_same_commands_succeed_on_files_that_are_not_corrupted(start):
+    assert "commands succeed" in fuzz("--good", start, "2")

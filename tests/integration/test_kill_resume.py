@@ -1,12 +1,15 @@
-"""The proof tests/stress/kill_resume.py, in short."""
+"""tests/stress/kill_resume.py with five kills."""
 
 import subprocess
 import sys
 
+import pytest
+
 from tests.helpers.paths import ROOT
 
 
-def test_killed_five_times_and_resumed_equals_a_run_never_killed():
+@pytest.mark.slow
+def test_a_run_killed_five_times_equals_a_run_never_killed():
     command = [sys.executable, "-m", "tests.stress.kill_resume", "--kills", "5"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The proof `python -m tests.oracle`, on the outputs of the released TensorFlow code that fixtures/oracle holds."""
+"""`python -m tests.oracle` on the outputs of the released TensorFlow code in tests/fixtures/oracle."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("section, name, case", CASES, ids=[name for _, name, _ in CASES])
-def test_every_number_is_the_released_codes(section, name, case):
+def test_every_number_equals_that_of_the_released_code(section, name, case):
     checks = oracle.runner(section, case)(STORED, name, case)
     assert len(checks) >= 2
     assert all(check.holds for check in checks), "; ".join(map(str, checks))
@@ -31,7 +31,7 @@ def run(folder):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
-def test_the_tool_says_each_case_and_fails_where_one_falls_short(tmp_path):
+def test_the_command_prints_each_case_and_fails_if_one_does(tmp_path):
     manifest = json.loads((STORED / "manifest.json").read_text())
     manifest["forward"] = {
         "good": manifest["forward"]["x65_os16_pad90x70to129x97"],
@@ -53,11 +53,11 @@ def test_the_tool_says_each_case_and_fails_where_one_falls_short(tmp_path):
     assert wrong.startswith("FAIL  wrong:")
     assert "logits (2; logits) 3." in wrong
     assert "e-05 of 1e-05 FAILS" in wrong
-    assert absent.startswith("FAIL  absent: could not be run")
+    assert absent.startswith("FAIL  absent: cannot run")
     assert total == "1 of 3 cases hold"
 
 
-def test_a_folder_without_a_manifest_is_one_line(tmp_path):
+def test_a_folder_without_a_manifest_gives_one_clear_line(tmp_path):
     done = run(tmp_path)
     assert done.returncode == 2
     assert "no such file" in done.stderr

@@ -1,38 +1,43 @@
-"""Compare this project with stored outputs of the released TensorFlow DeepLab, case by case.
+"""Compare this project with stored outputs of the released TensorFlow DeepLab.
 
     python -m tests.oracle DIR
 
-DIR holds manifest.json and the files that it names. Each case gets a line: what was compared, the error and its bound.
-Exit code 1 where one falls short or could not be run. Weights and images are drawn from names and seeds, as DIR was made.
+DIR holds manifest.json and the files it names. Each case prints one line: what was compared, the error and its bound.
+The exit code is 1 if a case fails or cannot run. Weights and images are drawn from names and seeds, the same as for DIR.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from tests.oracle.forward import forward, image_form
+from tests.oracle.forward import classifier, forward
+from tests.oracle.harness import Check
 from tests.oracle.preprocessing import preprocessing
 from tests.oracle.training import training
 
 
-def runner(section: str, case: dict):
+def runner(section: str, case: dict[str, Any]) -> Callable[[Path, str, dict[str, Any]], list[Check]]:
+    """Return the function that runs the cases of a section."""
     if section in ("forward", "training"):
         return {"forward": forward, "training": training}[section]
-    return preprocessing if "files" in case else image_form
+    return preprocessing if "files" in case else classifier
 
 
 def main() -> int:
+    """Run all cases and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="DIR")
     folder = parser.parse_args().folder
     manifest = folder / "manifest.json"
     if not manifest.is_file():
-        print(f"{manifest}: no such file; DIR holds the stored outputs and a manifest.json that lists them", file=sys.stderr)
+        print(f"{manifest}: no such file; DIR must hold stored outputs and their manifest.json", file=sys.stderr)
         return 2
-    short = 0
+    failed = 0
     cases = [
         (section, name, case) for section, found in json.loads(manifest.read_text()).items() for name, case in found.items()
     ]
@@ -40,15 +45,15 @@ def main() -> int:
         torch.manual_seed(0)
         try:
             checks = runner(section, case)(folder, name, case)
-        except Exception as error:  # whatever stands in the way of one case, the others are run
-            print(f"FAIL  {name}: could not be run: {type(error).__name__}: {error}", flush=True)
-            short += 1
+        except Exception as error:  # one case that cannot run does not stop the others
+            print(f"FAIL  {name}: cannot run: {type(error).__name__}: {error}", flush=True)
+            failed += 1
             continue
         held = all(check.holds for check in checks)
-        short += not held
+        failed += not held
         print(f"{'ok  ' if held else 'FAIL'}  {name}: {'; '.join(map(str, checks))}", flush=True)
-    print(f"{len(cases) - short} of {len(cases)} cases hold")
-    return 1 if short else 0
+    print(f"{len(cases) - failed} of {len(cases)} cases hold")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""Logits, end points and masks."""
+"""Compare logits, end points (the released code's word for intermediate tensors) and masks."""
 
 import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from seg.config import InferenceConfig
 from seg.inference.predictor import Predictor
@@ -18,9 +20,9 @@ from tests.oracle.harness import ARGMAX, FORWARD, Check, build, draw_image, nhwc
 
 
 class EndPoints:
-    """Records the output of every named part while a network runs."""
+    """Records the output of every named part of a network while it runs."""
 
-    def __init__(self, network, variant: str):
+    def __init__(self, network: Any, variant: str) -> None:
         self.values: dict[str, torch.Tensor] = {}
         flow = f"{variant}/"
         for index in (1, 2):
@@ -30,9 +32,9 @@ class EndPoints:
             block = f"{flow}{kind}_flow/block{1 if kind == 'middle' else number}"
             unit = f"{block}/unit_{number if kind == 'middle' else 1}/xception_module"
             for index, conv in enumerate(module.convs, 1):
-                # The activation works in place: what is kept of the batch norm is what follows it.
+                # The next activation works in place, so the recorded output of batch norm is the one after it.
                 self._output(f"{unit}/separable_conv{index}_depthwise", conv.depthwise_norm)
-                # Where ReLU stands before the convolutions, that of the next one is none of this end point.
+                # With ReLU before the convolutions, the next in-place ReLU is not part of this end point: copy.
                 before = module.convs[0].activation_placement.before
                 self._output(f"{unit}/separable_conv{index}_pointwise", conv.norm if before else conv, copied=before)
             if module.shortcut is not None:
@@ -43,7 +45,7 @@ class EndPoints:
         if hasattr(network, "aspp"):
             self._head(network)
 
-    def _head(self, network) -> None:
+    def _head(self, network: Any) -> None:
         aspp, decoder = network.aspp, network.decoder
         self._output("image_pooling", aspp.pooling)
         self._output("aspp0", aspp.conv1x1)
@@ -59,19 +61,19 @@ class EndPoints:
                 self._output(f"decoder_conv{index}", conv)
             self._output("decoder_out", decoder.convs[-1])
 
-    def _output(self, name: str, module, copied=False) -> None:
+    def _output(self, name: str, module: nn.Module, copied: bool = False) -> None:
         def note(module, inputs, output):
             output = output[0] if isinstance(output, tuple) else output
             self.values[name] = output.clone() if copied else output
 
         module.register_forward_hook(note)
 
-    def _input(self, name: str, module) -> None:
+    def _input(self, name: str, module: nn.Module) -> None:
         module.register_forward_hook(lambda m, inputs, output: self.values.update({name: inputs[0]}))
 
 
-def canvas(case: dict, image: np.ndarray) -> np.ndarray:
-    """The image, padded at the bottom and right to the case's crop."""
+def canvas(case: dict[str, Any], image: np.ndarray) -> np.ndarray:
+    """Pad the image at the bottom and right to the crop size of the case."""
     height, width = case.get("crop_hw", image.shape[:2])
     if (height, width) == image.shape[:2]:
         return image
@@ -80,8 +82,8 @@ def canvas(case: dict, image: np.ndarray) -> np.ndarray:
     return padded
 
 
-def case_image(case: dict, stored) -> np.ndarray:
-    """Drawn from the seed; ValueError where it is not the image that the case was computed on."""
+def case_image(case: dict[str, Any], stored: Any) -> np.ndarray:
+    """Draw the image of a case from its seed. Raises ValueError if it is not the one that the case was computed on."""
     image = draw_image(case["image_seed"], *case.get("image_hw", stored["image"].shape[:2] if "image" in stored else ()))
     wanted = case.get("image_sha256")
     if wanted and hashlib.sha256(image.tobytes()).hexdigest() != wanted:
@@ -89,12 +91,14 @@ def case_image(case: dict, stored) -> np.ndarray:
     return image
 
 
-def as_input(network, image: np.ndarray) -> torch.Tensor:
+def as_input(network: Any, image: np.ndarray) -> torch.Tensor:
+    """Normalize an image, without padding it."""
     return normalize(pad_to_canvas(image, None), network.mean, network.std)
 
 
 @torch.no_grad()
-def forward(folder: Path, name: str, case: dict) -> list[Check]:
+def forward(folder: Path, name: str, case: dict[str, Any]) -> list[Check]:
+    """Run a segmentation network and compare its outputs, or the mean over scales and flips."""
     stored = np.load(folder / case["file"])
     network, _ = build(case)
     image = canvas(case, case_image(case, stored))
@@ -123,8 +127,8 @@ def forward(folder: Path, name: str, case: dict) -> list[Check]:
     return checks + argmax
 
 
-def summary_error(value: torch.Tensor, wanted: dict) -> float:
-    """Largest error of mean, deviation, largest and sample values, relative to the largest value."""
+def summary_error(value: torch.Tensor, wanted: dict[str, Any]) -> float:
+    """Return the largest error of mean, standard deviation, maximum and sampled values, relative to the maximum."""
     value = nhwc(value).astype(np.float64)
     if list(value.shape) != wanted["shape"]:
         return float("nan")
@@ -133,7 +137,8 @@ def summary_error(value: torch.Tensor, wanted: dict) -> float:
     return float(np.abs(np.subtract(got, expected)).max() / max(wanted["absmax"], 1e-12))
 
 
-def multi_scale(network, image: np.ndarray, case: dict, stored) -> list[Check]:
+def multi_scale(network: Any, image: np.ndarray, case: dict[str, Any], stored: Any) -> list[Check]:
+    """Predict with several scales and flips, and compare the mean softmax and the logits of each scale."""
     config = InferenceConfig(scales=list(case["eval_scales"]), flip=case["add_flipped_images"], canvas=None)
     scores = Predictor(network, VOC, config).scores(image)
     mean = np.moveaxis(scores.numpy(), 0, -1)[None]
@@ -155,8 +160,8 @@ def multi_scale(network, image: np.ndarray, case: dict, stored) -> list[Check]:
 
 
 @torch.no_grad()
-def image_form(folder: Path, name: str, case: dict) -> list[Check]:
-    """The ImageNet form: global pooling and a classifier."""
+def classifier(folder: Path, name: str, case: dict[str, Any]) -> list[Check]:
+    """Run the ImageNet network (global pooling and a classifier) and compare its outputs."""
     stored = np.load(folder / case["file"])
     classes = stored["logits"].shape[-1]
     variant = case.get("variant") or re.search(r"xception_\d+", case["what"])[0]

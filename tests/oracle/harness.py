@@ -3,9 +3,11 @@
 import re
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from seg.config import from_dict
 from seg.models.factory import build_model
@@ -30,7 +32,8 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        return self.error <= self.bound  # False for NaN
+        """Whether the error is within the bound."""
+        return self.error <= self.bound  # NaN gives False
 
     def __str__(self) -> str:
         return f"{self.what} {self.error:.1e} of {self.bound:.0e}{'' if self.holds else ' FAILS'}"
@@ -44,15 +47,16 @@ def worst(what: str, checks: list[Check]) -> list[Check]:
     return [Check(f"{what} ({len(checks)}; {found.what})", found.error, found.bound)]
 
 
-def relative(got, wanted) -> float:
+def relative(got: Any, wanted: Any) -> float:
+    """Return the largest difference, relative to the largest value of `wanted`; NaN if the shapes differ."""
     got, wanted = np.asarray(got, np.float64), np.asarray(wanted, np.float64)
     if got.shape != wanted.shape:
         return float("nan")
     return float(np.abs(got - wanted).max() / max(np.abs(wanted).max(), 1e-12))
 
 
-def draw(name: str, shape) -> np.ndarray:
-    """Value of a released variable, from its name: normal with the deviation of He's rule for convolutions, and so on."""
+def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw the value of a released variable from its name, float32; convolutions by He's rule."""
     rng = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
     leaf = name.rpartition("/")[2]
     if leaf in ("weights", "depthwise_weights"):
@@ -70,7 +74,7 @@ def draw(name: str, shape) -> np.ndarray:
 
 
 def damping(name: str) -> float:
-    """Of scales of batch norm, without which random activations would explode over the depth."""
+    """Return the factor of a batch norm scale that keeps random activations from growing with depth."""
     if name.endswith("shortcut/BatchNorm/gamma"):
         return 0.7
     if name.endswith("separable_conv3_pointwise/BatchNorm/gamma") and "exit_flow/block2" not in name:
@@ -79,7 +83,7 @@ def damping(name: str) -> float:
 
 
 def variables(variant: str) -> list[str]:
-    """Names of the released network's variables, Xception and head."""
+    """Return the names of the released network's variables, of the backbone and the head."""
     scopes = [f"{variant}/entry_flow/conv1_{i}" for i in (1, 2)]
     for row in FAMILY[VARIANTS[variant]][0]:
         flow, number = re.fullmatch(r"([a-z]+)(\d+)", row.name).groups()
@@ -103,8 +107,19 @@ def variables(variant: str) -> list[str]:
     ]
 
 
-def build(case: dict, **settings):
-    """The network of a case with the drawn weights, in evaluation mode; and the released name of each of its tensors."""
+def build(case: dict[str, Any], **settings: Any) -> tuple[nn.Module, dict[str, str]]:
+    """Build the network of a case with drawn weights, in evaluation mode.
+
+    Args:
+        case: an entry of the manifest.
+        settings: more settings of `model`.
+
+    Returns:
+        The network, and the released name of each of its tensors.
+
+    Raises:
+        ValueError: a tensor of ours has no released name.
+    """
     stride = case.get("output_stride") or 32
     model = {"backbone": VARIANTS[case["variant"]], "activation_placement": "tf", "output_stride": stride, **settings}
     if "atrous_rates" in case:
@@ -129,7 +144,7 @@ def build(case: dict, **settings):
 
 
 def draw_image(seed: int, height: int, width: int) -> np.ndarray:
-    """uint8 [h, w, 3]: blocks of 16 pixels, a quarter noise."""
+    """Draw an image, uint8 [h, w, 3]: three quarters blocks of 16 pixels, one quarter noise."""
     rng = np.random.Generator(np.random.PCG64(seed))
     blocks = rng.integers(0, 256, (height // 16 + 1, width // 16 + 1, 3), dtype=np.int64)
     noise = rng.integers(0, 256, (height, width, 3), dtype=np.int64)
@@ -137,7 +152,7 @@ def draw_image(seed: int, height: int, width: int) -> np.ndarray:
 
 
 def draw_label(seed: int, height: int, width: int, classes: int = 21) -> np.ndarray:
-    """uint8 [h, w]: blocks of 8 pixels of a class, 15 % of the pixels void."""
+    """Draw a mask, uint8 [h, w]: blocks of 8 pixels of one class, 15 % of the pixels void."""
     rng = np.random.Generator(np.random.PCG64(seed))
     blocks = rng.integers(0, classes, (height // 8 + 1, width // 8 + 1), dtype=np.int64)
     label = blocks.repeat(8, 0).repeat(8, 1)[:height, :width].copy()
@@ -146,4 +161,5 @@ def draw_label(seed: int, height: int, width: int, classes: int = 21) -> np.ndar
 
 
 def nhwc(x: torch.Tensor) -> np.ndarray:
+    """Return a tensor as an array; one of four dimensions goes from N,C,H,W to N,H,W,C."""
     return x.detach().permute(0, 2, 3, 1).numpy() if x.ndim == 4 else x.detach().numpy()

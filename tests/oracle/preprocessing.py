@@ -1,8 +1,9 @@
-"""Sizes, resized images and masks, and the network's input."""
+"""Compare sizes, resized images and masks, and the network's input."""
 
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +13,11 @@ from tests.oracle.forward import canvas
 from tests.oracle.harness import FORWARD, Check, nhwc, relative, worst
 
 ROUNDING = 0.51
-"""Gray levels between a resized image, here uint8, and the released code's float32."""
+"""Bound in gray levels: our resized images are rounded to uint8, those of the released code are float32."""
 
 
-def preprocessing(folder: Path, name: str, case: dict) -> list[Check]:
+def preprocessing(folder: Path, name: str, case: dict[str, Any]) -> list[Check]:
+    """Resize, pad and normalize as for the network, and compare each step."""
     files = [folder / file for file in case["files"]]
     stored = np.load(next(file for file in files if file.suffix == ".npz"))
     wanted = json.loads(next(file for file in files if file.suffix == ".json").read_text())

@@ -1,6 +1,6 @@
-"""Ways in which files go wrong: bytes anywhere, and what only someone who knows the format can spoil.
+"""Ways to corrupt a file: random bytes, and wrong contents that only someone who knows the format can write.
 
-Each public function spoils the file at `path` in place, as `rng` decides.
+Each public function that takes a path corrupts that file in place, at random.
 """
 
 import copy
@@ -14,7 +14,10 @@ import re
 import struct
 import tarfile
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,73 +28,85 @@ from seg.training.checkpoint import MARK, TRAILER
 from seg.weights.tensor_bundle import read_bundle
 from tests.helpers import bundles
 
-# Bytes, whatever they mean.
+# Random bytes.
 
 
-def flip(data: bytes, rng) -> bytes:
+def flip(data: bytes, rng: Random) -> bytes:
+    """Flip bits or replace bytes in 1 to 64 places."""
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 8, 64))):
         out[rng.randrange(len(out))] ^= rng.choice((1 << rng.randrange(8), 255, rng.randrange(1, 256)))
     return bytes(out)
 
 
-def _part(data: bytes, rng) -> tuple[int, int]:
+def _part(data: bytes, rng: Random) -> tuple[int, int]:
+    """Choose a part at random: its start and end."""
     start = rng.randrange(len(data))
     return start, min(len(data), start + rng.choice((1, 4, 16, 64, 512, len(data) // 4 + 1)))
 
 
-def cut(data: bytes, rng) -> bytes:
+def cut(data: bytes, rng: Random) -> bytes:
+    """Keep the first bytes only."""
     return data[: rng.randrange(len(data))]
 
 
-def remove(data: bytes, rng) -> bytes:
+def remove(data: bytes, rng: Random) -> bytes:
+    """Remove a part."""
     start, end = _part(data, rng)
     return data[:start] + data[end:]
 
 
-def zero(data: bytes, rng) -> bytes:
+def zero(data: bytes, rng: Random) -> bytes:
+    """Fill a part with zeros."""
     start, end = _part(data, rng)
     return data[:start] + bytes(end - start) + data[end:]
 
 
-def insert(data: bytes, rng) -> bytes:
+def insert(data: bytes, rng: Random) -> bytes:
+    """Insert random bytes."""
     at = rng.randrange(len(data) + 1)
     return data[:at] + rng.randbytes(rng.choice((1, 2, 16, 300))) + data[at:]
 
 
-def double(data: bytes, rng) -> bytes:
+def double(data: bytes, rng: Random) -> bytes:
+    """Repeat a part."""
     start, end = _part(data, rng)
     return data[:end] + data[start:]
 
 
-def swap(data: bytes, rng) -> bytes:
+def swap(data: bytes, rng: Random) -> bytes:
+    """Swap two neighboring parts."""
     a, b, c = sorted(rng.randrange(len(data) + 1) for _ in range(3))
     return data[:a] + data[b:c] + data[a:b] + data[c:]
 
 
-def empty(data: bytes, rng) -> bytes:
+def empty(data: bytes, rng: Random) -> bytes:
+    """Remove everything."""
     return b""
 
 
-def noise(data: bytes, rng) -> bytes:
+def noise(data: bytes, rng: Random) -> bytes:
+    """Replace everything by random bytes."""
     return rng.randbytes(len(data))
 
 
 WAYS = (flip, flip, flip, flip, cut, cut, remove, zero, insert, double, swap, empty, noise)
 
 
-def spoil(data: bytes, rng) -> bytes:
+def spoil(data: bytes, rng: Random) -> bytes:
+    """Corrupt bytes in one of WAYS."""
     return rng.choice(WAYS)(data, rng) if data else rng.randbytes(9)
 
 
-def any_bytes(path: Path, rng) -> None:
+def any_bytes(path: Path, rng: Random) -> None:
+    """Corrupt bytes of any file."""
     path.write_bytes(spoil(path.read_bytes(), rng))
 
 
 # Values in a tree of mappings and lists.
 
 NEST = "@nest@"
-"""Stands for brackets too many to be written by a recursive writer."""
+"""Placeholder for deeply nested brackets, which a recursive writer cannot write."""
 ODD = (
     *(None, True, False, 0, -1, 1, 7, 2**31, 2**63, -(2**63), 2**70, 0.5, -0.0, 1e308, math.inf, -math.inf, math.nan),
     *(
@@ -117,8 +132,8 @@ ODD = (
 )
 
 
-def odd(tree, rng, more=()):
-    """A copy of a tree in which one to three of its values are odd, gone, or under another name."""
+def odd(tree: Any, rng: Random, more: tuple[Any, ...] = ()) -> Any:
+    """Copy a tree of mappings and lists, and make one to three values odd, or remove or rename them; `more` adds odd values."""
     tree = copy.deepcopy(tree)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         places = list(_places(tree))
@@ -137,7 +152,8 @@ def odd(tree, rng, more=()):
     return tree
 
 
-def _places(tree):
+def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield each container in a tree with each of its keys or indices."""
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     for key, value in items:
         yield tree, key
@@ -145,19 +161,22 @@ def _places(tree):
 
 
 def _nested(text: str) -> str:
+    """Replace NEST by brackets nested too deeply."""
     return text.replace(f'"{NEST}"', "[" * 100_000 + "]" * 100_000).replace(f"'{NEST}'", "[" * 5000 + "]" * 5000)
 
 
-def odd_json(data: bytes, rng) -> bytes:
+def odd_json(data: bytes, rng: Random) -> bytes:
+    """Make values of a JSON document odd."""
     return _nested(json.dumps(odd(json.loads(data), rng))).encode()
 
 
-def json_file(path: Path, rng) -> None:
+def json_file(path: Path, rng: Random) -> None:
+    """Corrupt a JSON file: its bytes or its values."""
     path.write_bytes(rng.choice((spoil, odd_json, odd_json))(path.read_bytes(), rng))
 
 
-def page(path: Path, rng) -> None:
-    """A report: bytes of it, or the values in one of its scripts."""
+def page(path: Path, rng: Random) -> None:
+    """Corrupt a report: its bytes, or the values in one of its scripts."""
     data = path.read_bytes()
     scripts = list(re.finditer(rb'<script type="application/json"[^>]*>([^<]*)</script>', data))
     if rng.random() < 0.4:
@@ -168,7 +187,8 @@ def page(path: Path, rng) -> None:
     path.write_bytes(data[: script.start(1)] + text + data[script.end(1) :])
 
 
-def json_lines(path: Path, rng) -> None:
+def json_lines(path: Path, rng: Random) -> None:
+    """Corrupt one line of a file of JSON lines."""
     lines = path.read_bytes().splitlines(keepends=True)
     at = rng.randrange(len(lines))
     lines[at] = rng.choice((spoil, odd_json))(lines[at], rng) + rng.choice((b"", b"\n"))
@@ -236,13 +256,14 @@ SNIPPETS = (
 
 
 def _bomb() -> str:
+    """Return YAML whose aliases expand to billions of values."""
     rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     rows += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
     return "\n".join(rows) + "\n"
 
 
-def yaml_text(data: bytes, rng) -> bytes:
-    """A snippet as a value, as a line, before all, or a bomb of aliases whose last stands for a value."""
+def yaml_text(data: bytes, rng: Random) -> bytes:
+    """Put a snippet in place of a value, on a line or at the start; or an alias bomb in place of a value."""
     lines = data.decode().splitlines()
     at, snippet = rng.randrange(len(lines)), rng.choice(SNIPPETS)
     start, colon, _ = lines[at].partition(":")
@@ -259,13 +280,15 @@ def yaml_text(data: bytes, rng) -> bytes:
     return "\n".join(lines).encode("utf-8", "surrogatepass")
 
 
-def yaml_values(data: bytes, rng) -> bytes:
+def yaml_values(data: bytes, rng: Random) -> bytes:
+    """Make values of a YAML document odd."""
     dates = (datetime.date(2001, 1, 1), datetime.datetime(2001, 1, 1), b"bytes", {1: 2}, {None: 3}, {2.5: []}, {True: 1})
     text = yaml.safe_dump(odd(yaml.safe_load(data), rng, dates), sort_keys=False, allow_unicode=rng.random() < 0.5)
     return _nested(text).encode("utf-8", "surrogatepass")
 
 
-def yaml_file(path: Path, rng) -> None:
+def yaml_file(path: Path, rng: Random) -> None:
+    """Corrupt a YAML file: its bytes, its text or its values."""
     path.write_bytes(rng.choice((spoil, yaml_text, yaml_values, yaml_values))(path.read_bytes(), rng))
 
 
@@ -275,7 +298,8 @@ LINES = (
 )
 
 
-def list_lines(data: bytes, rng) -> bytes:
+def list_lines(data: bytes, rng: Random) -> bytes:
+    """Add odd lines to a list, with any line ending and encoding."""
     lines = data.decode().splitlines()
     for _ in range(rng.choice((1, 1, 3))):
         lines.insert(rng.randrange(len(lines) + 1), rng.choice(LINES))
@@ -283,7 +307,8 @@ def list_lines(data: bytes, rng) -> bytes:
     return text.encode(rng.choice(("utf-8", "utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-7")))
 
 
-def list_file(path: Path, rng) -> None:
+def list_file(path: Path, rng: Random) -> None:
+    """Corrupt a list: its bytes or its lines."""
     path.write_bytes(rng.choice((spoil, list_lines, list_lines))(path.read_bytes(), rng))
 
 
@@ -292,20 +317,22 @@ def list_file(path: Path, rng) -> None:
 SIDES = (0, 1, 2, 7, 32, 33, 47, 255, 4096, 65535)
 
 
-def _encoded(image: Image.Image, kind: str, **options) -> bytes:
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """Encode an image in a file format of Pillow."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def _exif(rng) -> Image.Exif:
+def _exif(rng: Random) -> Image.Exif:
+    """Make EXIF data with an orientation, valid or not."""
     exif = Image.Exif()
     exif[0x0112] = rng.choice((0, 1, 2, 3, 5, 6, 8, 9, 65535))
     return exif
 
 
-def jpeg_frame(data: bytes, rng) -> bytes:
-    """Other sides, precision or components in the frame header (SOF)."""
+def jpeg_frame(data: bytes, rng: Random) -> bytes:
+    """Change size, precision or components in the frame header (SOF)."""
     out, at = bytearray(data), 2
     while out[at + 1] not in (0xC0, 0xC1, 0xC2):
         at += 2 + int.from_bytes(out[at + 2 : at + 4], "big")
@@ -320,8 +347,8 @@ def jpeg_frame(data: bytes, rng) -> bytes:
     return bytes(out)
 
 
-def jpeg_segment(data: bytes, rng) -> bytes:
-    """An application segment that is not what it says: EXIF, ICC profile, Adobe, MPF, of any bytes."""
+def jpeg_segment(data: bytes, rng: Random) -> bytes:
+    """Add an application segment (EXIF, ICC profile, Adobe, MPF, ...) with random content."""
     name = rng.choice(
         (b"Exif\0\0", b"ICC_PROFILE\0", b"Adobe\0", b"MPF\0", b"JFIF\0", b"Photoshop 3.0\0", b"http://ns.adobe.com/xap/1.0/\0")
     )
@@ -331,13 +358,15 @@ def jpeg_segment(data: bytes, rng) -> bytes:
     return data[:2] + marker + (len(content) + 2).to_bytes(2, "big") + content + data[2:]
 
 
-def jpeg(path: Path, rng) -> None:
+def jpeg(path: Path, rng: Random) -> None:
+    """Corrupt a JPEG: its bytes, its frame header or an application segment."""
     image = Image.open(path).convert(rng.choice(("RGB", "RGB", "L", "CMYK")))
     data = _encoded(image, "JPEG", progressive=rng.random() < 0.3, optimize=rng.random() < 0.3, exif=_exif(rng))
     path.write_bytes(rng.choice((spoil, spoil, jpeg_frame, jpeg_segment))(data, rng))
 
 
-def _chunks(data: bytes):
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield name and content of each chunk of a PNG."""
     at = 8
     while at < len(data):
         length = int.from_bytes(data[at : at + 4], "big")
@@ -345,15 +374,16 @@ def _chunks(data: bytes):
         at += 12 + length
 
 
-def _png(chunks) -> bytes:
+def _png(chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Make a PNG of chunks, with correct checksums."""
     out = b"\x89PNG\r\n\x1a\n"
     for name, content in chunks:
         out += len(content).to_bytes(4, "big") + name + content + struct.pack(">I", zlib.crc32(name + content))
     return out
 
 
-def png_header(data: bytes, rng) -> bytes:
-    """Another side, bit depth, color type, compression, filter or interlacing, with the right checksum."""
+def png_header(data: bytes, rng: Random) -> bytes:
+    """Change size, bit depth, color type, compression, filter or interlacing, with a correct checksum."""
     (_, header), *rest = _chunks(data)
     fields = list(struct.unpack(">IIBBBBB", header))
     at = rng.randrange(7)
@@ -363,8 +393,8 @@ def png_header(data: bytes, rng) -> bytes:
     return _png([(b"IHDR", struct.pack(">IIBBBBB", *fields)), *rest])
 
 
-def png_chunks(data: bytes, rng) -> bytes:
-    """A chunk spoilt, gone, twice, elsewhere or new, all with the right checksums."""
+def png_chunks(data: bytes, rng: Random) -> bytes:
+    """Corrupt, remove, repeat, move or add a chunk, with correct checksums."""
     chunks = list(_chunks(data))
     at, way = rng.randrange(len(chunks)), rng.randrange(5)
     name, content = chunks[at]
@@ -391,8 +421,8 @@ def png_chunks(data: bytes, rng) -> bytes:
     return _png(chunks)
 
 
-def png_pixels(data: bytes, rng) -> bytes:
-    """The pixels' bytes spoilt before they are compressed, too few, or far too many."""
+def png_pixels(data: bytes, rng: Random) -> bytes:
+    """Corrupt the pixels before compression, or add far too many."""
     chunks = list(_chunks(data))
     raw = zlib.decompress(b"".join(content for name, content in chunks if name == b"IDAT"))
     raw = rng.choice((spoil(raw, rng), spoil(raw, rng), raw + bytes(50_000_000)))
@@ -404,8 +434,8 @@ def png_pixels(data: bytes, rng) -> bytes:
 PNG = (spoil, spoil, png_header, png_header, png_chunks, png_pixels)
 
 
-def png(path: Path, rng) -> None:
-    """An image of any mode that PNG has."""
+def png(path: Path, rng: Random) -> None:
+    """Corrupt a PNG of any mode."""
     image = Image.open(path).convert(rng.choice(("RGB", "RGBA", "L", "LA", "P", "1")))
     if rng.random() < 0.2:
         image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
@@ -413,12 +443,13 @@ def png(path: Path, rng) -> None:
     path.write_bytes(rng.choice(PNG)(_encoded(image, "PNG", exif=_exif(rng), **transparency), rng))
 
 
-def mask(path: Path, rng) -> None:
+def mask(path: Path, rng: Random) -> None:
+    """Corrupt a mask file."""
     path.write_bytes(mask_bytes(path.read_bytes(), rng))
 
 
-def mask_bytes(data: bytes, rng) -> bytes:
-    """A mask as palette, gray or RGB PNG; bytes of no mask as they come."""
+def mask_bytes(data: bytes, rng: Random) -> bytes:
+    """Corrupt a mask as palette, gray or RGB PNG; the bytes of anything that is no image."""
     try:
         image = Image.open(io.BytesIO(data))
     except OSError:
@@ -430,8 +461,8 @@ def mask_bytes(data: bytes, rng) -> bytes:
     return rng.choice((*PNG, png_chunks, png_pixels))(_encoded(image, "PNG"), rng)
 
 
-def other_image(path: Path, rng) -> None:
-    """A file of another kind under a suffix of any: BMP, TIFF of several compressions and modes, WebP, GIF."""
+def other_image(path: Path, rng: Random) -> None:
+    """Write the image as BMP, TIFF of several compressions and modes, WebP, GIF, ... under the same name, and corrupt it."""
     image = Image.open(path).convert(rng.choice(("RGB", "RGB", "L", "RGBA", "P", "1", "CMYK", "I", "F")))
     kind = rng.choice(("BMP", "TIFF", "TIFF", "TIFF", "WEBP", "GIF", "PPM", "TGA"))
     options = (
@@ -439,7 +470,7 @@ def other_image(path: Path, rng) -> None:
     )
     try:
         data = _encoded(image, kind, **options)
-    except (OSError, KeyError, ValueError):  # a mode that this kind does not have
+    except (OSError, KeyError, ValueError):  # this format does not have this mode
         data = _encoded(image.convert("RGB"), kind, **options)
     path.write_bytes(spoil(data, rng))
 
@@ -447,7 +478,8 @@ def other_image(path: Path, rng) -> None:
 # Weights.
 
 
-def safetensors(path: Path, rng) -> None:
+def safetensors(path: Path, rng: Random) -> None:
+    """Corrupt a .safetensors file: its bytes, or its header, metadata or values."""
     data = path.read_bytes()
     size = int.from_bytes(data[:8], "little")
     header, content = json.loads(data[8 : 8 + size]), data[8 + size :]
@@ -484,8 +516,8 @@ def safetensors(path: Path, rng) -> None:
     path.write_bytes(size.to_bytes(8, "little") + text + content)
 
 
-def bundle(path: Path, rng) -> None:
-    """A TensorFlow checkpoint whose index is `path`: bytes of either file, or entries that are wrong under right checksums."""
+def bundle(path: Path, rng: Random) -> None:
+    """Corrupt a TensorFlow checkpoint with the index `path`: bytes of a file, or index entries, with correct checksums."""
     prefix = str(path).removesuffix(".index")
     if rng.random() < 0.4:
         any_bytes(rng.choice((path, Path(f"{prefix}.data-00000-of-00001"))), rng)
@@ -511,8 +543,8 @@ def bundle(path: Path, rng) -> None:
     bundles.write_index(path, entries, rng.choice((1, 5, 1000)))
 
 
-def checkpoint(path: Path, rng) -> None:
-    """A training state: bytes of the file, or a wrong content under a right checksum; with or without the one before it."""
+def checkpoint(path: Path, rng: Random) -> None:
+    """Corrupt a training state: its bytes, or its content with a correct checksum. Sometimes without a previous one."""
     if rng.random() < 0.5:
         (path.parent / "previous.ckpt").unlink()
     data = path.read_bytes()
@@ -546,8 +578,8 @@ def checkpoint(path: Path, rng) -> None:
 MAT_HEADER = 128
 
 
-def mat(path: Path, rng) -> None:
-    """A MATLAB 5 file, packed or not: bytes of it, of what is packed, above all of the headers that stand first; or a bomb."""
+def mat(path: Path, rng: Random) -> None:
+    """Corrupt a MATLAB 5 file: its bytes, the bytes before compression, the headers; or make a decompression bomb."""
     data = path.read_bytes()
     head, size = data[:MAT_HEADER], int.from_bytes(data[MAT_HEADER + 4 : MAT_HEADER + 8], "little")
     plain = zlib.decompress(data[MAT_HEADER + 8 : MAT_HEADER + 8 + size])
@@ -613,12 +645,13 @@ SIZES = (
 
 
 def _members(path: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
+    """Read the members of a tar archive and their contents."""
     with tarfile.open(path) as tar:
         return [(member, tar.extractfile(member).read() if member.isreg() else b"") for member in tar]
 
 
-def tar_headers(data: bytes, rng) -> bytes:
-    """A field of one member's header that is wrong under a right checksum."""
+def tar_headers(data: bytes, rng: Random) -> bytes:
+    """Change a field of one member's header, with a correct checksum."""
     out, at, places = bytearray(data), 0, []
     while at + 512 <= len(data) and data[at]:
         places.append(at)
@@ -642,16 +675,16 @@ def tar_headers(data: bytes, rng) -> bytes:
     return bytes(out)
 
 
-def _bomb_of_zeros(members, rng) -> bytes:
-    """Three gigabytes in as many megabytes: gzip files may follow each other."""
+def _bomb_of_zeros(members: list[tuple[tarfile.TarInfo, bytes]], rng: Random) -> bytes:
+    """Make a gzip file of 3 MB that unpacks to 3 GB: gzip allows concatenated files."""
     member, _ = rng.choice(members)
     member.size = 3 << 30
     zeros = gzip.compress(bytes(16 << 20), 1)
     return gzip.compress(member.tobuf(tarfile.GNU_FORMAT)) + zeros * 192 + gzip.compress(bytes(1024))
 
 
-def tar(path: Path, rng) -> None:
-    """A tar archive, plain or gzip: bytes of it or of what is packed, headers, members gone, twice, of another kind or size."""
+def tar(path: Path, rng: Random) -> None:
+    """Corrupt a tar archive: its bytes before or after compression, its headers, or its members."""
     data = path.read_bytes()
     packed = data[:2] == b"\x1f\x8b"
     way = rng.randrange(8)

@@ -1,11 +1,11 @@
-"""Corrupt every kind of file that the command reads, and demand success or one clear line.
+"""Corrupt every kind of file that the command reads. Each case must succeed or print one clear line.
 
     python -m tests.stress.fuzz --count 1000
-    python -m tests.stress.fuzz --case 123         runs one of them, and leaves its folder and what it printed
-    python -m tests.stress.fuzz --good             runs every command that it uses on files that are not corrupted
+    python -m tests.stress.fuzz --case 123         runs one case, and keeps its folder and output
+    python -m tests.stress.fuzz --good             runs every command of the cases on files that are not corrupted
 
-Each case ends with exit code 0, 1 or 2 within 10 seconds and 2 GiB; prints nothing to standard error but lines of its own; and
-leaves no file behind that is not whole. A case is a process of its own, so a crash is that case's alone.
+Each case must end with exit code 0, 1 or 2 within 10 seconds and 2 GiB, print only its own lines to standard error, and leave
+no partial file. A case runs in its own process, so a crash affects only that case.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,16 +50,16 @@ from tests.helpers.toy import toy_sample, toy_voc
 from tests.stress import corrupt
 
 SECONDS, BYTES = 10, 2 << 30
-"""What a case may take: of the processor, so that a busy machine fails none; and of memory."""
+"""Limits of a case: processor time, which does not depend on other programs, and memory."""
 ASLEEP = 60
-"""Seconds after which a case waits for something that does not come."""
+"""Seconds of real time after which a case counts as waiting forever."""
 LONGEST = 1100
-"""Characters of a clear line."""
+"""Most characters of a clear line."""
 TIMERS = ((signal.ITIMER_PROF, signal.SIGPROF, SECONDS), (signal.ITIMER_REAL, signal.SIGALRM, ASLEEP))
 OWN, PLACES = ("files", "stdout", "stderr", "hang"), ("out", "runs", "voc", "augmented", "own")
-"""What is in a case's folder, and where in its files a command may write."""
+"""Names in the folder of a case, and the folders that a command may write to."""
 SHOWN = 12
-"""Lines of a failure that are printed; --case prints all."""
+"""Printed lines of a failure; --case prints all."""
 CONFIG = {
     "model": {"backbone": "xception41", "activation_placement": "tf", "width": 0.01, "aspp": {"channels": 8}, "decoder": None},
     "data": {"root": "voc", "labels": "labels.yaml", "train": "train", "val": "val", "crop_size": 33, "num_workers": 0},
@@ -80,24 +80,24 @@ SMALL = (
     "data.crop_size=33 data.num_workers=0 train.iterations=1 train.batch_size=2 train.grad_accumulation=1 "
     "evaluate.canvas=null train.compile=false"
 )
-"""A mutated configuration may well ask for a week of training."""
+"""Limits a corrupted configuration, which may ask for a week of training."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: the one that is corrupted, how, and the commands that read it."""
+    """A kind of file: the file to corrupt, how, and the commands that read it."""
 
     file: str
     spoil: Callable[[Path, random.Random], None]
     commands: tuple[str, ...]
     names: tuple[str, ...] = ()
-    """One of which a refusal says; none: the file's own."""
+    """An error message must contain one of these; empty means the name of the file."""
     setting: Callable[[Path], None] = lambda file: None
-    """What the command's process does first."""
+    """Runs in the process of the command before it."""
 
 
 def published(archive: Path) -> None:
-    """Take the archive as what is published, whatever it holds: the checksum would refuse it before it is opened."""
+    """Accept the corrupted archive as the published one; otherwise its checksum would refuse it before it is opened."""
     content = archive.read_bytes()
     size, md5 = len(content), hashlib.md5(content).hexdigest()
     holds = {"JPEGImages": 2, "ImageSets/Segmentation/train.txt": 0}
@@ -105,7 +105,7 @@ def published(archive: Path) -> None:
 
 
 def expect(_) -> None:
-    """Take the toy lists as what is published."""
+    """Accept the lists of the toy data set as the published ones."""
     sbd.prepare_trainaug.__kwdefaults__["expected"] = 2
 
 
@@ -171,7 +171,7 @@ KINDS = {
 
 
 def write_good(place: Path) -> Path:
-    """One good file of every kind, which the commands read, under `place`."""
+    """Write one good file of every kind to `place`, and return it."""
     place.mkdir(parents=True)
     toy_voc(place / "voc", train=2, val=2, size=(33, 40))
     (place / "small.yaml").write_text(yaml.safe_dump(CONFIG))
@@ -186,7 +186,7 @@ def write_good(place: Path) -> Path:
         for name in ("toy_002.png", "toy_003.png"):
             shutil.copy(place / "voc/SegmentationClass" / name, place / folder)
     succeed(place, "train small.yaml name=good")
-    succeed(place, "train small.yaml name=good train.iterations=2 --resume")  # leaves the checkpoint before the last, too
+    succeed(place, "train small.yaml name=good train.iterations=2 --resume")  # writes the previous checkpoint too
     shutil.copy(place / "runs/good/best.safetensors", place)
     succeed(place, "evaluate best.safetensors --json scores.json --report other")
     shutil.copy(place / "scores.json", place / "best.json")
@@ -209,8 +209,7 @@ def write_good(place: Path) -> Path:
 
 
 def check_good(start: int = 0, step: int = 1) -> int:
-    """Every command, or one of `step`, succeeds on the good files: where it did not read them to their end, its cases would say
-    nothing."""
+    """Check that every `step`-th command succeeds on good files; otherwise its cases would prove nothing."""
     lines = {line.replace("{}", kind.file): kind for kind in KINDS.values() for line in kind.commands}
     chosen = list(lines.items())[start::step]
     with tempfile.TemporaryDirectory() as folder:
@@ -223,13 +222,14 @@ def check_good(start: int = 0, step: int = 1) -> int:
     return 0
 
 
-def succeed(place: Path, line: str, setting=lambda: None) -> None:
+def succeed(place: Path, line: str, setting: Callable[[], None] = lambda: None) -> None:
+    """Run a command in a forked process, and assert that it succeeds."""
     pid = fork(lambda: setting() or command(place, f"{line} --quiet"))
     assert finish(pid) == 0, f"seg {line}: {(place.parent / 'stderr').read_text()}"
 
 
 def archive(path: Path) -> None:
-    """A data set in VOC layout, as tar or gzip."""
+    """Write a data set in VOC layout as a tar archive, gzipped if the suffix is .tgz."""
     with tarfile.open(path, f"w:{'gz' if path.suffix == '.tgz' else ''}") as tar:
         for name in ("JPEGImages/0.jpg", "JPEGImages/1.jpg", "ImageSets/Segmentation/train.txt"):
             member = tarfile.TarInfo(f"VOCdevkit/VOC2012/{name}")
@@ -238,7 +238,7 @@ def archive(path: Path) -> None:
 
 
 def augmented(voc: Path, boundaries: Path) -> None:
-    """VOC with train toy_000 and val toy_002, and SBD with train toy_001 and val toy_000."""
+    """Write VOC with train toy_000 and val toy_002, and SBD with train toy_001 and val toy_000."""
     toy_voc(voc, train=2, val=1, size=(33, 40))
     (voc / "ImageSets/Segmentation/train.txt").write_text("toy_000\n")
     (boundaries / "cls").mkdir(parents=True)
@@ -250,14 +250,14 @@ def augmented(voc: Path, boundaries: Path) -> None:
 
 
 def library(folder: Path) -> None:
-    """The smallest network that segmentation-models-pytorch saves."""
+    """Save the smallest network of segmentation-models-pytorch."""
     import segmentation_models_pytorch as smp
 
     smp.Linknet("tu-test_resnet", encoder_weights=None, classes=21).save_pretrained(folder)
 
 
 def command(place: Path, line: str) -> int:
-    """Run a command in `place`, in this process, with what it prints in files beside it; a traceback is code 70."""
+    """Run a command in `place`, in this process, and return its exit code, 70 for a traceback. Its output goes to files."""
     os.chdir(place)
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(place.parent / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
@@ -271,7 +271,7 @@ def command(place: Path, line: str) -> int:
 
 
 def limited(place: Path, line: str) -> int:
-    """The same, within the limits: over the time the process dies of one of TIMERS, and memory is refused."""
+    """Run a command within the limits. A signal of TIMERS ends the process after too much time."""
     file = open(place.parent / "hang", "w")  # noqa: SIM115
     for timer, number, seconds in TIMERS:
         faulthandler.register(number, file=file, chain=True)
@@ -290,11 +290,11 @@ class Outcome:
     line: str
     code: int
     wrong: str
-    """What is wrong with that; empty where nothing is."""
+    """What is wrong; empty if nothing is."""
 
 
 def run_case(seed: int, good: Path, place: Path) -> Outcome:
-    """Corrupt a copy of the good files at `place`/files and run a command on it; the same for the same seed."""
+    """Corrupt a copy of the good files and run a command on it. The seed decides everything."""
     rng = random.Random(seed)
     name = list(KINDS)[seed % len(KINDS)]
     kind, files = KINDS[name], place / "files"
@@ -311,7 +311,7 @@ def run_case(seed: int, good: Path, place: Path) -> Outcome:
 
 
 def verdict(place: Path, code: int, peak: int, names: tuple[str, ...]) -> str:
-    """What is wrong with how a command ended and what it printed; a refusal holds one of `names`."""
+    """Return what is wrong with the exit code and output of a command; an error message must contain one of `names`."""
     said = (place / "stderr").read_text(errors="surrogateescape")
     lines = said.splitlines()
     for _, number, seconds in TIMERS:
@@ -331,7 +331,7 @@ def verdict(place: Path, code: int, peak: int, names: tuple[str, ...]) -> str:
         if not line.isprintable():
             return f"not for a terminal: {line[:LONGEST]!r}"
     if code and not lines and not out:
-        return f"exit code {code} without a word"
+        return f"exit code {code} without a message"
     if code and not any(name in said + out for name in names):
         return f"the file is not named: {said}"
     if code and sum("warning:" not in line for line in lines) > 1:
@@ -340,7 +340,7 @@ def verdict(place: Path, code: int, peak: int, names: tuple[str, ...]) -> str:
 
 
 def remains(files: Path, before: set[Path], code: int) -> str:
-    """What is wrong with the files that a command left."""
+    """Return what is wrong with the files that a command left."""
     new = [path for path in sorted(set(files.rglob("*")) - before) if path.is_file()]
     for path in new:
         try:
@@ -357,8 +357,8 @@ def remains(files: Path, before: set[Path], code: int) -> str:
                 checkpoint.read(path)
             elif path.name.startswith(".") and path.name != ".lock":
                 return f"left {path.name}"
-        except Exception as error:  # whatever it is: this file does not open
-            return f"left {path.name}, which is not whole: {error!r}"
+        except Exception as error:  # any error: the file is not complete
+            return f"left {path.name}, which is incomplete: {error!r}"
         if code and path.suffix in (".safetensors", ".ckpt", ".txt", ".tar"):
             return f"refused, but left {path.name}"
     if any(path.name == "ran" for path in files.rglob("*")):
@@ -366,12 +366,12 @@ def remains(files: Path, before: set[Path], code: int) -> str:
     strange = [path for path in (*new, *files.parent.iterdir()) if path.relative_to(files.parent).parts[0] not in OWN]
     strange += [path for path in new if path.relative_to(files).parts[0] not in PLACES]
     if strange or Path("/tmp/seg-fuzz-x").exists():
-        return f"wrote outside of its place: {strange}"
+        return f"wrote to another folder: {strange}"
     return ""
 
 
-def fuzz(seeds, say=print) -> int:
-    """Run the cases and print a table; how many failed."""
+def fuzz(seeds: Iterable[int], say: Callable[[str], None] = print) -> int:
+    """Run the cases, print a table and return the number of failures."""
     ends: dict[str, Counter] = {name: Counter() for name in KINDS}
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -395,12 +395,17 @@ def fuzz(seeds, say=print) -> int:
 
 
 def run() -> int:
+    """Parse the arguments and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0, help="of the first case")
-    parser.add_argument("--case", type=int, metavar="SEED", help="this case alone")
+    parser.add_argument("--count", type=int, default=1000, help="number of cases; default: 1000")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first case; default: 0")
+    parser.add_argument("--case", type=int, metavar="SEED", help="run only this case, and keep its folder")
     parser.add_argument(
-        "--good", type=int, nargs="*", metavar="START STEP", help="spoil nothing: every command, or some, is to succeed"
+        "--good",
+        type=int,
+        nargs="*",
+        metavar="START STEP",
+        help="corrupt nothing: every command must succeed; START STEP selects some",
     )
     args = parser.parse_args()
     if args.good is not None:
@@ -411,7 +416,7 @@ def run() -> int:
     done = run_case(args.case, write_good(place / "good" / "files"), place / "case")
     print(f"{done.kind} {KINDS[done.kind].file}: cd {place / 'case/files'} && seg {done.line}")
     print((place / "case/stdout").read_text() + (place / "case/stderr").read_text() + f"exit code {done.code}")
-    print(done.wrong or "as it should be")
+    print(done.wrong or "no fault")
     return 1 if done.wrong else 0
 
 

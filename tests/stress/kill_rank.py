@@ -1,4 +1,4 @@
-"""Kill one of two processes under torchrun: all are restarted, and the run ends equal to the bit to one never disturbed.
+"""Kill one of two processes under torchrun. Both restart, and the result equals an undisturbed run to the bit.
 
 python -m tests.stress.kill_rank
 """
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -34,7 +35,8 @@ sys.exit(main(["train", "small.yaml", "--quiet", *sys.argv[1:]]))
 """
 
 
-def run(folder: Path, kills: int) -> dict:
+def run(folder: Path, kills: int) -> dict[str, Any]:
+    """Train in two processes, one of which is killed this many times; return the checkpoint and the log."""
     (folder / "train.py").write_text(SCRIPT.replace("KILLS", str(kills)))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", f"--max-restarts={kills}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -48,6 +50,7 @@ def run(folder: Path, kills: int) -> dict:
 
 
 def main() -> int:
+    """Compare a disturbed with an undisturbed run and return the exit code."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         toy_voc(folder / "voc")

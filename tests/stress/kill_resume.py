@@ -1,4 +1,4 @@
-"""Train, kill at random moments, resume, and compare with a run that was never killed: all must be equal to the bit.
+"""Train, kill at random moments, resume, and compare with a run that was never killed. Both must be equal to the bit.
 
 python -m tests.stress.kill_resume --kills 50
 """
@@ -11,7 +11,9 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -48,13 +50,17 @@ CONFIG = {
     "evaluate": {"canvas": None},
 }
 MOMENTS = ("replace", "fsync", "unlink")
-"""Calls within the writing of a file before which a process may be killed."""
+"""Functions of `os` that write a file; a process may be killed right before one of them."""
 
 
 def start(folder: Path, name: str, moment: str | None = None, count: int = 0) -> int:
-    """A process, forked so that nothing is imported again, that trains `name` or goes on with it; its id.
+    """Fork a process that trains the run `name`, or resumes it, and return its id.
 
-    moment: it kills itself at the `count`-th call of that function of `os`.
+    Args:
+        folder: holds the data set and small.yaml.
+        name: of the run.
+        moment: one of MOMENTS; the process kills itself before this call.
+        count: number of the call.
     """
     arguments = ["train", str(folder / "small.yaml"), f"runs={folder / 'runs'}", f"name={name}", "--quiet"]
     if checkpoint.exists(folder / "runs" / name):
@@ -73,9 +79,10 @@ def start(folder: Path, name: str, moment: str | None = None, count: int = 0) ->
 
 
 def kill_at(moment: str, count: int) -> None:
+    """Make this process kill itself before the given call of a function of `os`."""
     function, left = getattr(os, moment), [count]
 
-    def deadly(*arguments, **options):
+    def deadly(*arguments: Any, **options: Any) -> Any:
         left[0] -= 1
         if left[0] <= 0:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -84,8 +91,8 @@ def kill_at(moment: str, count: int) -> None:
     setattr(os, moment, deadly)
 
 
-def contents(folder: Path) -> dict:
-    """All that a run leaves: the checkpoint's tensors and state, the best weights, and its log without repetition."""
+def contents(folder: Path) -> dict[str, Any]:
+    """Return what a run leaves behind: the tensors and state of the checkpoint, the best weights and the log."""
     saved = checkpoint.read(folder / checkpoint.LAST)
     with safe_open(folder / "best.safetensors", "pt") as file:
         saved["best"] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -94,8 +101,8 @@ def contents(folder: Path) -> dict:
     return saved
 
 
-def kill_and_compare(folder: Path, kills: int, seed: int, say=print) -> bool:
-    """Kill a run `kills` times and let it end; whether it equals one that was never killed."""
+def kill_and_compare(folder: Path, kills: int, seed: int, say: Callable[[str], None] = print) -> bool:
+    """Kill a run `kills` times, then let it finish; return whether it equals a run that was never killed."""
     random.seed(seed)
     toy_voc(folder / "voc")
     config = {**CONFIG, "data": {**CONFIG["data"], "root": str(folder / "voc")}}
@@ -115,7 +122,7 @@ def kill_and_compare(folder: Path, kills: int, seed: int, say=print) -> bool:
             pid = start(folder, "killed")
             time.sleep(random.uniform(0, 0.3 + 1.5 * length / kills))
             os.kill(pid, number)
-        if finish(pid) == 0:  # the kill came too late: again from the start
+        if finish(pid) == 0:  # the kill came too late: start again
             shutil.rmtree(folder / "runs" / "killed")
             continue
         died[how] = died.get(how, 0) + 1
@@ -128,9 +135,10 @@ def kill_and_compare(folder: Path, kills: int, seed: int, say=print) -> bool:
 
 
 def run() -> int:
+    """Parse the arguments and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kills", type=int, default=50, help="default: 50")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments; default: 0")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         return 0 if kill_and_compare(Path(folder), args.kills, args.seed) else 1

@@ -1,11 +1,11 @@
 from seg.errors import LONGEST, UserError, did_you_mean
 
 
-def test_a_near_word_is_suggested():
+def test_the_closest_word_is_suggested():
     assert did_you_mean("corp", ["crop", "scale"]) == "; did you mean 'crop'?"
 
 
-def test_all_words_are_listed_where_none_is_near():
+def test_all_words_are_listed_if_none_is_close():
     assert did_you_mean("xyz", ["crop", 5]) == "; known here: crop, 5"
 
 

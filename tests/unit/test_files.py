@@ -1,18 +1,22 @@
+import errno
 import json
 import os
+import stat
 import threading
+from pathlib import Path
 
 import pytest
 
+from seg import files
 from seg.errors import UserError
-from seg.files import atomic_write, read_json, read_lines, read_yaml, write_json, write_text
+from seg.files import atomic_write, expand, read_json, read_lines, read_yaml, write_json, write_text
 
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_is_written_and_nothing_else_left(tmp_path):
+def test_a_file_is_written_and_nothing_else_is_left(tmp_path):
     with atomic_write(tmp_path / "a.txt") as temporary:
         temporary.write_text("new")
     assert (tmp_path / "a.txt").read_text() == "new"
@@ -47,7 +51,7 @@ def test_no_file_appears_when_the_first_writer_raises(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_full_disk_is_a_users_mistake_and_keeps_the_old_file(tmp_path):
+def test_a_full_disk_is_a_user_error_and_keeps_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
     with (
@@ -59,7 +63,7 @@ def test_a_full_disk_is_a_users_mistake_and_keeps_the_old_file(tmp_path):
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):
+def test_the_old_file_is_there_until_the_new_one_is_complete(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")
     with atomic_write(path) as temporary, open(temporary, "w") as file:
@@ -70,7 +74,7 @@ def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):
     assert path.read_text() == "a part of the new one " * 3
 
 
-def test_a_reader_never_sees_a_part(tmp_path):
+def test_a_reader_never_sees_a_partial_file(tmp_path):
     path = tmp_path / "a.txt"
     texts = ["a" * 300_000, "b" * 400_000]
     write_text(path, texts[0])
@@ -90,6 +94,91 @@ def test_a_reader_never_sees_a_part(tmp_path):
     assert names(tmp_path) == ["a.txt"]
 
 
+def fail(function, error, where=lambda *arguments: True):
+    """A stand-in for a function that raises `error` for some arguments."""
+
+    def stand_in(*arguments, **options):
+        if where(*arguments):
+            raise error
+        return function(*arguments, **options)
+
+    return stand_in
+
+
+def is_folder(descriptor):
+    return stat.S_ISDIR(os.fstat(descriptor).st_mode)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS])
+@pytest.mark.parametrize("what", ["folders", "everything"])
+def test_a_file_system_without_fsync_can_be_written(tmp_path, monkeypatch, number, what):
+    refuse = fail(os.fsync, OSError(number, "Invalid argument"), is_folder if what == "folders" else lambda descriptor: True)
+    monkeypatch.setattr(os, "fsync", refuse)
+    write_text(tmp_path / "a.txt", "x")
+    assert (tmp_path / "a.txt").read_text() == "x"
+    assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_data_that_does_not_reach_the_disk_is_an_error(tmp_path, monkeypatch, number):
+    (tmp_path / "a.txt").write_text("old")
+    monkeypatch.setattr(os, "fsync", fail(os.fsync, OSError(number, "no luck")))
+    with pytest.raises(UserError, match=r"a\.txt: cannot be written \(no luck\)"):
+        write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_system_that_cannot_open_folders_can_be_written(tmp_path, monkeypatch):
+    """As Windows."""
+    monkeypatch.setattr(
+        os, "open", fail(os.open, PermissionError(13, "Permission denied"), lambda path, *_: os.path.isdir(path))
+    )
+    write_text(tmp_path / "a.txt", "x")
+    assert (tmp_path / "a.txt").read_text() == "x"
+
+
+def test_an_open_file_is_replaced_once_it_is_closed(tmp_path, monkeypatch):
+    """Windows refuses to replace an open file."""
+    (tmp_path / "a.txt").write_text("old")
+    refusals = iter([True, True, True])
+    refuse = fail(os.replace, PermissionError(13, "in use"), lambda *_: next(refusals, False))
+    monkeypatch.setattr(os, "replace", refuse)
+    write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_a_file_that_stays_open_is_an_error_that_keeps_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "REPLACE_SECONDS", 0.05)
+    (tmp_path / "a.txt").write_text("old")
+    monkeypatch.setattr(os, "replace", fail(os.replace, PermissionError(13, "in use")))
+    with pytest.raises(UserError, match=r"a\.txt: cannot be written \(in use\); the old file"):
+        write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_home_and_variables_expand_in_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("DATA", "/data/$x")
+    assert expand("~/voc") == Path("/home/me/voc")
+    assert expand("$DATA/voc") == expand("${DATA}/voc") == Path("/data/$x/voc")
+    assert expand(Path("a/b~c")) == Path("a/b~c")
+    (tmp_path / "~").mkdir()
+    assert expand("~") == Path("/home/me"), "a folder that is named ~ does not hide the home"
+
+
+def test_an_unset_variable_is_refused_unless_the_path_exists(tmp_path, monkeypatch):
+    monkeypatch.delenv("NONE", raising=False)
+    for path in ("$NONE/voc", "a/${NONE}/voc"):
+        with pytest.raises(UserError, match="the environment variable NONE is not set"):
+            expand(path)
+    (tmp_path / "a$NONE.jpg").touch()
+    assert expand(tmp_path / "a$NONE.jpg") == tmp_path / "a$NONE.jpg"
+    assert expand("price 5$.jpg") == Path("price 5$.jpg")
+
+
 @pytest.mark.parametrize("umask, mode", [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
 def test_permissions_follow_the_umask(tmp_path, umask, mode):
     old = os.umask(umask)
@@ -101,7 +190,7 @@ def test_permissions_follow_the_umask(tmp_path, umask, mode):
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == mode
 
 
-def test_a_place_below_a_file_is_a_users_mistake(tmp_path):
+def test_a_path_below_a_file_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("x")
     for place in (tmp_path / "file" / "a.txt", tmp_path / "file" / "b" / "a.txt"):
         with pytest.raises(UserError) as error, atomic_write(place):
@@ -110,20 +199,20 @@ def test_a_place_below_a_file_is_a_users_mistake(tmp_path):
     assert names(tmp_path) == ["file"]
 
 
-def test_a_folder_in_the_place_of_the_file_is_a_users_mistake(tmp_path):
+def test_a_folder_in_place_of_the_file_is_a_user_error(tmp_path):
     (tmp_path / "a.txt").mkdir()
     with pytest.raises(UserError, match=r"a\.txt: cannot be written"):
         write_text(tmp_path / "a.txt", "x")
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_json_is_read_back(tmp_path):
+def test_json_is_read_back_as_it_was_written(tmp_path):
     value = {"miou": None, "names": ["Straße"], "matrix": [[1, 2], [3, 4]]}
     write_json(tmp_path / "a.json", value)
     assert json.loads((tmp_path / "a.json").read_text()) == value
 
 
-def test_json_has_innermost_lists_on_one_line(tmp_path):
+def test_a_list_of_plain_values_is_one_line_of_json(tmp_path):
     value = {"matrix": [[1, 2], [3, 4]], "names": ["a[", "]\n[ b", "{"], "none": [], "rows": [{"a": [1.5, None]}]}
     write_json(tmp_path / "a.json", value)
     text = (tmp_path / "a.json").read_text()
@@ -132,7 +221,7 @@ def test_json_has_innermost_lists_on_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"[" * 200000, b"3"])
-def test_a_file_that_is_no_json_object_is_a_users_mistake(tmp_path, content):
+def test_a_file_that_is_not_a_json_object_is_a_user_error(tmp_path, content):
     path = tmp_path / "a.json"
     path.write_bytes(content)
     for wrong in (path, tmp_path, tmp_path / "none.json"):
@@ -143,7 +232,7 @@ def test_a_file_that_is_no_json_object_is_a_users_mistake(tmp_path, content):
     assert read_json(path, "a thing") == {"a": 1}
 
 
-def test_yaml_mapping_is_read(tmp_path):
+def test_a_yaml_mapping_is_read(tmp_path):
     (tmp_path / "a.yaml").write_text("name: Straße\nscale: [0.5, 1]\n", encoding="utf-8")
     assert read_yaml(tmp_path / "a.yaml", "a thing") == {"name": "Straße", "scale": [0.5, 1]}
 
@@ -165,7 +254,7 @@ def test_yaml_mapping_is_read(tmp_path):
         (b"a: 1\nb: &b [*b]", r"not YAML: line 2: the alias \*b is not read; write the value out"),
     ],
 )
-def test_a_file_that_is_no_yaml_mapping_is_a_users_mistake(tmp_path, content, message):
+def test_a_file_that_is_not_a_yaml_mapping_is_a_user_error(tmp_path, content, message):
     path = tmp_path / "a.yaml"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message) as error:
@@ -173,14 +262,14 @@ def test_a_file_that_is_no_yaml_mapping_is_a_users_mistake(tmp_path, content, me
     assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
 
 
-def test_aliases_of_aliases_take_no_time(tmp_path):
+def test_aliases_are_refused_before_they_expand(tmp_path):
     rows = ["a0: &a0 {x: y}"] + [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 30)]
     (tmp_path / "a.yaml").write_text("\n".join(rows))
     with pytest.raises(UserError, match=r"line 2: the alias \*a0 is not read"):
         read_yaml(tmp_path / "a.yaml", "a thing")
 
 
-def test_a_missing_yaml_file_and_a_folder_are_users_mistakes(tmp_path):
+def test_a_missing_yaml_file_and_a_folder_are_user_errors(tmp_path):
     for path in (tmp_path / "none.yaml", tmp_path):
         with pytest.raises(UserError, match="a thing cannot be read"):
             read_yaml(path, "a thing")
@@ -205,12 +294,12 @@ def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path):
     assert (tmp_path / "pipe").is_fifo()
 
 
-def test_a_missing_input_of_the_writer_is_not_blamed_on_the_target(tmp_path):
+def test_a_missing_input_of_the_writer_is_not_an_error_of_the_target(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "out" / "a.txt"):
         (tmp_path / "elsewhere" / "input.txt").read_text()
 
 
-def test_lists_are_utf8_text_with_or_without_a_mark(tmp_path):
+def test_lists_are_utf8_text_with_or_without_a_byte_order_mark(tmp_path):
     (tmp_path / "list.txt").write_bytes("\ufeffa\n\n bé \n".encode())
     assert read_lines(tmp_path / "list.txt") == ["a", "bé"]
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")

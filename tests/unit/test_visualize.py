@@ -57,7 +57,7 @@ def test_an_overlay_blends_classes_and_leaves_the_black_background_clear():
     assert np.abs(picture[objects] - blend[objects]).max() <= 0.5 + 1e-3
 
 
-def test_outlines_are_white_but_for_small_pictures():
+def test_outlines_are_white_except_in_small_pictures():
     image, mask = toy_sample(0, (128, 150))
     mask[mask == 255] = 0
     edges = visualize.edges(mask)
@@ -95,12 +95,12 @@ def test_a_legend_names_the_classes_of_all_masks_the_largest_first():
     assert columns[VOC.colors[12]] < columns[VOC.colors[8]]
 
 
-def test_a_name_makes_letters():
+def test_a_legend_shows_the_letters_of_a_name():
     legend = visualize.legend([np.full((5, 5), 12, np.uint8)], VOC, 300)
     assert (legend[:, 30:] < 100).all(2).sum() > 20
 
 
-def test_the_text_grows_with_a_large_picture_and_not_with_the_number_of_pictures():
+def test_text_grows_with_the_picture_not_with_the_number_of_pictures():
     mask = np.full((30, 4000), 12, np.uint8)
     heights = [
         visualize.legend([mask], VOC, width, panels).shape[0] for width, panels in ((500, 1), (1500, 3), (4000, 1), (8000, 2))

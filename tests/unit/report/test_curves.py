@@ -5,7 +5,7 @@ import pytest
 from seg.report.curves import BOTTOM, HEIGHT, LEFT, POINTS, RIGHT, TOP, WIDTH, chart, read_curves, ticks
 
 
-def test_curves_are_those_of_the_log_without_a_line_cut_short(tmp_path):
+def test_curves_are_read_from_the_log_without_an_incomplete_line(tmp_path):
     events = [
         {"iteration": 10, "loss": 2.5, "lr": 0.1},
         {"iteration": 20, "loss": 1.5, "lr": 0.05},
@@ -21,7 +21,7 @@ def test_curves_are_those_of_the_log_without_a_line_cut_short(tmp_path):
 
 
 @pytest.mark.parametrize("low, high", [(0, 1), (0, 0), (0, 2.4e-3), (-0.3, 7), (0, 30000), (0, 9.99e9), (0, 1e-12)])
-def test_ticks_are_round_few_and_enclose(low, high):
+def test_ticks_are_few_round_numbers_around_the_range(low, high):
     found = ticks(low, high)
     assert 2 <= len(found) <= 7
     assert found[0] <= low and found[-1] >= high * (1 - 1e-9)

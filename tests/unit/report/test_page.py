@@ -111,7 +111,7 @@ def test_the_tables_show_the_scores_and_names_as_they_are(reports):
         assert text in page
 
 
-def test_another_evaluation_stands_beside_it_whether_page_or_json(reports, tmp_path):
+def test_a_page_or_json_of_another_evaluation_is_compared(reports, tmp_path):
     first, second = evaluation()[0], better()[0]
     write_json(tmp_path / "first.json", first.as_dict())
     by_json = write_report(tmp_path, *better(), against=read_against(tmp_path / "first.json"))
@@ -130,7 +130,7 @@ def test_another_evaluation_stands_beside_it_whether_page_or_json(reports, tmp_p
     assert read_against(reports[1].parent).scores.matrix.tolist() == second.matrix.tolist()
 
 
-def test_what_is_no_evaluation_of_these_images_is_refused(reports, tmp_path):
+def test_an_evaluation_of_other_images_is_refused(reports, tmp_path):
     (tmp_path / "index.html").write_text("<p>another page</p>")
     with refused(tmp_path / "index.html", "not a report"):
         read_against(tmp_path)
@@ -210,7 +210,7 @@ def test_the_pictures_are_drawn_in_the_colors_of_the_classes(browser, reports):
         assert (np.ptp(got[void][:, :3], 1) <= 2).all() and (got[void][:, 3] < 255).all()
 
 
-def test_the_confusion_is_told_cell_by_cell(browser, reports):
+def test_the_confusion_matrix_describes_the_chosen_cell(browser, reports):
     matrix = evaluation()[0].matrix
     with opened(browser, reports[0].as_uri()) as page:
         page.focus("#matrix td[tabindex='0']")

@@ -10,7 +10,7 @@ from tests.helpers.toy import toy_sample
 
 
 @pytest.mark.parametrize("size", [(48, 64), (1, 3), (500, 375), (SIDE, SIDE), (2000, 3)])
-def test_masks_are_those_at_the_centres_of_its_pixels(size):
+def test_a_small_mask_takes_the_pixels_at_its_centers(size):
     rng = np.random.default_rng(0)
     truth, prediction = (rng.integers(0, 256, size, dtype=np.uint8) for _ in range(2))
     picture = Picture.of(truth, prediction)
@@ -23,7 +23,7 @@ def test_masks_are_those_at_the_centres_of_its_pixels(size):
         assert got.tolist() == [[mask[y, x] for x in columns] for y in rows]
 
 
-def test_the_photo_is_the_image_made_small():
+def test_the_photo_is_the_resized_image():
     image, mask = toy_sample(0, (600, 800))
     picture = Picture.of(mask, mask, image)
     photo = Image.open(BytesIO(picture.photo))
@@ -32,7 +32,7 @@ def test_the_photo_is_the_image_made_small():
     assert np.abs(np.asarray(photo.convert("RGB")) - expected).mean() < 6
 
 
-def test_an_image_of_usual_size_takes_a_part_of_what_1449_may_take():
+def test_1449_images_of_usual_size_fit_into_the_largest_page():
     image, mask = toy_sample(1, (375, 500))
     picture = Picture.of(mask, mask, image)
     assert 4 / 3 * (len(picture.photo) + len(picture.masks)) < 60e6 / 1449
@@ -50,6 +50,6 @@ def test_an_image_of_usual_size_takes_a_part_of_what_1449_may_take():
         (zlib.compress(bytes(2 * 10**6)), (1000, 1000)),
     ],
 )
-def test_masks_that_are_damaged_are_refused(masks, size):
+def test_damaged_masks_are_refused(masks, size):
     with pytest.raises(ValueError):
         planes(masks, *size)
