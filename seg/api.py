@@ -14,9 +14,10 @@ from .config import load as load_config
 from .errors import UserError, did_you_mean
 from .inference.predictor import Predictor
 from .labels import LabelSet
-from .runtimes.models import GRAPHS as EXPORTED_SUFFIXES
-from .runtimes.models import in_runtime, open_runtime
+from .runtimes import EXPORTED_SUFFIXES
+from .runtimes.open import in_runtime, open_runtime
 from .weights.loading import open_model
+from .weights.resolve import resolve_weights
 
 if TYPE_CHECKING:
     from .evaluation.metrics import Scores
@@ -38,12 +39,16 @@ def load(weights: Any, device: torch.device | str | None = None, runtime: str | 
     Raises:
         UserError: there is no such file, or a setting is wrong.
     """
-    if Path(weights).suffix in EXPORTED_SUFFIXES:
-        return Predictor.of(*open_runtime(weights, runtime or device, list(settings)))
-    model, metadata = open_model(weights)
+    path = resolve_weights(weights)
+    exported = path.suffix in EXPORTED_SUFFIXES
+    if exported and device is not None:
+        raise UserError(f"{path}: an exported model runs on the CPU; leave out the device {device}")
+    model, metadata = open_runtime(path, runtime) if exported else open_model(path)
     config = as_dict(metadata.config)
     config["evaluate"] |= settings
     metadata.config = from_dict(config, "seg.load")
+    if exported:
+        return Predictor.of(model, metadata)
     predictor = Predictor.of(model, metadata).to(distributed.device() if device is None else device)
     if runtime is None:
         return predictor

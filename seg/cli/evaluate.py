@@ -108,6 +108,7 @@ def score_model(
     from ..distributed import all_gather, is_main
     from ..evaluation.evaluator import evaluate_split
     from ..report.curves import read_curves
+    from ..weights.resolve import resolve_weights
 
     predictor = load()
     pictures: dict[int, Picture] = {}
@@ -126,7 +127,7 @@ def score_model(
     for part in all_gather(dict(pictures)):
         pictures.update(part)
     if is_main():
-        curves = read_curves(Path(weights).parent / "metrics.jsonl") if report else {}
+        curves = read_curves(resolve_weights(weights).parent / "metrics.jsonl") if report else {}
         publish(evaluation, pictures, report, other, curves, json)
     return 0
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..inference.predictor import Predictor
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-WEIGHTS = "best.safetensors of a run, or hf:OWNER/NAME"
+WEIGHTS = "run folder, .safetensors file, or hf:OWNER/NAME"
 OR_EXPORTED = f"{WEIGHTS}, or an exported .onnx or .xml"
 
 
@@ -85,7 +85,7 @@ def open_predictor(args: argparse.Namespace) -> Predictor:
     """Open the model that a verb predicts with."""
     from ..inference.predictor import Predictor
     from ..memory import keep_free_memory
-    from ..runtimes.models import open_runtime
+    from ..runtimes.open import open_runtime
 
     keep_free_memory()
     return Predictor.of(*open_runtime(args.weights, getattr(args, "runtime", None), inference_overrides(args)))

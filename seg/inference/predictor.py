@@ -48,7 +48,7 @@ class Predictor:
         metadata: what the weights file says about itself, if the model comes from one.
 
     Raises:
-        UserError: the model cannot honor the output stride.
+        UserError: the model cannot honor a setting.
     """
 
     def __init__(
@@ -64,6 +64,8 @@ class Predictor:
         self.config = replace(config, output_stride=config.output_stride or model.output_stride)
         with evaluation_mode(model, self.config.output_stride):
             pass  # A model that refuses the output stride does so now, not at the first image.
+        if hasattr(model, "require"):  # an exported model
+            model.require(self.config)
 
     @classmethod
     def of(cls, model: SegmentationModel, metadata: Metadata) -> "Predictor":

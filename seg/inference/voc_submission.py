@@ -27,7 +27,7 @@ from ..errors import UserError, reason
 from ..files import atomic_write
 from ..labels import VOC
 from ..threads import prefetch
-from ..weights.file import local
+from ..weights.resolve import resolve_weights
 from .predictor import Predictor
 
 LIMIT = 2**24
@@ -71,7 +71,7 @@ def submit(
     place = folder(competition, split)
     targets = [Path(out) / place / f"{item}.png" for item in split.ids]
     settings = json.dumps([__version__, asdict(predictor.config)], sort_keys=True).encode()
-    shared = settings + hashlib.sha256(_read(local(weights))).digest()
+    shared = settings + hashlib.sha256(_read(resolve_weights(weights))).digest()
 
     def checksum(index: int) -> str:
         return hashlib.sha256(shared + _read(split.images[index])).hexdigest()

@@ -1,1 +1,1 @@
-"""Whose weights can be read, and the report of what matched."""
+"""Weights: where they come from, how they are read into a network, and the file format of this project."""

@@ -1,35 +1,54 @@
-"""Our own weights files: safetensors whose metadata holds label set, configuration, input statistics and score."""
+"""Weights files of this project: safetensors, with label set, configuration, input statistics and score in the metadata."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..config import Config, as_dict
 from ..config import from_dict as config_from_dict
 from ..errors import UserError, reason
 from ..files import atomic_write
 from ..labels import LabelSet, from_dict
+from .describe import model_config_of, unwrapped
+from .resolve import resolve_weights
 
 FORMAT = "seg"
+"""The value of `format` in the metadata of our files."""
+SCORE = {"iteration": int, "miou": int | float, "split": str, "iou": dict}
+"""Keys of a score. `iou` is that of each class, by its name; null where it is undefined."""
 
 
-def local(source) -> Path:
-    """The path of a file, fetched first where it is `hf:OWNER/NAME`."""
-    if str(source).startswith("hf:"):
-        from .hub import download
+@dataclass
+class Metadata:
+    """What a weights file says about itself."""
 
-        return download(str(source))
-    return Path(source)
+    config: Config
+    labels: LabelSet
+    score: dict[str, Any]
+    """Such as {"iteration": 2000, "miou": 0.41}, with the keys of `SCORE`; empty where never validated."""
 
 
-def open_safetensors(path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file, or of `hf:OWNER/NAME`. Raises UserError where it is not one, or cut short."""
+def open_safetensors(source: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file.
+
+    Args:
+        source: a path, or WEIGHTS as `resolve_weights` takes them.
+
+    Returns:
+        Its tensors by name, and its metadata.
+
+    Raises:
+        UserError: it is missing, cut short, or not a safetensors file.
+    """
     from safetensors import SafetensorError, safe_open
 
-    path = local(path)
+    path = resolve_weights(source)
+    if path.suffix in (".onnx", ".xml"):
+        raise UserError(f"{path}: an exported model, which can only predict; give the weights file that it was exported from")
     if not path.is_file():
         raise UserError(f"{path}: no such weights file; give a .safetensors file, or see seg convert --help for other sources")
     try:
@@ -39,18 +58,16 @@ def open_safetensors(path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         raise UserError(f"{path}: not a whole safetensors file ({reason(error)}); copy or download it again") from error
 
 
-@dataclass
-class Metadata:
-    """What our own files say of themselves."""
+def read_metadata(metadata: dict[str, str], path: str | Path) -> Metadata:
+    """Parse the metadata that `write` stores.
 
-    config: Config
-    labels: LabelSet
-    score: dict
-    """Such as {"iteration": 2000, "miou": 0.41}; empty where never validated."""
+    Args:
+        metadata: the metadata of a file.
+        path: the file, for messages.
 
-
-def read_metadata(metadata: dict[str, str], path) -> Metadata:
-    """Raises UserError where it is not the metadata of `write`."""
+    Raises:
+        UserError: the file is not one of ours, or its metadata is damaged.
+    """
     if metadata.get("format") != FORMAT:
         raise UserError(
             f"{path}: has no configuration in its metadata; is it a best.safetensors of this project? "
@@ -65,33 +82,79 @@ def read_metadata(metadata: dict[str, str], path) -> Metadata:
     return Metadata(config_from_dict(config, str(path)), from_dict(labels, str(path)), score)
 
 
-SCORE = {"iteration": int, "miou": int | float, "split": str, "iou": dict}
-"""What a score may say, and `iou` of each class by its name, null where undefined."""
-
-
-def is_score(value) -> bool:
+def is_score(value: Any) -> bool:
+    """Whether the keys of `SCORE` that a value has are of the right types."""
     if not isinstance(value, dict) or not all(isinstance(value[key], kind) for key, kind in SCORE.items() if key in value):
         return False
     return all(iou is None or isinstance(iou, int | float) for iou in value.get("iou", {}).values())
 
 
-def describe(model: nn.Module, config: Config, labels: LabelSet, score: dict) -> dict[str, str]:
-    """The metadata of a file that holds the model: what `read_metadata` reads, and the statistics of its input."""
+def file_metadata(model: nn.Module, config: Config, labels: LabelSet, score: dict[str, Any]) -> dict[str, str]:
+    """Make the metadata of a file that holds the model: what `read_metadata` reads, and the input statistics."""
     return {
         "format": FORMAT,
         "config": json.dumps(as_dict(config)),
         "labels": json.dumps(labels.as_dict()),
-        "input": json.dumps({"mean": list(model.mean), "std": list(model.std)}),
+        "input": json.dumps({"mean": list(model.mean), "std": list(model.std)}),  # type: ignore[arg-type]
         "score": json.dumps(score),
     }
 
 
-def write(path, model: nn.Module, config: Config, labels: LabelSet, score: dict, *, only: str = "") -> None:
-    """Write the model's weights (those whose names begin with `only`), and in the metadata what they are."""
+def write(
+    path: str | Path, model: nn.Module, config: Config, labels: LabelSet, score: dict[str, Any], *, only: str = ""
+) -> None:
+    """Write a model's weights and what they are, atomically.
+
+    Args:
+        path: the .safetensors file.
+        model: a network that `config.model` builds.
+        config: its configuration.
+        labels: its classes.
+        score: with keys of `SCORE`; may be empty.
+        only: write only the tensors whose names begin with this, such as `backbone.`.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     from safetensors.torch import save_file
 
-    metadata = describe(model, config, labels, score)
-    # Channels-last weights share no layout with the file: contiguous copies do.
+    # safetensors stores contiguous tensors only; channels-last weights are not.
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items() if name.startswith(only)}
     with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        save_file(tensors, temporary, file_metadata(model, config, labels, score))
+
+
+def save(
+    path: str | Path,
+    network: nn.Module,
+    labels: LabelSet | Sequence[str],
+    *,
+    config: Config | None = None,
+    score: dict[str, Any] | None = None,
+) -> None:
+    """Write a network of your own training loop as a weights file, which every verb and `seg.load` take.
+
+    Args:
+        path: the .safetensors file to write.
+        network: a network of `seg.models`, also inside torch.compile, DistributedDataParallel or AveragedModel.
+        labels: its classes: a label set, or their names in order (colors are then those of the VOC color map).
+        config: settings to store, such as how to predict; its model section is replaced by that of the network.
+        score: what the network scored, with keys of `SCORE`, such as {"miou": 0.41, "split": "val"}.
+
+    Raises:
+        UserError: the network is not one of ours or holds a NaN or an infinite value, the number of labels is not that of its
+            classes, a score is malformed, or the file cannot be written.
+    """
+    network = unwrapped(network)
+    model_config = model_config_of(network)
+    if not isinstance(labels, LabelSet):
+        labels = from_dict({"classes": list(labels)}, "labels")
+    classes = network.num_classes
+    if len(labels) != classes:
+        raise UserError(f"{path}: {len(labels)} labels for a network of {classes} classes; give a name for each, in order")
+    for name, value in network.state_dict().items():
+        if not value.isfinite().all():
+            raise UserError(f"{path}: not written: tensor '{name}' of the network holds a NaN or an infinite value")
+    if not is_score(score or {}):
+        raise UserError(f"{path}: score={score!r}: must be a mapping such as {{'miou': 0.41, 'split': 'val'}}")
+    write(path, network, replace(config or Config(), model=model_config), labels, score or {})

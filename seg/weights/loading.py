@@ -1,6 +1,8 @@
-"""From a source of weights into a model, with a report of what matched."""
+"""Load weights into a network, and report what matched."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ from torch import nn
 from ..config import as_dict
 from ..config import from_dict as config_from_dict
 from ..errors import UserError
+from ..models.factory import build_meta_model, build_model
 from .file import Metadata, open_safetensors, read_metadata
 from .sources import Weights, open_source
 
@@ -16,18 +19,18 @@ CLASSIFIERS = ("classifier.", "image_classifier.", "network.segmentation_head.")
 
 @dataclass
 class Report:
-    """What a load did, by tensor name of the model (`unexpected`: of the source)."""
+    """What loading weights did, by the names of the network's tensors (`unexpected`: of the source's)."""
 
     source: str
     matched: list[str] = field(default_factory=list)
     reinitialized: list[str] = field(default_factory=list)
-    """In the source, but made for another number of classes."""
+    """In the source, but for another number of classes: they keep their initial values."""
     missing: list[str] = field(default_factory=list)
     """Not in the source: they keep their initial values."""
     unexpected: list[str] = field(default_factory=list)
-    """In the source, but of no use to the model."""
+    """In the source, but unused."""
     notes: list[str] = field(default_factory=list)
-    """What a warm start did, a line a layer."""
+    """What a warm start did, one line for each layer."""
 
     def __str__(self) -> str:
         total = len(self.matched) + len(self.reinitialized) + len(self.missing)
@@ -41,7 +44,7 @@ class Report:
 
 
 def summary(names: list[str]) -> str:
-    """`aspp (31), decoder (18)`: how many tensors of each part; `a.b`, where it is one."""
+    """Count tensors by part, such as `aspp (31), decoder (18)`; a single tensor is named."""
     parts: dict[str, int] = {}
     for name in names:
         part = name.split(".")[0]
@@ -49,15 +52,25 @@ def summary(names: list[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(f"{part} ({count})" for part, count in parts.items())
 
 
-def read_into(model: nn.Module, source, *, partial: bool = False) -> Report:
-    """Copy the weights of `source` (see source.KINDS) into `model`.
+def read_into(model: nn.Module, source: str | Path, *, partial: bool = False) -> Report:
+    """Copy the weights of a source into a model.
 
-    Raises UserError where a tensor has another shape (other than the classifier's), the weights are of the other placement, or,
-    unless `partial`, the backbone would not be complete. Then nothing is copied.
+    Args:
+        model: a segmentation network or an image classifier of ours.
+        source: see `sources.KINDS`.
+        partial: accept weights that do not cover the whole backbone.
+
+    Returns:
+        What matched.
+
+    Raises:
+        UserError: a tensor other than the classifier's has another shape, the weights are for the other activation placement,
+            or they do not cover the backbone and `partial` is false. Nothing is copied then.
     """
     weights = open_source(source)
-    theirs, ours = weights.activation_placement, getattr(model.backbone, "activation_placement", None)
-    if theirs and ours and theirs != ours and model.backbone.aligned:
+    backbone = model.backbone
+    theirs, ours = weights.activation_placement, getattr(backbone, "activation_placement", None)
+    if theirs and ours and theirs != ours and getattr(backbone, "aligned", False):
         raise UserError(
             f"{source}: weights of the '{theirs}' placement in a '{ours}' network; set model.activation_placement={theirs}"
         )
@@ -65,13 +78,17 @@ def read_into(model: nn.Module, source, *, partial: bool = False) -> Report:
 
 
 def fit(model: nn.Module, weights: Weights, *, partial: bool = False) -> Report:
-    """Copy the tensors into the model, all that fit or, where they do not, none (UserError)."""
+    """Copy tensors into a model: all that `match` finds, or none.
+
+    Raises:
+        UserError: as `match`, or a tensor holds a NaN or an infinite value.
+    """
     report = match(model, weights, partial=partial)
     state, tensors = model.state_dict(), weights.tensors
     for name in report.matched:
         if tensors[name].is_complex() or not tensors[name].to(state[name].dtype).isfinite().all():
             raise UserError(
-                f"{weights.source}: tensor '{name}' holds what is no finite number; copy, download or train it again"
+                f"{weights.source}: tensor '{name}' holds a value that is no finite number; copy, download or train it again"
             )
     with torch.no_grad():
         for name in report.matched:
@@ -80,14 +97,23 @@ def fit(model: nn.Module, weights: Weights, *, partial: bool = False) -> Report:
 
 
 def match(model: nn.Module, weights: Weights, *, partial: bool = False) -> Report:
-    """What `fit` would do, by names and shapes alone: the model may be on the meta device. Raises UserError as it does."""
+    """Report what `fit` would do, by names and shapes alone.
+
+    Args:
+        model: the network; it may be on the meta device.
+        weights: the tensors.
+        partial: accept tensors that do not cover the whole backbone.
+
+    Raises:
+        UserError: the tensors do not fit the model.
+    """
     state, tensors = model.state_dict(), weights.tensors
     report = Report(weights.source)
     backbone = next(name for name, module in model.named_modules() if module is model.backbone) + "."
     wrong = []
     for name, value in state.items():
         if name not in tensors:
-            # Nothing reads this counter: the moving averages have a fixed momentum.
+            # Nothing reads this counter: our batch norms have a fixed momentum.
             if not name.endswith("num_batches_tracked"):
                 report.missing.append(name)
         elif tensors[name].shape == value.shape:
@@ -107,7 +133,7 @@ def match(model: nn.Module, weights: Weights, *, partial: bool = False) -> Repor
         raise UserError(
             f"{weights.source}: does not fill the backbone of this model: {len(absent)} of its tensors are missing, first "
             f"'{(absent or ['all'])[0]}'; {_fitting(report)}{_remedy(model, weights)}; "
-            "model.weights_use=partial takes less than a backbone"
+            "set model.weights_use=partial to use what fits"
         )
     return report
 
@@ -119,27 +145,42 @@ def _fitting(report: Report) -> str:
 def _remedy(model: nn.Module, weights: Weights) -> str:
     made_for, ours = weights.settings["backbone"], getattr(model.backbone, "name", None)
     if made_for == "xception" and getattr(model.backbone, "aligned", False):
-        return ". They are the original Xception's: model.weights_use=warm_start begins from its layers"
-    return f". They look like model.backbone={made_for}'s" if made_for != ours else ""
+        return ". They are the original Xception's: set model.weights_use=warm_start to start from its layers"
+    return f". They look like weights of model.backbone={made_for}" if made_for != ours else ""
 
 
-def open_model(path, overrides=()) -> tuple[nn.Module, Metadata]:
-    """The model that a weights file of ours describes, in evaluation mode, and its metadata. `overrides` change settings."""
-    from ..models.factory import build_meta_model, build_model
+def open_model(source: str | Path, overrides: Sequence[str] = ()) -> tuple[nn.Module, Metadata]:
+    """Build the segmentation network that a weights file of ours describes, and load the weights.
 
-    tensors, raw = open_safetensors(path)
-    metadata = read_metadata(raw, path)
+    Args:
+        source: WEIGHTS as `resolve_weights` takes them, except for exported models.
+        overrides: `key=value` settings over those in the file.
+
+    Returns:
+        The network in evaluation mode on the CPU, and the metadata, with the overrides applied.
+
+    Raises:
+        UserError: there is no such file, it is not one of ours, is damaged, or holds no segmentation network.
+    """
+    tensors, raw = open_safetensors(source)
+    metadata = read_metadata(raw, source)
     if overrides:
-        metadata.config = config_from_dict(as_dict(metadata.config), str(path), overrides)
+        metadata.config = config_from_dict(as_dict(metadata.config), str(source), overrides)
     if metadata.config.model.image_classes is not None:
         raise UserError(
-            f"{path}: holds an image classifier, which has no masks; model.weights of a training takes its backbone"
+            f"{source}: holds an image classifier, without segmentation classes; start a training from its backbone: "
+            f"seg train CONFIG model.weights={source}"
         )
-    weights = Weights(str(path), tensors, as_dict(metadata.config)["model"])
-    # What the file says of its network may ask for more memory than there is: first, whether it is of that size.
+    weights = Weights(str(source), tensors, as_dict(metadata.config)["model"])
+    # First without memory: the metadata of a damaged file may describe a network of any size.
     report = match(build_meta_model(metadata.config.model, len(metadata.labels)), weights)
+    if report.missing and all(name.startswith("backbone.") for name in report.matched):
+        raise UserError(
+            f"{source}: holds a backbone only, such as ImageNet weights, without segmentation classes; start a training from "
+            f"it: seg train CONFIG model.weights={source}"
+        )
     if report.missing or report.reinitialized or report.unexpected:
-        raise UserError(f"{report}; the file does not hold the model that its metadata describes")
+        raise UserError(f"{report}; the file does not hold the network that its metadata describes; copy or download it again")
     model = build_model(metadata.config.model, len(metadata.labels))
     fit(model, weights)
     return model.eval(), metadata

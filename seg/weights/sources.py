@@ -1,8 +1,10 @@
-"""Whose weights can be read: each source's tensors under our names, with what they say of their network."""
+"""The supported sources of weights: each source's tensors under our names, and which network they are for."""
 
+import inspect
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -12,8 +14,8 @@ from . import tensorflow, timm
 from .file import FORMAT, open_safetensors, read_metadata
 
 KINDS = (
-    "a .safetensors file of this project or of timm's Xceptions, tf:PATH/model.ckpt-N, timm:NAME such as "
-    "timm:xception65.tf_in1k, or a folder that segmentation-models-pytorch saved"
+    "a .safetensors file of this project or of timm's Xceptions, a run's folder, hf:OWNER/NAME, tf:PATH/model.ckpt-N, timm:NAME"
+    " such as timm:xception65.tf_in1k, or a folder that segmentation-models-pytorch saved"
 )
 
 
@@ -23,36 +25,43 @@ class Weights:
 
     source: str
     tensors: dict[str, Tensor]
-    settings: dict
-    """The `model` section of a configuration that builds it."""
+    settings: dict[str, Any]
+    """The `model` section of a configuration that builds the network."""
     labels: LabelSet | None = None
-    score: dict = field(default_factory=dict)
+    score: dict[str, Any] = field(default_factory=dict)
 
     @property
     def activation_placement(self) -> str | None:
-        """Of the aligned Xceptions; None for networks that have no choice of it."""
+        """Of the aligned Xceptions; None for networks without that choice."""
         aligned = self.settings["backbone"] in ("xception41", "xception65", "xception71")
         return self.settings.get("activation_placement") if aligned else None
 
 
-def open_source(source) -> Weights:
-    """Read `source`, one of KINDS. Raises UserError where there is no such, or it is damaged or of another network."""
-    source = str(source)
-    scheme, _, name = source.partition(":")
+def open_source(source: str | Path) -> Weights:
+    """Read weights.
+
+    Args:
+        source: one of `KINDS`.
+
+    Raises:
+        UserError: there is no such source, it is damaged, or it is for a network that is not read here.
+    """
+    text = str(source)
+    scheme, _, name = text.partition(":")
     if scheme == "tf":
-        return _tensorflow(source, name.removesuffix(".index"))
+        return _tensorflow(text, name.removesuffix(".index"))
     if scheme == "timm":
-        return _timm(source, timm.download(name))
-    path = Path(source)
-    if path.is_dir():
+        return _timm(text, timm.download(name))
+    path = Path(text)
+    if _is_smp_folder(path):
         return _smp(path)
-    if path.suffix == ".index" or Path(f"{path}.index").is_file():
-        return _tensorflow(source, source.removesuffix(".index"))
-    tensors, metadata = open_safetensors(path)
+    if path.suffix == ".index" or Path(f"{text}.index").is_file():
+        return _tensorflow(text, text.removesuffix(".index"))
+    tensors, metadata = open_safetensors(text)
     if metadata.get("format") == FORMAT:
-        about = read_metadata(metadata, path)
-        return Weights(source, tensors, asdict(about.config.model), about.labels, about.score)
-    return _timm(source, tensors)
+        read = read_metadata(metadata, text)
+        return Weights(text, tensors, asdict(read.config.model), read.labels, read.score)
+    return _timm(text, tensors)
 
 
 def _tensorflow(source: str, prefix: str) -> Weights:
@@ -63,17 +72,25 @@ def _tensorflow(source: str, prefix: str) -> Weights:
 def _timm(source: str, theirs: dict[str, Tensor]) -> Weights:
     if (backbone := timm.backbone_of(theirs)) is None:
         raise UserError(
-            f"{source}: not weights of a network that is read here; a tensor in it: '{min(theirs, default='')}'; {KINDS}"
+            f"{source}: not weights of a network that is read here; a tensor in it: '{min(theirs, default='')}'; give {KINDS}"
         )
     settings = {"backbone": backbone} | ({} if backbone == "xception" else {"activation_placement": "tf"})
     return Weights(source, timm.to_ours(theirs), settings)
 
 
-def _smp(folder: Path) -> Weights:
-    """A folder of the library's `save_pretrained`: config.json and model.safetensors."""
-    import inspect
+def _is_smp_folder(path: Path) -> bool:
+    """Whether this is a folder to be read as one of segmentation-models-pytorch: not a run, and not one of `seg share`."""
+    if not (path / "config.json").is_file():
+        return False
+    try:
+        return "seg" not in json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return True  # for its message
 
-    from ..models.smp import ARCHITECTURES
+
+def _smp(folder: Path) -> Weights:
+    """Read what `save_pretrained` of segmentation-models-pytorch wrote: config.json and model.safetensors."""
+    from ..models.smp import ARCHITECTURES  # costs seconds
 
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

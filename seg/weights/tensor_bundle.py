@@ -1,13 +1,15 @@
-"""TensorFlow's checkpoint files (tensor bundles), read without TensorFlow and checked byte by byte.
+"""TensorFlow's checkpoint files (tensor bundles), read without TensorFlow. Every byte is checked.
 
 `PREFIX.index` is a LevelDB table: blocks of entries `name -> BundleEntryProto`, each block with a checksum, and a footer.
-`PREFIX.data-0000S-of-0000N` hold the tensors' bytes one after another; an entry has place, shape, type and checksum.
+`PREFIX.data-0000S-of-0000N` hold the bytes of the tensors; an entry has the position, shape, type and checksum of a tensor.
 Sources: tensorflow/core: util/tensor_bundle, lib/io/table_format.txt, protobuf/tensor_bundle.proto.
 """
 
 import struct
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from ..errors import UserError
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER = 48
-"""Bytes: two block handles, padded with zeros to 40, and the magic number."""
+"""Size in bytes: two block handles, padded with zeros to 40, and the magic number."""
 TYPES = {
     1: "<f4",
     2: "<f8",
@@ -30,21 +32,28 @@ TYPES = {
     22: "<u4",
     23: "<u8",
 }
-"""numpy's name of each TensorFlow DataType that is read."""
+"""NumPy's name of each TensorFlow DataType that is read."""
 
 
 class DamagedError(Exception):
-    """The bytes are not what was written."""
+    """The bytes are not those that were written."""
 
 
-def read_bundle(prefix) -> dict[str, np.ndarray]:
-    """Every numeric tensor of the checkpoint `prefix` (the path without `.index`), by TensorFlow's name.
+def read_bundle(prefix: str | Path) -> dict[str, np.ndarray]:
+    """Read the numeric tensors of a checkpoint.
 
-    Raises UserError where a file is missing, or any of its bytes is not what its checksum says.
+    Args:
+        prefix: the path without `.index`, such as model.ckpt-30000.
+
+    Returns:
+        The tensors by TensorFlow's names.
+
+    Raises:
+        UserError: a file is missing, or a checksum differs.
     """
     index = Path(f"{prefix}.index")
     if not index.is_file():
-        raise UserError(f"{index}: no such file; a TensorFlow checkpoint is given by its prefix, such as model.ckpt-30000")
+        raise UserError(f"{index}: no such file; give the prefix of a TensorFlow checkpoint, such as tf:PATH/model.ckpt-30000")
     try:
         header, entries = _read_index(index.read_bytes())
     except DamagedError as error:
@@ -53,7 +62,7 @@ def read_bundle(prefix) -> dict[str, np.ndarray]:
     for number in range(header.shards):
         path = Path(f"{prefix}.data-{number:05d}-of-{header.shards:05d}")
         if not path.is_file():
-            raise UserError(f"{path}: no such file; {index.name} names it: the checkpoint's files stay together")
+            raise UserError(f"{path}: no such file; copy it there: {index.name} refers to it")
         shards.append((path, np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)))
     tensors = {}
     for name, entry in entries.items():
@@ -88,7 +97,7 @@ class Entry:
 
 
 def _read_tensor(entry: Entry, data: np.ndarray) -> np.ndarray | None:
-    """The tensor whose bytes are `data`; None for a type that holds no numbers, such as strings."""
+    """Return the tensor whose bytes are `data`; None for a type that is not read, such as strings."""
     if len(data) != entry.size:
         raise DamagedError(f"the file ends before its {entry.size} bytes at {entry.offset}")
     if entry.dtype not in TYPES:
@@ -101,8 +110,8 @@ def _read_tensor(entry: Entry, data: np.ndarray) -> np.ndarray | None:
         raise DamagedError(f"{entry.size} bytes for shape {list(entry.shape)}") from error
 
 
-def _check_covered(shards, entries: dict[str, Entry]) -> None:
-    """Bytes that belong to no tensor are in no checksum: a file with such is not what TensorFlow wrote."""
+def _check_covered(shards: list[tuple[Path, np.ndarray]], entries: dict[str, Entry]) -> None:
+    """Check that every byte belongs to a tensor: TensorFlow writes no others, and no checksum covers them."""
     for number, (path, data) in enumerate(shards):
         end = 0
         for offset, size in sorted((e.offset, e.size) for e in entries.values() if e.shard == number):
@@ -114,7 +123,7 @@ def _check_covered(shards, entries: dict[str, Entry]) -> None:
 
 
 def _check(data: bytes, masked: int) -> None:
-    """Compare with a CRC-32C, which is stored rotated and shifted, as LevelDB does."""
+    """Compare bytes with their CRC-32C, which LevelDB stores rotated and shifted."""
     import google_crc32c
 
     crc = google_crc32c.value(data)
@@ -123,6 +132,7 @@ def _check(data: bytes, masked: int) -> None:
 
 
 def _read_index(data: bytes) -> tuple[Header, dict[str, Entry]]:
+    """Parse an index file."""
     if len(data) < FOOTER or struct.unpack_from("<Q", data, len(data) - 8)[0] != MAGIC:
         raise DamagedError("not a checkpoint index, or cut short")
     footer = data[-FOOTER:-8]
@@ -133,7 +143,8 @@ def _read_index(data: bytes) -> tuple[Header, dict[str, Entry]]:
     if any(footer[at:]):
         raise DamagedError("its footer is not padded with zeros")
     _block(data, meta_offset, meta_size)
-    values, end = {}, 0
+    values: dict[bytes, bytes] = {}
+    end = 0
     for _, handle in _entries(_block(data, offset, size)):
         start, at = _varint(handle, 0)
         length, _ = _varint(handle, at)
@@ -148,14 +159,15 @@ def _read_index(data: bytes) -> tuple[Header, dict[str, Entry]]:
         if field == 1:
             header.shards = value
         elif field == 2 and value != 0:
-            raise DamagedError("written on a big-endian machine, which is not read")
+            raise DamagedError("written on a big-endian machine, which is not supported")
     try:
         return header, {name.decode(): _entry(value) for name, value in values.items()}
     except UnicodeDecodeError as error:
-        raise DamagedError("a name in it is no text") from error
+        raise DamagedError("a name in it is not UTF-8 text") from error
 
 
 def _entry(data: bytes) -> Entry:
+    """Parse a BundleEntryProto."""
     entry = Entry()
     for field, value in _fields(data, bytes_in=(2, 7)):
         if field == 1:
@@ -172,23 +184,23 @@ def _entry(data: bytes) -> Entry:
         elif field == 6:
             entry.checksum = value
         elif field == 7:
-            raise DamagedError("it holds a partitioned variable, which is not read")
+            raise DamagedError("it holds a partitioned variable, which is not supported")
     return entry
 
 
 def _block(data: bytes, offset: int, size: int) -> bytes:
-    """Contents of a block: then follow one byte, how it is compressed, and the checksum of both."""
+    """Return the contents of a block, which are followed by a byte for the compression and the checksum of both."""
     end = offset + size
     if end + 5 > len(data) - FOOTER:
         raise DamagedError("a block lies outside the file")
     _check(data[offset : end + 1], struct.unpack_from("<I", data, end + 1)[0])
     if data[end] != 0:
-        raise DamagedError("it is compressed, which TensorFlow does not do")
+        raise DamagedError("a block is compressed, which TensorFlow does not do")
     return data[offset:end]
 
 
-def _entries(block: bytes):
-    """(key, value) pairs of a block; a key shares its first bytes with the one before."""
+def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the (key, value) pairs of a block; of each key, only the bytes that differ from the previous key are stored."""
     if len(block) < 4:
         raise DamagedError("a block of it has no end")
     restarts = struct.unpack_from("<I", block, len(block) - 4)[0]
@@ -205,7 +217,7 @@ def _entries(block: bytes):
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number in groups of 7 bits, least first, and the position after it."""
+    """Read a number stored in groups of 7 bits, lowest first; return it and the position after it."""
     value = shift = 0
     while at < len(data) and shift < 64:
         byte = data[at]
@@ -217,12 +229,13 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     raise DamagedError("a number has no end")
 
 
-def _fields(data: bytes, bytes_in=()):
-    """(number, value) of each field of a protocol-buffer message: an int, but bytes in the fields of the numbers `bytes_in`."""
+def _fields(data: bytes, bytes_in: Collection[int] = ()) -> Iterator[tuple[int, Any]]:
+    """Yield (number, value) of each field of a protocol buffer message: bytes for the numbers `bytes_in`, else an int."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
         kind = tag & 7
+        value: int | bytes
         if kind == 0:
             value, at = _varint(data, at)
         elif kind == 2:

@@ -1,10 +1,13 @@
-"""The released TensorFlow DeepLab: its variable names in ours, and which network a checkpoint holds.
+"""Checkpoints of the released TensorFlow DeepLab: variable names in ours, and which network a checkpoint holds.
 
 Names and layouts: tensorflow/models, research/deeplab (model.py, core/xception.py).
 """
 
 import re
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from ..errors import UserError
@@ -24,7 +27,14 @@ SLOTS = ("/Momentum", "/ExponentialMovingAverage", "/Adam", "/Adam_1", "/RMSProp
 
 
 def variable_name(name: str) -> str | None:
-    """Our name of a variable of the released code; None where our networks have none such, as for another backbone's."""
+    """Translate a variable name of the released code.
+
+    Args:
+        name: such as `xception_65/entry_flow/conv1_1/weights`, without `:0`.
+
+    Returns:
+        The name of our tensor; None if our networks have no such tensor.
+    """
     scope, _, leaf = name.rpartition("/")
     norm = scope.endswith("/BatchNorm") and leaf in NORM
     scope = scope.removesuffix("/BatchNorm") if norm else scope
@@ -45,7 +55,7 @@ def variable_name(name: str) -> str | None:
 
 
 def _place(scope: str) -> tuple[str | None, str | None]:
-    """Our module for a scope, and `depthwise` or `pointwise` where it is half of a separable convolution."""
+    """Return our module for a scope, and `depthwise` or `pointwise` if it is half of a separable convolution."""
     if scope in HEAD:
         return HEAD[scope], None
     if match := NUMBERED.fullmatch(scope):
@@ -63,8 +73,8 @@ def _place(scope: str) -> tuple[str | None, str | None]:
     return None, None
 
 
-def layout(name: str, value) -> torch.Tensor:
-    """A variable in PyTorch's order: HWIO -> OIHW, depthwise HWC1 -> C1HW; the ImageNet classifier, 11IO -> OI."""
+def layout(name: str, value: np.ndarray) -> torch.Tensor:
+    """Convert a variable to PyTorch's axis order: HWIO -> OIHW, depthwise HWC1 -> C1HW; the ImageNet classifier, 11IO -> OI."""
     if value.ndim == 4:
         value = value.transpose((2, 3, 0, 1) if name.endswith("depthwise_weights") else (3, 2, 0, 1))
     if re.fullmatch(r"xception_\d+/logits/weights", name):
@@ -72,11 +82,18 @@ def layout(name: str, value) -> torch.Tensor:
     return torch.from_numpy(value.copy(order="C"))
 
 
-def read_checkpoint(prefix) -> dict[str, torch.Tensor]:
-    """The variables of a checkpoint `.../model.ckpt-N`, under our names and in our layout.
+def read_checkpoint(prefix: str | Path) -> dict[str, torch.Tensor]:
+    """Read the variables of a checkpoint.
 
-    Optimizer slots, averages and global_step are left out; a variable without a place here keeps its name, for the report.
-    Raises UserError as `read_bundle` does, or where nothing in it is an Xception's.
+    Args:
+        prefix: its path without `.index`, such as PATH/model.ckpt-30000.
+
+    Returns:
+        Tensors under our names and in PyTorch's axis order, without optimizer slots, averages and global_step. A variable that
+        our networks do not have keeps its name.
+
+    Raises:
+        UserError: as `read_bundle`, or the checkpoint holds no Xception.
     """
     variables = read_bundle(prefix)
     tensors = {}
@@ -90,11 +107,14 @@ def read_checkpoint(prefix) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def model_settings(tensors: dict[str, torch.Tensor]) -> dict:
-    """The `model` section of a configuration for tensors of `read_checkpoint`, read off their names and shapes."""
+def model_settings(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Infer the `model` section of a configuration from the names and shapes of the tensors of `read_checkpoint`."""
     middle = {name.split(".")[2] for name in tensors if name.startswith("backbone.flow.middle")}
     deep = "backbone.flow.entry5.shortcut.conv.weight" in tensors
-    settings = {"backbone": "xception71" if deep else f"xception{41 if len(middle) == 8 else 65}", "activation_placement": "tf"}
+    settings: dict[str, Any] = {
+        "backbone": "xception71" if deep else f"xception{41 if len(middle) == 8 else 65}",
+        "activation_placement": "tf",
+    }
     if "aspp.project.conv.weight" not in tensors:
         return settings
     separable = "aspp.atrous.0.pointwise.weight" in tensors

@@ -1,6 +1,7 @@
-"""timm's Xceptions in our names: the original (`legacy_xception`) and the aligned 41, 65 and 71."""
+"""Weights of timm's Xceptions under our names: the original (`legacy_xception`) and the aligned 41, 65 and 71."""
 
 import re
+from collections.abc import Collection
 
 from torch import Tensor
 
@@ -17,8 +18,15 @@ CLASSIFIER = re.compile(r"(?:head\.)?fc\.(weight|bias)")
 NETWORKS = ("legacy_xception", "xception41", "xception65", "xception71")
 
 
-def backbone_of(theirs) -> str | None:
-    """Our backbone whose weights these names are; None for any other network's (timm's pre-activated `p` ones among them)."""
+def backbone_of(theirs: Collection[str]) -> str | None:
+    """Recognize a network by its tensor names.
+
+    Args:
+        theirs: timm's names.
+
+    Returns:
+        Our name of the backbone; None for any other network, such as timm's pre-activated variants (`xception65p`).
+    """
     if "block1.rep.0.conv1.weight" in theirs:
         return "xception"
     blocks = {name.split(".")[1] for name in theirs if re.match(r"blocks\.\d+\.stack\.conv1\.conv_dw\.", name)}
@@ -27,13 +35,14 @@ def backbone_of(theirs) -> str | None:
 
 
 def to_ours(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Under our names; a tensor without a place here keeps its name, for the report."""
+    """Rename the tensors of a network that `backbone_of` recognizes. A tensor that our networks do not have keeps its name."""
     backbone = backbone_of(theirs)
+    assert backbone is not None
     modules = [row.name for row in FAMILY[backbone][0]]
     tensors = {}
     for name, value in theirs.items():
         if match := CLASSIFIER.fullmatch(name):
-            ours = f"image_classifier.{match[1]}"
+            ours: str | None = f"image_classifier.{match[1]}"
         else:
             ours = legacy_name(name) if backbone == "xception" else aligned_name(name, modules)
         tensors[ours or name] = value
@@ -41,7 +50,7 @@ def to_ours(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def legacy_name(name: str) -> str | None:
-    """Our name of a `legacy_xception` tensor."""
+    """Translate the name of a `legacy_xception` tensor; None if our network has no such tensor."""
     if match := re.fullmatch(r"(conv|bn)([12])\.(\w+)", name):
         kind, index, leaf = match.groups()
         return f"backbone.conv{index}.{'conv' if kind == 'conv' else 'norm'}.{leaf}"
@@ -59,7 +68,7 @@ def legacy_name(name: str) -> str | None:
 
 
 def aligned_name(name: str, modules: list[str]) -> str | None:
-    """Our name of a tensor of timm's aligned Xceptions, whose blocks are our `modules` in order."""
+    """Translate the name of a tensor of timm's aligned Xceptions, whose blocks are our `modules` in order; else None."""
     if match := re.fullmatch(r"stem\.([01])\.(conv|bn)\.(\w+)", name):
         index, kind, leaf = match.groups()
         return f"backbone.conv{int(index) + 1}.{'conv' if kind == 'conv' else 'norm'}.{leaf}"
@@ -73,19 +82,27 @@ def aligned_name(name: str, modules: list[str]) -> str | None:
 
 
 def download(name: str) -> dict[str, Tensor]:
-    """Tensors of timm's published weights `name`, such as xception65.tf_in1k, fetched or from its cache.
+    """Download published weights of timm, or take them from its cache.
 
-    Raises UserError for another network's name, or where they cannot be had.
+    Args:
+        name: such as xception65.tf_in1k.
+
+    Returns:
+        The tensors under timm's names.
+
+    Raises:
+        UserError: the name is that of a network that is not read here, or the download failed.
     """
     if name.split(".")[0] not in NETWORKS:
         raise UserError(
-            f"timm:{name}: not an Xception that is read here; one of {', '.join(NETWORKS)}, with a tag such as .tf_in1k"
+            f"timm:{name}: not an Xception that is read here; give one of {', '.join(NETWORKS)}, with a tag such as .tf_in1k"
         )
-    import timm
+    import timm  # costs seconds
 
     try:
-        return timm.create_model(name, pretrained=True).state_dict()
+        tensors: dict[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()
+        return tensors
     except (RuntimeError, OSError, ValueError) as error:
         raise UserError(
-            f"timm:{name}: cannot be had ({reason(error)}); download its model.safetensors elsewhere and give its path"
+            f"timm:{name}: cannot be downloaded ({reason(error)}); download its model.safetensors elsewhere and give its path"
         ) from error

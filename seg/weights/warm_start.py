@@ -1,14 +1,13 @@
-"""Start the modified (aligned) Xception from the original's weights, changing the function as little as it allows.
+"""Start a modified (aligned) Xception from ImageNet weights of the original, with a function as close to it as possible.
 
-What both have is copied. What the modified network has besides is set to pass its input on:
+Layers that both networks have are copied. Layers that only the modified network has pass their input on:
 
-- a batch norm inserted after a depthwise convolution: its statistics measured on a few images, scale and shift such that
-  it is the identity; where a ReLU follows, the shift lifts the values above it, and the next batch norm's mean takes that
-  back;
-- the third separable convolution in place of a max-pool: 3x3 average as depthwise kernel, and as pointwise what brings the
-  module's output nearest to the original's on those images (least squares, drawn towards each channel from itself alone);
-  where there is no stride: identity;
-- a module more: its residual branch ends in a batch norm of scale zero.
+- A batch norm after a depthwise convolution: its statistics are measured on a few images, and scale and shift make it the
+  identity. If a ReLU follows, the shift lifts the values above zero, and the mean of the next batch norm subtracts the lift.
+- The third separable convolution, which replaces a max-pool: the depthwise kernel is a 3x3 average, and the pointwise one
+  brings the block's output closest to the original's on those images (least squares, with a ridge towards the diagonal).
+  Without a stride, it is the identity.
+- An additional block: its residual branch ends in a batch norm of scale zero.
 """
 
 from functools import partial
@@ -23,19 +22,27 @@ from .loading import Report
 from .sources import Weights
 
 DEVIATIONS = 6.0
-"""How far below their mean values still pass an inserted ReLU."""
+"""Values down to so many standard deviations below their mean pass an inserted ReLU."""
 RIDGE = 0.1
-"""Of the least-squares fit, as a part of the inputs' mean square: so much that other images gain as these do."""
+"""Ridge of the least-squares fit, relative to the inputs' mean square; with it, images outside the fit gain as much."""
 
 
 def counterparts(name: str) -> dict[str, str | None]:
-    """Which module of the original each module of the aligned network `name` continues; None: it is one more."""
-    found, count, depth = {}, 0, None
+    """Map the blocks of an aligned network to those of the original.
+
+    Args:
+        name: `xception41`, `xception65` or `xception71`.
+
+    Returns:
+        For each block of the aligned network, the block of the original that it continues; None for an additional block.
+    """
+    found: dict[str, str | None] = {}
+    count, depth = 0, None
     for row in FAMILY[name][0]:
         if not row.name.startswith("entry"):
             found[row.name] = row.name if row.name in {other.name for other in FAMILY["xception"][0]} else None
             continue
-        # Xception-71 splits a module of the original in two: the first convolves, the second halves the map.
+        # Xception-71 splits a block of the original in two: the first convolves, the second halves the map.
         count += row.depths[0] != depth
         found[row.name] = f"entry{count}" if row.depths[0] != depth else None
         depth = row.depths[0]
@@ -44,16 +51,24 @@ def counterparts(name: str) -> dict[str, str | None]:
 
 @torch.no_grad()
 def warm_start(model: nn.Module, weights: Weights, images: Tensor) -> Report:
-    """Set the aligned backbone of `model` from the original Xception's `weights`; `images` N,3,H,W, as the network takes
-    them, serve to measure statistics. The report says of each module what became of it.
+    """Initialize the aligned backbone of a model from weights of the original Xception.
 
-    Raises UserError where the backbone is not an aligned one of full width in the `tf` placement (ReLU before, as the
-    original), or the weights are not the original's.
+    Args:
+        model: its backbone is an aligned Xception of full width with the `tf` placement: ReLU before each separable
+            convolution, as in the original.
+        weights: those of the original Xception.
+        images: N,3,H,W, normalized, to measure statistics on; a few dozen are enough.
+
+    Returns:
+        What matched, with a note for each block.
+
+    Raises:
+        UserError: the backbone is another one, or the weights are not those of the original Xception.
     """
     backbone = model.backbone
     if weights.settings["backbone"] != "xception":
         raise UserError(
-            f"{weights.source}: a warm start begins from the original Xception; leave model.weights_use out for these"
+            f"{weights.source}: a warm start needs weights of the original Xception; leave model.weights_use out for these"
         )
     if not (
         isinstance(backbone, Xception)
@@ -62,15 +77,17 @@ def warm_start(model: nn.Module, weights: Weights, images: Tensor) -> Report:
         and _as_published(backbone)
     ):
         raise UserError(
-            "model.weights_use=warm_start: for the aligned Xceptions as published (model.width=1, with residuals, without "
-            "segments) with model.activation_placement=tf, whose ReLUs stand where the original has its own"
+            "model.weights_use=warm_start: only for the aligned Xceptions as published (model.width=1, model.residual=true, "
+            "without model.spatial_groups) with model.activation_placement=tf, whose ReLUs are where the original's are"
         )
     original = Xception("xception", output_stride=backbone.output_stride).to(images.device).eval()
     try:
         names = [name for name in weights.tensors if name.startswith("backbone.")]
         original.load_state_dict({name.removeprefix("backbone."): weights.tensors[name] for name in names})
     except RuntimeError as error:
-        raise UserError(f"{weights.source}: not the whole original Xception ({reason(error)})") from error
+        raise UserError(
+            f"{weights.source}: not all of the original Xception ({reason(error)}); copy or download it again"
+        ) from error
     start = _WarmStart(backbone, original, Report(weights.source))
     start.copy("conv1")
     start.copy("conv2")
@@ -87,30 +104,34 @@ def warm_start(model: nn.Module, weights: Weights, images: Tensor) -> Report:
 
 
 def _as_published(backbone: Xception) -> bool:
+    """Whether the tensors have the published shapes."""
     with torch.device("meta"):
         published = Xception(backbone.name, activation_placement=backbone.activation_placement).state_dict()
     return {n: v.shape for n, v in backbone.state_dict().items()} == {n: v.shape for n, v in published.items()}
 
 
 class _WarmStart:
+    """The state of a warm start: what was copied, and what is to be measured."""
+
     def __init__(self, backbone: Xception, original: Xception, report: Report):
         self.backbone, self.original, self.report = backbone, original, report
         self.inserted: dict[nn.BatchNorm2d, SeparableConv2d | None] = {}
-        """Batch norms to become the identity; with the convolution whose copied batch norm can take back what it lifts."""
+        """Batch norms that become the identity; with each, the convolution whose copied batch norm can subtract the lift."""
         self.pools: dict[str, str] = {}
-        """Modules whose third convolution stands for the max-pool of a module of the original."""
+        """Blocks whose third convolution replaces the max-pool of a block of the original: the name of that block."""
 
     def copy(self, ours: str, theirs: str | None = None) -> None:
+        """Copy the tensors of a submodule of the original; `theirs` is its name there if it differs."""
         source = self.original.get_submodule(theirs or ours).state_dict()
         self.backbone.get_submodule(ours).load_state_dict(source)
         self.report.matched += [f"backbone.{ours}.{name}" for name in source if not name.endswith("num_batches_tracked")]
 
     def follow(self, name: str, theirs: str) -> str:
-        """Set module `name` from the original's module `theirs`."""
-        module, source = self.backbone.flow[name], self.original.flow[theirs]
-        # The last module has no shortcut: its new convolution stands in the middle, where it passes on what is positive.
+        """Set block `name` from the original's block `theirs`; return a note for the report."""
+        module, source = _block(self.backbone, name), _block(self.original, theirs)
+        # The last block has no shortcut: its new convolution is the middle one, whose inputs are positive and pass the ReLU.
         new = None if len(module.convs) == len(source.convs) else 1 if module.shortcut is None else 2
-        # Where Xception-71 leaves the stride to the module that follows, there is nothing to pool yet.
+        # In Xception-71 the next block has the stride: here is nothing to pool yet.
         pooling = source.pool and module.nominal_stride > 1
         old = iter(range(len(source.convs)))
         for index, conv in enumerate(module.convs):
@@ -135,8 +156,8 @@ class _WarmStart:
         return f"{text}; separable convolution {new + 1} new: {kind}"
 
     def one_more(self, name: str) -> str:
-        """Make a module that the original does not have pass its input on."""
-        module = self.backbone.flow[name]
+        """Make an additional block pass its input on; return a note for the report."""
+        module = _block(self.backbone, name)
         for index, conv in enumerate(module.convs):
             if conv.depthwise.in_channels == conv.pointwise.out_channels and module.nominal_stride > 1:
                 self.passing(conv, average=index == 2)
@@ -151,6 +172,7 @@ class _WarmStart:
 
     @staticmethod
     def passing(conv: SeparableConv2d, *, average: bool) -> None:
+        """Make a separable convolution the identity, or a 3x3 average of each channel."""
         if average:
             nn.init.constant_(conv.depthwise.weight, 1 / 9)
         else:
@@ -159,8 +181,9 @@ class _WarmStart:
         nn.init.dirac_(conv.pointwise.weight)
 
     def measure(self, images: Tensor) -> None:
-        """Run both networks over the images, and set each inserted batch norm when the images reach it."""
-        outputs, hooks = {}, []
+        """Run both networks on the images, and set each inserted batch norm when the images reach it."""
+        outputs: dict[str, Tensor] = {}
+        hooks = []
         for name in self.pools.values():
             module = self.original.flow[name]
             hooks.append(module.register_forward_hook(lambda m, i, o, name=name: outputs.update({name: o[0]})))
@@ -168,7 +191,7 @@ class _WarmStart:
         for norm, conv in self.inserted.items():
             hooks.append(norm.register_forward_pre_hook(partial(_identity, conv)))
         for name, theirs in self.pools.items():
-            module = self.backbone.flow[name]
+            module = _block(self.backbone, name)
             fit = _Fit(outputs[theirs])
             hooks.append(module.register_forward_pre_hook(fit.see))
             hooks.append(module.convs[-1].pointwise.register_forward_pre_hook(fit.fit))
@@ -180,24 +203,33 @@ class _WarmStart:
             hook.remove()
 
 
+def _block(backbone: Xception, name: str) -> XceptionBlock:
+    block = backbone.flow[name]
+    assert isinstance(block, XceptionBlock)
+    return block
+
+
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel."""
     return x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
 
 
 class _Fit:
-    """Sets the pointwise convolution that stands for a max-pool so that the module's output is nearest to the original's."""
+    """Fits the pointwise convolution that replaces a max-pool, so that the block's output is closest to the original's."""
 
     def __init__(self, wanted: Tensor):
         self.wanted = wanted
 
-    def see(self, module: XceptionBlock, inputs) -> None:
+    def see(self, module: XceptionBlock, inputs: tuple[Tensor, ...]) -> None:
+        """Forward pre-hook of the block: what its residual branch should give."""
         self.branch = self.wanted - module.shortcut(inputs[0])
 
-    def fit(self, pointwise: nn.Conv2d, inputs) -> None:
+    def fit(self, pointwise: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
+        """Forward pre-hook of the pointwise convolution: set its weight."""
         x, y = (t.movedim(1, 3).flatten(0, 2).double() for t in (inputs[0], self.branch))
         mx, my = x.mean(0), y.mean(0)
         x, y = x - mx, y - my
-        # Each channel from itself alone, and from there as far as the images can tell: few images do not fill a matrix.
+        # First the diagonal alone, then a correction with a ridge: a few images do not determine a full matrix.
         gain = (x * y).sum(0) / (x * x).sum(0).clamp(min=1e-12)
         gram = x.T @ x
         gram += RIDGE * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
@@ -205,12 +237,14 @@ class _Fit:
         pointwise.weight.copy_(weight[:, :, None, None])
         self.bias = (my - weight @ mx).float()
 
-    def offset(self, norm, inputs) -> None:
+    def offset(self, norm: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
+        """Forward pre-hook of the batch norm that follows: the identity plus the fit's bias."""
         _identity(None, norm, inputs)
         norm.bias.add_(self.bias)
 
 
-def _identity(conv: SeparableConv2d | None, norm: nn.BatchNorm2d, inputs) -> None:
+def _identity(conv: SeparableConv2d | None, norm: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
+    """Forward pre-hook of a batch norm: make it the identity on these inputs, or with a lift that `conv` subtracts later."""
     mean, variance = norm.running_mean, norm.running_var = _statistics(inputs[0])
     norm.weight.copy_((variance + norm.eps).sqrt())
     norm.bias.copy_(mean)

@@ -72,7 +72,7 @@ def test_what_the_hub_does_not_have_is_one_clear_line(hub, tmp_path):
     done = convert(hub[0], "xception65.tf_in1k", tmp_path / "backbone.safetensors")
     assert done.returncode == 2
     message = done.stderr.splitlines()[-1]
-    assert message.startswith("seg: timm:xception65.tf_in1k: cannot be had")
+    assert message.startswith("seg: timm:xception65.tf_in1k: cannot be downloaded")
     assert "give its path" in message
     assert "Traceback" not in done.stderr
 
@@ -169,6 +169,6 @@ def test_what_is_shared_is_loaded_by_its_name(own_hub, tmp_path):
     ours, back = (open_model(tmp_path / name)[0].state_dict() for name in ("best.safetensors", "back.safetensors"))
     assert same(ours, back)
     told = [line for line in done.stderr.splitlines() if line.startswith("seg: ")]
-    assert ["me/net: cannot be pushed" in told[0], "hf:me/none: cannot be had" in told[1]] == [True, True]
-    assert "hf:no name: cannot be had" in told[2] and len(told) == 3
+    assert ["me/net: cannot be pushed" in told[0], "hf:me/none: cannot be downloaded" in told[1]] == [True, True]
+    assert "hf:no name: cannot be downloaded" in told[2] and len(told) == 3
     assert "Traceback" not in done.stderr

@@ -92,7 +92,7 @@ def prepare_evaluation(
     from ...evaluation.evaluator import evaluate_model
     from ...inference.predictor import Predictor
     from ...labels import VOC
-    from ...runtimes.models import in_runtime
+    from ...runtimes.open import in_runtime
 
     model: Any = in_runtime(our_network(backbone, width), "torch")
     split = first_images(root, images)

@@ -15,7 +15,7 @@ NEEDED = {
 
 def installed(row: str) -> bool:
     """Return whether the modules of NEEDED[row] are installed; if not, print which one is missing and how to install it."""
-    from ...runtimes.models import EXTRAS
+    from ...extras import EXTRAS
 
     for module in NEEDED.get(row, ()):
         if importlib.util.find_spec(module) is None:

@@ -11,7 +11,7 @@ def our_mask(runtime: str, backbone: str, width: float, side: int) -> Work:
     from ...config import InferenceConfig
     from ...inference.predictor import Predictor
     from ...labels import VOC
-    from ...runtimes.models import in_runtime
+    from ...runtimes.open import in_runtime
 
     model, image = our_network(backbone, width), noise(side, side, 3)
     if runtime != "eager":
@@ -23,11 +23,12 @@ def our_mask(runtime: str, backbone: str, width: float, side: int) -> Work:
 def our_int8_mask(backbone: str, width: float, side: int) -> Work:
     """Prepare a prediction by OpenVINO, quantized as `seg export --int8` does. Calibration on noise takes the same time."""
     from ...models.fold import folded
-    from ...runtimes.export import ExportWrapper, converted, fine_convolutions, quantized, runner
+    from ...runtimes.export import ExportWrapper, converted, runner
+    from ...runtimes.quantize import fine_convolutions, quantize
 
     image, model = noise(side, side, 3), our_network(backbone, width)
     graph = converted(ExportWrapper(folded(model).cpu(), side), "openvino")
-    run = runner(quantized(graph, "openvino", [image], fine_convolutions(model)), "openvino")
+    run = runner(quantize(graph, "openvino", [image], fine_convolutions(model)), "openvino")
     return lambda: run(image[None])[0]
 
 

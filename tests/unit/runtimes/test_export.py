@@ -12,8 +12,10 @@ from seg.config import Config, InferenceConfig, ModelConfig
 from seg.inference.predictor import Predictor
 from seg.labels import LabelSet
 from seg.runtimes import export as room
-from seg.runtimes.export import FORMATS, ExportWrapper, export, fine_convolutions
-from seg.runtimes.models import open_graph, openvino_core
+from seg.runtimes.export import FORMATS, ExportWrapper, export
+from seg.runtimes.open import open_exported
+from seg.runtimes.openvino import core
+from seg.runtimes.quantize import fine_convolutions
 from seg.weights.file import Metadata
 from seg.weights.loading import open_model
 from tests.helpers.toy import Small, picture, random_model, refused
@@ -22,7 +24,7 @@ LABELS = LabelSet(tuple("abcde"), tuple((i, i, i) for i in range(5)))
 SIZES = [(2, 40, 50), (1, 65, 65), (1, 66, 33), (3, 81, 130), (1, 20, 7)]
 
 
-def about(**policy) -> Metadata:
+def metadata_of(**policy) -> Metadata:
     return Metadata(Config(evaluate=InferenceConfig(**{"canvas": 65, **policy})), LABELS, {"miou": 0.5})
 
 
@@ -96,7 +98,7 @@ with np.load(inputs) as arrays:
 @pytest.mark.parametrize("format", ALONE)
 def test_a_graph_gives_the_model_s_classes_without_this_package(tmp_path, format):
     model, path = small(), tmp_path / f"model{FORMATS[format]}"
-    result = export(model, about(), format, path)
+    result = export(model, metadata_of(), format, path)
     assert result.equal > 0.999 and len(result.sizes) == 2 and result.calibrated == 0
     assert "float32 graph; canvas 65, output stride 16" in str(result)
     arrays = {str(i): np.stack([picture(*size, seed) for seed in range(n)]) for i, (n, *size) in enumerate(SIZES)}
@@ -116,8 +118,8 @@ def test_a_graph_gives_the_model_s_classes_without_this_package(tmp_path, format
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 def test_a_graph_is_read_back_with_its_labels_and_policy(tmp_path, format):
     model, path = small(), tmp_path / f"model{FORMATS[format]}"
-    export(model, about(canvas=None, scales=[0.5, 1.0], flip=True), format, path)
-    graph, read = open_graph(path)
+    export(model, metadata_of(canvas=None, scales=[0.5, 1.0], flip=True), format, path)
+    graph, read = open_exported(path)
     assert read.labels == LABELS and read.score == {"miou": 0.5}
     assert read.config.evaluate == InferenceConfig(canvas=None, output_stride=16)
     image = picture(50, 71)
@@ -127,14 +129,14 @@ def test_a_graph_is_read_back_with_its_labels_and_policy(tmp_path, format):
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 def test_int8_is_calibrated_on_half_of_the_images_and_compared_on_the_others(tmp_path, format):
     model, path = small(), tmp_path / f"model{FORMATS[format]}"
-    result = export(model, about(), format, path, calibrate=[images_of(tmp_path / "images", 6)])
+    result = export(model, metadata_of(), format, path, calibrate=[images_of(tmp_path / "images", 6)])
     assert (result.calibrated, result.tested) == (3, 3)
     assert result.sizes == ("61x70", "63x70", "65x70")
     assert 0.9 < result.equal < 1
     assert "int8 graph, calibrated on 3 images" in str(result)
     assert not logging.getLogger("nncf").isEnabledFor(logging.INFO)  # its lines would go to standard output
     assert (b"QuantizeLinear" if format == "onnx" else b"FakeQuantize") in path.read_bytes()
-    mask = open_graph(path)[0].masks([picture(61, 70, 1)])[0]
+    mask = open_exported(path)[0].masks([picture(61, 70, 1)])[0]
     assert 0.9 < (mask == predict_mask(model, picture(61, 70, 1), InferenceConfig(canvas=65))).mean() < 1
 
 
@@ -142,8 +144,8 @@ def test_int8_leaves_what_makes_borders_and_what_is_cheap_in_float32(tmp_path):
     model = random_model(ModelConfig(backbone="xception41", width=0.125))
     # The stem's two, and in each of two modules three pointwise ones and the shortcut's.
     assert fine_convolutions(model) == 10
-    export(model, about(), "openvino", tmp_path / "model.xml", calibrate=[images_of(tmp_path / "images", 2)])
-    graph = openvino_core().read_model(tmp_path / "model.xml")
+    export(model, metadata_of(), "openvino", tmp_path / "model.xml", calibrate=[images_of(tmp_path / "images", 2)])
+    graph = core().read_model(tmp_path / "model.xml")
     quantized = {"Convolution": [], "GroupConvolution": []}
     for node in graph.get_ordered_ops():
         if node.get_type_name() in quantized:
@@ -183,7 +185,7 @@ def test_a_graph_that_sees_other_classes_is_not_written(tmp_path, monkeypatch):
 
     monkeypatch.setattr(room, "runner", wrong)
     with refused("a.pt2", "not written", "0.99 % of pixels", "0.1 %"):
-        export(model, about(), "torch", tmp_path / "a.pt2")
+        export(model, metadata_of(), "torch", tmp_path / "a.pt2")
     assert not list(tmp_path.iterdir())
 
 
@@ -198,7 +200,7 @@ def test_a_graph_that_sees_other_classes_is_not_written(tmp_path, monkeypatch):
 )
 def test_mistakes_are_answered_before_any_work(tmp_path, format, name, calibrate, parts):
     with refused(*parts):
-        export(None, about(), format, tmp_path / name, calibrate=calibrate)
+        export(None, metadata_of(), format, tmp_path / name, calibrate=calibrate)
     assert not list(tmp_path.iterdir())
 
 
@@ -206,7 +208,7 @@ def test_mistakes_are_answered_before_any_work(tmp_path, format, name, calibrate
 def test_a_missing_library_is_answered_with_the_command(tmp_path, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     with refused(module, "pip install 'seg-deeplab["):
-        export(None, about(), "openvino", tmp_path / "a.xml", calibrate=["x.png"])
+        export(None, metadata_of(), "openvino", tmp_path / "a.xml", calibrate=["x.png"])
 
 
 def test_an_interrupted_write_leaves_neither_file(tmp_path, monkeypatch):
@@ -218,11 +220,11 @@ def test_an_interrupted_write_leaves_neither_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(openvino, "serialize", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        export(small(), about(), "openvino", tmp_path / "a.xml")
+        export(small(), metadata_of(), "openvino", tmp_path / "a.xml")
     assert not list(tmp_path.iterdir())
 
 
 def test_every_step_is_counted(tmp_path):
     seen = []
-    export(small(), about(), "torch", tmp_path / "a.pt2", progress=lambda *step: seen.append(step))
+    export(small(), metadata_of(), "torch", tmp_path / "a.pt2", progress=lambda *step: seen.append(step))
     assert seen == [(n, 5) for n in range(1, 6)]

@@ -9,9 +9,11 @@ from seg.config import Config, InferenceConfig, ModelConfig
 from seg.inference.predictor import Predictor, evaluation_mode
 from seg.labels import VOC, LabelSet
 from seg.models.factory import build_model
-from seg.runtimes.models import EXTRAS, ExportedModel, import_extra, in_runtime, open_graph, open_runtime
+from seg.runtimes.export import export
+from seg.runtimes.models import ExportedModel
+from seg.runtimes.open import in_runtime, open_exported, open_runtime
 from seg.weights import file as weights_file
-from tests.helpers.packaging import required
+from seg.weights.file import Metadata
 from tests.helpers.toy import Small, picture, random_model, refused
 
 
@@ -54,10 +56,10 @@ def test_the_policy_works_alike_with_every_runtime(model, ours, policy):
 CTRL_C = """
 import os, signal
 import torch
-from seg.runtimes.models import openvino_run
+from seg.runtimes.openvino import compiled
 import openvino
 
-first, second = (openvino_run(openvino.convert_model(torch.nn.ReLU(), example_input=torch.zeros(1))) for _ in range(2))
+first, second = (compiled(openvino.convert_model(torch.nn.ReLU(), example_input=torch.zeros(1))) for _ in range(2))
 del first
 del second
 signal.signal(signal.SIGINT, lambda *_: print("asked"))
@@ -109,22 +111,11 @@ def test_an_unknown_runtime_is_answered_with_the_nearest(model):
         in_runtime(model, "openvno")
 
 
-def test_every_optional_module_is_in_its_extra():
-    for module, extra in EXTRAS.items():
-        assert module in required(extra), (module, extra)
-        assert import_extra(module)
-
-
-def test_the_libraries_do_not_send_notes_of_their_use():
-    import_extra("openvino"), import_extra("nncf")
-    assert not [name for name in sys.modules if name.startswith("openvino_telemetry.")]
-
-
 # Exported graphs; what is in them is tested in test_export.
 
 
 def test_a_graph_is_asked_for_classes_and_nothing_else():
-    graph = ExportedModel(lambda images: images[..., 0], 16)
+    graph = ExportedModel(lambda images: images[..., 0], InferenceConfig(output_stride=16, tile=257))
     images = [picture(40, 50), picture(70, 33)]
     predictor = Predictor(graph, VOC, InferenceConfig(tile=257))
     masks = predictor.predict(images)
@@ -137,16 +128,16 @@ def test_a_graph_is_asked_for_classes_and_nothing_else():
 
 def test_what_is_no_exported_graph_is_refused(tmp_path):
     for name in ("a.onnx", "a.xml"):
-        with refused(name, "no such exported graph"):
-            open_graph(tmp_path / name)
+        with refused(name, "no such exported model"):
+            open_exported(tmp_path / name)
         (tmp_path / name).write_bytes(b"no graph")
-    with refused("a.onnx", "not a graph that ONNX Runtime runs"):
-        open_graph(tmp_path / "a.onnx")
+    with refused("a.onnx", "not a model that ONNX Runtime runs"):
+        open_exported(tmp_path / "a.onnx")
     with refused("a.bin", "no such file", "side by side"):
-        open_graph(tmp_path / "a.xml")
+        open_exported(tmp_path / "a.xml")
     (tmp_path / "a.bin").write_bytes(b"")
-    with refused("a.xml", "not a graph that OpenVINO reads"):
-        open_graph(tmp_path / "a.xml")
+    with refused("a.xml", "not a model that OpenVINO reads"):
+        open_exported(tmp_path / "a.xml")
 
 
 def test_a_graph_of_another_program_is_refused(tmp_path):
@@ -158,43 +149,92 @@ def test_a_graph_of_another_program_is_refused(tmp_path):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
     with refused("a.onnx", "no configuration in its metadata"):
-        open_graph(tmp_path / "a.onnx")
+        open_exported(tmp_path / "a.onnx")
 
 
 def test_a_damaged_graph_that_opens_is_refused_when_it_runs(tmp_path, model):
     from onnx import TensorProto, helper
 
-    def write(*nodes, about="{}"):
+    def write(*nodes, score="{}"):
         values = [helper.make_tensor_value_info(name, TensorProto.UINT8, [None] * 4) for name in "xy"]
         graph = helper.make_graph(nodes, "g", values[:1], values[1:])
         made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-        helper.set_model_props(made, weights_file.describe(model, Config(), VOC, {}) | {"score": about})
+        helper.set_model_props(made, weights_file.file_metadata(model, Config(), VOC, {}) | {"score": score})
         (tmp_path / "a.onnx").write_bytes(made.SerializeToString())
 
     image = np.zeros((5, 7, 3), np.uint8)
     write(helper.make_node("Identity", ["x"], ["y"]))
-    with refused("a.onnx", "does not give a class of 21 for every pixel"):
-        open_graph(tmp_path / "a.onnx")[0].masks([image])
+    with refused("a.onnx", "does not give one of 21 classes for each pixel"):
+        open_exported(tmp_path / "a.onnx")[0].masks([image])
     write(helper.make_node("Squeeze", ["x"], ["z"]), helper.make_node("Concat", ["x", "z"], ["y"], axis=0))
-    with refused("a.onnx", "the graph does not run"):
-        open_graph(tmp_path / "a.onnx")[0].masks([image])
-    write(helper.make_node("Identity", ["x"], ["y"]), about="@@@@")
+    with refused("a.onnx", "the model does not run"):
+        open_exported(tmp_path / "a.onnx")[0].masks([image])
+    write(helper.make_node("Identity", ["x"], ["y"]), score="@@@@")
     (tmp_path / "a.onnx").write_bytes((tmp_path / "a.onnx").read_bytes().replace(b"@@@@", b"\xff\xfe\x93\xff"))
     with refused("a.onnx", "its metadata is damaged"):
-        open_graph(tmp_path / "a.onnx")
+        open_exported(tmp_path / "a.onnx")
 
 
-@pytest.mark.parametrize(("name", "overrides"), [("torch", ()), (None, ["evaluate.flip=true"])])
-def test_a_graph_takes_no_policy_and_no_runtime(tmp_path, name, overrides):
-    with refused("a.onnx", "within", name or overrides[0]):
-        open_runtime(tmp_path / "a.onnx", name, overrides)
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, model):
+    path = tmp_path_factory.mktemp("exported") / "a.onnx"
+    labels = LabelSet(tuple("abcde"), tuple((i, i, i) for i in range(5)))
+    config = Config(model=ModelConfig(backbone="xception", width=0.125), evaluate=InferenceConfig(canvas=65))
+    export(model, Metadata(config, labels, {}), "onnx", path)
+    return path
+
+
+def test_an_exported_model_takes_no_runtime(exported):
+    with refused("a.onnx", "within", "torch"):
+        open_runtime(exported, "torch")
+
+
+REFUSED = {
+    "evaluate.flip=true": "flip=false",
+    "evaluate.scales=[0.5,1.0]": "scales=[1.0]",
+    "evaluate.canvas=null": "canvas=65",
+    "evaluate.output_stride=8": "output_stride=16",
+    "evaluate.tile=257": "tile=1537",
+}
+
+
+@pytest.mark.parametrize("override", REFUSED)
+def test_an_exported_model_refuses_other_settings_than_its_own(exported, override):
+    with refused("a.onnx", "within", override.replace(",", ", "), REFUSED[override]):
+        open_runtime(exported, None, [override])
+
+
+def test_an_exported_model_takes_its_own_settings(exported):
+    own = ["evaluate.flip=false", "evaluate.scales=[1.0]", "evaluate.canvas=65", "evaluate.output_stride=16"]
+    network, metadata = open_runtime(exported, None, own)
+    assert metadata.config.evaluate == InferenceConfig(canvas=65, output_stride=16)
+    network.require(InferenceConfig(canvas=65))  # an output stride of None is the model's own
+
+
+def test_an_exported_model_keeps_its_output_stride(exported):
+    network, _ = open_exported(exported)
+    network.output_stride = 16
+    with refused("a.onnx", "output_stride=8", "output_stride=16", "weights file"):
+        network.output_stride = 8
+    assert network.output_stride == 16
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_a_converted_network_refuses_another_output_stride(model, name):
+    network = in_runtime(model, name, 8)
+    network.output_stride = 8
+    with refused("output stride 16", name, "output stride 8", "convert the weights again at 16"):
+        network.output_stride = 16
+    with refused("output stride 16"), evaluation_mode(network, 16):
+        raise AssertionError("the output stride was accepted")
+    assert network.output_stride == 8
 
 
 def test_weights_are_opened_with_the_policy_asked_for(tmp_path, model):
     labels = LabelSet(tuple("abcde"), tuple((i, i, i) for i in range(5)))
     config = Config(model=ModelConfig(backbone="xception", width=0.125))
     weights_file.write(tmp_path / "a.safetensors", model, config, labels, {})
-    got, about = open_runtime(tmp_path / "a.safetensors", "torch", ["evaluate.output_stride=8", "evaluate.canvas=65"])
-    assert got.output_stride == 8 and about.labels == labels
-    wanted = Predictor(model, labels, about.config.evaluate).predict(picture(40, 50))
-    assert (Predictor.of(got, about).predict(picture(40, 50)) == wanted).mean() > 0.999
+    got, metadata = open_runtime(tmp_path / "a.safetensors", "torch", ["evaluate.output_stride=8", "evaluate.canvas=65"])
+    assert got.output_stride == 8 and metadata.labels == labels
+    wanted = Predictor(model, labels, metadata.config.evaluate).predict(picture(40, 50))
+    assert (Predictor.of(got, metadata).predict(picture(40, 50)) == wanted).mean() > 0.999

@@ -30,9 +30,9 @@ def test_a_released_checkpoint_becomes_a_model_with_the_same_logits(tmp_path, fu
     source = checkpoint(tmp_path, full_width)
     assert main(["convert", source, "--out", str(tmp_path / "model.safetensors")]) == 0
     assert "a whole model" in capsys.readouterr().out
-    model, about = open_model(tmp_path / "model.safetensors")
-    assert about.labels == VOC
-    assert about.config.model.activation_placement == "tf"
+    model, metadata = open_model(tmp_path / "model.safetensors")
+    assert metadata.labels == VOC
+    assert metadata.config.model.activation_placement == "tf"
     with torch.no_grad():
         assert torch.equal(model(IMAGES), full_width(IMAGES))
 
@@ -46,7 +46,7 @@ def test_a_backbone_is_written_alone_and_starts_a_training_not_a_prediction(tmp_
     assert "a backbone: model.weights" in capsys.readouterr().out
     found = json.loads(report.read_text())
     assert "backbone.conv1.conv.weight" in found["matched"] and "classifier.weight" in found["missing"]
-    with refused(out, "does not hold the model"):
+    with refused(out, "holds a backbone only", "without segmentation classes", f"model.weights={out}"):
         open_model(out)
     model = build_model(from_dict({"model": {"backbone": "xception41", "activation_placement": "tf"}}, "test").model, 5)
     report = read_into(model, out)
@@ -75,8 +75,8 @@ def test_a_folder_of_the_library_becomes_a_model_with_the_same_logits(library, t
     folder, theirs = library
     report = convert(folder, tmp_path / "out.safetensors", PETS)
     assert not report.missing
-    model, about = open_model(tmp_path / "out.safetensors")
-    assert (about.config.model.smp, about.config.model.backbone, model.output_stride) == ("DeepLabV3Plus", "resnet18", 8)
+    model, metadata = open_model(tmp_path / "out.safetensors")
+    assert (metadata.config.model.smp, metadata.config.model.backbone, model.output_stride) == ("DeepLabV3Plus", "resnet18", 8)
     images = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
         assert torch.equal(model(images), theirs(images))

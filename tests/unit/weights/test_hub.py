@@ -32,9 +32,9 @@ def shared(network, folder, score):
 def test_the_folder_holds_the_model_and_its_classes(network, tmp_path):
     out, _, _ = shared(network, tmp_path, SCORE)
     assert sorted(path.name for path in out.iterdir()) == ["README.md", "config.json", "model.safetensors"]
-    model, about = open_model(out / "model.safetensors")
+    model, metadata = open_model(out / "model.safetensors")
     assert same(model.state_dict(), network[0].state_dict())
-    assert (about.labels, about.score) == (VOC, SCORE)
+    assert (metadata.labels, metadata.score) == (VOC, SCORE)
     config = json.loads((out / "config.json").read_text())
     assert config["id2label"] == {str(index): name for index, name in enumerate(VOC.names)}
     assert config["label2id"]["cat"] == 8

@@ -33,19 +33,19 @@ def saved(tmp_path):
 
 def test_a_written_model_opens_as_it_was(saved):
     path, model = saved
-    opened, about = open_model(path)
+    opened, metadata = open_model(path)
     assert not opened.training
-    assert about.labels == VOC
-    assert about.score == {"miou": 0.5}
-    assert about.config.model.width == 0.125
+    assert metadata.labels == VOC
+    assert metadata.score == {"miou": 0.5}
+    assert metadata.config.model.width == 0.125
     for (name, a), (other, b) in zip(model.state_dict().items(), opened.state_dict().items(), strict=True):
         assert name == other
         assert torch.equal(a, b)
 
 
 def test_overrides_change_the_opened_configuration(saved):
-    opened, about = open_model(saved[0], ["evaluate.flip=true", "model.output_stride=8"])
-    assert about.config.evaluate.flip
+    opened, metadata = open_model(saved[0], ["evaluate.flip=true", "model.output_stride=8"])
+    assert metadata.config.evaluate.flip
     assert opened.output_stride == 8
 
 

@@ -110,7 +110,7 @@ def test_a_side_may_have_a_name_and_a_header_a_version(tmp_path):
 
 
 def test_missing_files_are_named(tmp_path):
-    with refused("model.index", "no such file", "by its prefix"):
+    with refused("model.index", "no such file", "give the prefix"):
         read_bundle(tmp_path / "model")
     write_bundle(tmp_path / "model", sample(), shards=2)
     (tmp_path / "model.data-00001-of-00002").unlink()

@@ -135,9 +135,9 @@ def test_what_cannot_be_warm_started_is_refused(original):
         with refused("weights_use=warm_start", "placement=tf"):
             warm_start(model, weights(original), noise(1))
     others = Weights("other.safetensors", {}, {"backbone": "xception65"})
-    with refused("other.safetensors", "begins from the original"):
+    with refused("other.safetensors", "needs weights of the original"):
         warm_start(aligned("xception41"), others, noise(1))
     part = weights(original)
     part.tensors = dict(list(part.tensors.items())[:9])
-    with refused("original.safetensors", "not the whole original Xception"):
+    with refused("original.safetensors", "not all of the original Xception"):
         warm_start(aligned("xception41"), part, noise(1))

@@ -1,0 +1,51 @@
+"""Optional dependencies: import one, or name the pip command that installs it."""
+
+import importlib
+import sys
+from types import ModuleType
+
+from .errors import UserError, reason
+
+EXTRAS = {
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
+    "openvino": "openvino",
+    "nncf": "openvino",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "torchmetrics": "benchmark",
+}
+"""The extra of the distribution that installs each optional module."""
+
+
+def pip_command(module: str) -> str:
+    """Return the command that installs an optional module.
+
+    Args:
+        module: a key of `EXTRAS`.
+
+    Returns:
+        Such as `pip install 'seg-deeplab[onnx]'`.
+    """
+    return f"pip install 'seg-deeplab[{EXTRAS[module]}]'"
+
+
+def import_extra(module: str) -> ModuleType:
+    """Import an optional dependency.
+
+    Args:
+        module: a key of `EXTRAS`.
+
+    Returns:
+        The module.
+
+    Raises:
+        UserError: it cannot be imported; the message has the command that installs it.
+    """
+    # OpenVINO and NNCF send usage statistics if they find this package.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None blocks an import
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(f"{module} cannot be imported ({reason(error)}): {pip_command(module)}") from error

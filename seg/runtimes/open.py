@@ -1,0 +1,105 @@
+"""Open WEIGHTS for prediction: weights of this project as they are or converted to a runtime, or an exported model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from ..config import as_dict, from_dict
+from ..distributed import device
+from ..errors import UserError, did_you_mean, reason
+from ..weights.file import Metadata, read_metadata
+from ..weights.loading import open_model
+from ..weights.resolve import resolve_weights
+from . import EXPORTED_SUFFIXES, RUNTIMES, onnx, openvino
+from .models import ExportedModel, Run, RuntimeModel
+from .pytorch import fast_model
+
+
+def open_runtime(weights: str | Path, runtime: str | None = None, overrides: Sequence[str] = ()) -> tuple[nn.Module, Metadata]:
+    """Open a model for prediction, on the GPU where there is one.
+
+    Args:
+        weights: WEIGHTS as `resolve_weights` takes them.
+        runtime: one of `RUNTIMES`; None: PyTorch, with batch norm as trained.
+        overrides: `key=value` settings over those in the file.
+
+    Returns:
+        The model in evaluation mode, and its metadata. With a runtime, the model has the output stride of
+        `metadata.config.evaluate`, and keeps it.
+
+    Raises:
+        UserError: the weights cannot be read, the runtime is unknown or not installed, or an exported model cannot follow a
+            setting.
+    """
+    path = resolve_weights(weights)
+    if path.suffix in EXPORTED_SUFFIXES:
+        if runtime:
+            raise UserError(f"{path}: an exported model has its runtime within; leave out the runtime {runtime}")
+        exported, metadata = open_exported(path)
+        exported.require(from_dict(as_dict(metadata.config), str(path), overrides).evaluate)
+        return exported, metadata
+    model, metadata = open_model(path, overrides)
+    model.to(device())
+    return in_runtime(model, runtime, metadata.config.evaluate.output_stride) if runtime else model, metadata
+
+
+def in_runtime(model: nn.Module, runtime: str, output_stride: int | None = None) -> nn.Module:
+    """Convert a model to a runtime.
+
+    Args:
+        model: a segmentation model; it stays as it is.
+        runtime: one of `RUNTIMES`. `onnx` and `openvino` compute in float32 on the CPU, with as many threads as PyTorch.
+        output_stride: of the converted model, 8, 16 or 32; None: the model's. `onnx` and `openvino` cannot change it later.
+
+    Returns:
+        A model in evaluation mode with batch norm folded, whose logits are equal up to rounding.
+
+    Raises:
+        UserError: the runtime is unknown or not installed.
+    """
+    if runtime not in RUNTIMES:
+        raise UserError(f"runtime {runtime}: unknown{did_you_mean(runtime, RUNTIMES)}")
+    model = fast_model(model, compiled=runtime == "compile")
+    model.output_stride = output_stride or model.output_stride
+    if runtime == "onnx":
+        return RuntimeModel(model, onnx.onnx_logits(model.cpu()), runtime)
+    if runtime == "openvino":
+        return RuntimeModel(model, openvino.openvino_logits(model.cpu()), runtime)
+    return model
+
+
+def open_exported(path: str | Path) -> tuple[ExportedModel, Metadata]:
+    """Open a model that `seg export` wrote.
+
+    Args:
+        path: an .onnx file, or an .xml file with its .bin beside it.
+
+    Returns:
+        The model, and its metadata.
+
+    Raises:
+        UserError: the file is missing, damaged or not an exported model, or its runtime is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such exported model; seg export writes one")
+    run, stored = (onnx if path.suffix == ".onnx" else openvino).read_exported(path)
+    metadata = read_metadata(stored, path)
+    return ExportedModel(_checked(run, path, len(metadata.labels)), metadata.config.evaluate, str(path)), metadata
+
+
+def _checked(run: Run, path: Path, classes: int) -> Run:
+    """Check what an exported model returns: a damaged one may open, and fail only when it runs."""
+
+    def checked(images: np.ndarray) -> np.ndarray:
+        try:
+            masks = run(images)
+        except Exception as error:  # the libraries' exceptions have no common base class
+            raise UserError(f"{path}: the model does not run ({reason(error)}); export it again") from error
+        if masks.dtype != np.uint8 or masks.shape != images.shape[:3] or masks.max() >= classes:
+            raise UserError(f"{path}: the model does not give one of {classes} classes for each pixel; export it again")
+        return masks
+
+    return checked

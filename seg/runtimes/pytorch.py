@@ -1,0 +1,38 @@
+"""PyTorch: batch norm folded into the convolutions, torch.compile, and torch.export."""
+
+import torch
+from torch import Tensor, nn
+
+from ..models.fold import folded
+
+
+def fast_model(model: nn.Module, *, compiled: bool = False) -> nn.Module:
+    """Make a copy of a model that predicts faster: batch norm folded, weights channels-last.
+
+    Args:
+        model: a segmentation model; it stays as it is.
+        compiled: run `logits` through torch.compile too; the first call then takes about a minute.
+
+    Returns:
+        The copy, in evaluation mode. Its logits are equal up to rounding.
+    """
+    model = folded(model).to(memory_format=torch.channels_last)
+    if compiled:
+        model.logits = torch.compile(model.logits, dynamic=True, options={"freezing": True})  # type: ignore[assignment]
+    return model
+
+
+def export_program(module: nn.Module, example: Tensor, dynamic: tuple[int, ...]) -> torch.export.ExportedProgram:
+    """Trace a module into a graph of PyTorch operators.
+
+    Args:
+        module: takes one tensor and returns one.
+        example: a tensor that it takes.
+        dynamic: the axes of the input whose size is free in the graph.
+
+    Returns:
+        The graph.
+    """
+    free = {axis: torch.export.Dim.AUTO for axis in dynamic}
+    with torch.no_grad():
+        return torch.export.export(module.eval(), (example,), dynamic_shapes=(free,), strict=False)

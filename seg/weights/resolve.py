@@ -1,0 +1,66 @@
+"""WEIGHTS, as every verb and `seg.load` take them: from what a person gives to a file on this machine."""
+
+from pathlib import Path
+
+from ..errors import UserError
+
+BEST = "best.safetensors"
+"""The best weights in a run's folder."""
+SHARED = "model.safetensors"
+"""The weights in a folder that `seg share` wrote, and on the Hugging Face Hub."""
+PICKLES = (".pt", ".pth", ".pkl", ".bin")
+
+
+def resolve_weights(source: str | Path) -> Path:
+    """Find the file that WEIGHTS stand for.
+
+    Args:
+        source: a run's folder (its best.safetensors), a folder that `seg share` wrote, `hf:OWNER/NAME` (fetched), or the path
+            of a .safetensors, .onnx or .xml file.
+
+    Returns:
+        The path of the file. It is not opened here.
+
+    Raises:
+        UserError: a folder has no weights yet, weights cannot be fetched, or the source is of a kind that has to be converted
+            first or has no segmentation classes.
+    """
+    text = str(source)
+    if text.startswith("hf:"):
+        from .hub import download
+
+        return download(text)
+    if text.startswith("timm:"):
+        raise UserError(
+            f"{text}: a backbone trained on ImageNet, without segmentation classes; start a training from it: "
+            f"seg train CONFIG model.weights={text}"
+        )
+    if text.startswith("tf:"):
+        raise UserError(
+            f"{text}: a TensorFlow checkpoint; convert it first: seg convert {text} --out model.safetensors, and give that file"
+        )
+    path = Path(source)
+    if path.is_dir():
+        return weights_in(path)
+    if path.is_file() and path.suffix == ".ckpt":
+        raise UserError(f"{path}: a training state, which only seg train --resume reads; give the run's folder, {path.parent}")
+    if path.is_file() and path.suffix in PICKLES:
+        raise UserError(
+            f"{path}: a pickle, which is never opened, because opening one can run code; save the network with seg.save, or "
+            "its state_dict with safetensors.torch.save_file, and convert that with seg convert"
+        )
+    return path
+
+
+def weights_in(folder: Path) -> Path:
+    """Find the weights in a run's folder, or in one that `seg share` wrote.
+
+    Raises:
+        UserError: the folder has none yet.
+    """
+    for name in (BEST, SHARED):
+        if (folder / name).is_file():
+            return folder / name
+    if any((folder / name).exists() for name in ("config.yaml", "last.ckpt")):
+        raise UserError(f"{folder}: has no {BEST} yet; a training writes it at its first validation (train.validate_every)")
+    raise UserError(f"{folder}: not the folder of a run: it has no {BEST}; give a run's folder, such as runs/NAME, or a file")

@@ -1,0 +1,23 @@
+import sys
+
+from seg.extras import EXTRAS, import_extra, pip_command
+from tests.helpers.packaging import required
+from tests.helpers.toy import refused
+
+
+def test_every_optional_module_is_in_its_extra():
+    for module, extra in EXTRAS.items():
+        assert module in required(extra), (module, extra)
+        assert import_extra(module)
+
+
+def test_the_libraries_do_not_send_notes_of_their_use():
+    import_extra("openvino"), import_extra("nncf")
+    assert not [name for name in sys.modules if name.startswith("openvino_telemetry.")]
+
+
+def test_a_missing_module_is_answered_with_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with refused("onnxruntime cannot be imported", "pip install 'seg-deeplab[onnx]'"):
+        import_extra("onnxruntime")
+    assert pip_command("fastapi") == "pip install 'seg-deeplab[serve]'"
