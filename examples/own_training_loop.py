@@ -1,7 +1,7 @@
 """Train DeepLab V3+ in a loop of your own, measure its mIoU, and save it for `seg.load` and every seg command.
 
-    seg data scenes data/scenes --train 1200 --val 60 --size 128
-    python examples/own_training_loop.py data/scenes
+seg data scenes data/scenes --train 1200 --val 60 --size 128
+python examples/own_training_loop.py data/scenes
 """
 
 import argparse

@@ -131,12 +131,14 @@ def predict_images(
     def samples() -> Iterator[tuple[tuple[Path, np.ndarray | UserError], np.ndarray | None]]:
         hinted = crop_size is None
         for (target, path), pixels in zip(mine, prefetch(read, mine), strict=True):
-            readable = isinstance(pixels, np.ndarray)
-            hint = scale_hint(path, pixels, predictor.config, crop_size) if readable and crop_size and not hinted else None
+            if isinstance(pixels, UserError):
+                yield (target, pixels), None
+                continue
+            hint = scale_hint(path, pixels, predictor.config, crop_size) if crop_size and not hinted else None
             if hint:
                 print_stderr(f"seg: {hint}")
                 hinted = True
-            yield (target, pixels), pixels if readable else None
+            yield (target, pixels), pixels
 
     # While the network works, the next images are read and the last pictures written.
     with BackgroundWorker() as worker:

@@ -5,15 +5,14 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import InferenceConfig
-from ..data.images import PIXELS, of_pillow, read_image
 from ..errors import UserError, reason
 from ..labels import LabelSet
 from ..models.interface import SegmentationModel
@@ -21,6 +20,7 @@ from ..models.preprocess import pad_to_canvas, padded_size
 from ..threads import prefetch
 from ..visualize import overlay
 from ..weights.file import Metadata
+from .pixels import to_pixels
 from .scores import argmax_masks, mean_scores, resize_rows, score_maps
 from .tiles import blend_tiles
 
@@ -68,9 +68,9 @@ class Predictor:
             model.require(self.config)
 
     @classmethod
-    def of(cls, model: SegmentationModel, metadata: Metadata) -> "Predictor":
+    def of(cls, model: nn.Module, metadata: Metadata) -> "Predictor":
         """Make a predictor of a model and the metadata of its weights file."""
-        return cls(model, metadata.labels, metadata.config.evaluate, metadata=metadata)
+        return cls(cast(SegmentationModel, model), metadata.labels, metadata.config.evaluate, metadata=metadata)
 
     @property
     def score(self) -> dict[str, Any]:
@@ -274,30 +274,3 @@ def evaluation_mode(model: SegmentationModel, output_stride: int | None) -> Iter
         for module, training in modes:
             module.training = training
         model.output_stride = before
-
-
-def to_pixels(image: Any) -> np.ndarray:
-    """Return uint8 RGB [H, W, 3] of an image as `Predictor` takes it.
-
-    Raises:
-        UserError: it is not such an image.
-    """
-    if isinstance(image, str | os.PathLike):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        return of_pillow(image)
-    if isinstance(image, Tensor):
-        image = image.movedim(0, -1) if image.ndim == 3 and len(image) in (1, 3) else image
-        image = image.detach().cpu().numpy()
-    if not isinstance(image, np.ndarray):
-        raise UserError(f"{type(image).__name__}: not an image; give a path, a PIL image, a NumPy array or a torch tensor")
-    shape = list(image.shape)
-    if image.dtype != np.uint8:
-        raise UserError(
-            f"an image {image.dtype} {shape}: must be uint8, 0 to 255; for values from 0 to 1, round 255 times them"
-        )
-    if image.ndim not in (2, 3) or (image.ndim == 3 and shape[2] not in (1, 3)) or not 0 < shape[0] * shape[1] <= PIXELS:
-        raise UserError(
-            f"an image {shape}: must be [H, W, 3] (RGB) or [H, W] (gray), of at most {PIXELS:,} pixels; give several as a list"
-        )
-    return np.broadcast_to(image if image.ndim == 3 else image[..., None], (*shape[:2], 3))

@@ -212,7 +212,7 @@ def _size(path: Path) -> tuple[int, int]:
     """Return width and height of an image file as stored."""
     try:
         with Image.open(io.BytesIO(_read(path))) as image:
-            return image.size
+            return image.width, image.height
     except UserError:
         raise
     except Exception as error:  # Pillow raises whatever it runs into

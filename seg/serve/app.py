@@ -33,6 +33,7 @@ from ..errors import UserError
 from ..inference.images import picture
 from ..inference.predictor import Predictor
 from ..labels import VOID
+from .openapi import BODY, answers
 
 BYTES = 20 * 2**20
 """The largest upload."""
@@ -181,42 +182,6 @@ async def content_of(request: Request, body: bytes) -> bytes:
 
 Form = Literal["png", "index", "overlay", "json"]
 
-DETAIL = {"content": {"application/json": {"example": {"detail": "upload: ..."}}}}
-ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The mask, upright, at the size of the image",
-        "content": {
-            "image/png": {"schema": {"type": "string", "format": "binary"}},
-            "application/json": {
-                "example": {
-                    "width": 500,
-                    "height": 375,
-                    "seconds": 0.7,
-                    "classes": [{"index": 8, "name": "cat", "color": [64, 0, 0], "pixels": 187500, "share": 1.0}],
-                    "mask": "palette PNG in base64",
-                }
-            },
-        },
-    },
-    400: {"description": "A damaged form", **DETAIL},
-    408: {"description": f"The upload took longer than {SECONDS} seconds", **DETAIL},
-    413: {"description": f"More than {BYTES:,} bytes or {PIXELS:,} pixels", **DETAIL},
-    415: {"description": "Not an image", **DETAIL},
-    422: {"description": "A damaged image, an unsupported kind of image, or an unknown format", **DETAIL},
-    503: {"description": "Too many images are waiting; Retry-After says when to try again", **DETAIL},
-}
-BINARY = {"type": "string", "format": "binary"}
-BODY = {
-    "requestBody": {
-        "required": True,
-        "description": "The bytes of an image, or a form with one file",
-        "content": {
-            "multipart/form-data": {"schema": {"type": "object", "properties": {"image": BINARY}, "required": ["image"]}},
-            "image/*": {"schema": BINARY},
-        },
-    }
-}
-
 
 class Headers:
     """Middleware whose headers forbid browsers to load anything from elsewhere, to guess types and to cache answers."""
@@ -256,7 +221,13 @@ def make_app(service: Service) -> FastAPI:
     async def failed(request: Request, error: Exception) -> JSONResponse:  # only the log gets the traceback
         return JSONResponse({"detail": "the service failed on this request; its log says why"}, 500)
 
-    @app.post("/api/segment", summary="Segment an image", response_class=Response, responses=ANSWERS, openapi_extra=BODY)
+    @app.post(
+        "/api/segment",
+        summary="Segment an image",
+        response_class=Response,
+        responses=answers(BYTES, PIXELS, SECONDS),
+        openapi_extra=BODY,
+    )
     async def segment(request: Request, format: Form | None = None) -> Response:
         """Send the bytes of an image (JPEG, PNG, WebP, TIFF, BMP, GIF), or a form with one file.
 
