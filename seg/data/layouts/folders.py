@@ -13,9 +13,10 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from ...colors import voc_color
 from ...errors import UserError, reason
 from ...files import read_lines, write_text
-from ...labels import VOID, LabelSet, from_dict, voc_color
+from ...labels import VOID, LabelSet, from_dict
 from ...threads import prefetch
 from .. import voc
 from ..images import INDEX, decode
@@ -371,7 +372,7 @@ def _reads_as(one: _Seen, labels: LabelSet, table) -> bool:
         return False
     if one.indices is not None:
         return all(table.get(index) == index for index in one.indices)
-    read = {color: index for index, color in enumerate(labels.colors)} | {labels.void_color: VOID}
+    read = {color: index for index, color in enumerate(labels.mask_colors)} | {labels.void_color: VOID}
     return all(read.get(color) == table[color] for color in one.colors)
 
 
