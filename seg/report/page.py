@@ -1,5 +1,7 @@
 """The HTML page of an evaluation, and evaluations read from such pages."""
 
+from __future__ import annotations
+
 import base64
 import json
 import re
@@ -8,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +23,9 @@ from ..files import atomic_write
 from ..labels import VOID, LabelSet
 from .curves import HEIGHT, LEFT, RIGHT, WIDTH, chart
 from .pictures import Picture, planes
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 NAME = "index.html"
 
@@ -104,41 +109,50 @@ def write_report(
     Raises:
         UserError: `against` has other images or classes, or the page cannot be written.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     comparison = None
     if against:
         against.require_same(scores.labels, [one.name for one in scores.each])
         comparison = compare(against.scores, scores)
-    environment = Environment(
-        loader=PackageLoader(__package__, ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"percent": percent, "points": points}
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     files = resources.files(__package__)
     path = Path(folder) / NAME
-    page = environment.get_template("page.html").stream(
-        version=__version__,
-        style=files.joinpath("page.css").read_text(encoding="utf-8"),
-        script=files.joinpath("page.js").read_text(encoding="utf-8"),
-        scores=scores,
-        settings={name.replace("_", " "): text(value) for name, value in settings.items()},
-        classes=class_rows(scores, boundary, comparison),
-        matrix=matrix_rows(scores),
-        colors=[css(color) for color in scores.labels.colors],
-        boundary=boundary,
-        charts=[chart(*curve) for curve in (curves or {}).items()],
-        frame={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT},
-        against=against,
-        comparison=comparison,
-        confidence=CONFIDENCE,
-        data=page_data(scores, settings, boundary, against),
-        pictures=in_page(scores, pictures, against),
+    page = (
+        _environment()
+        .get_template("page.html")
+        .stream(
+            version=__version__,
+            style=files.joinpath("page.css").read_text(encoding="utf-8"),
+            script=files.joinpath("page.js").read_text(encoding="utf-8"),
+            scores=scores,
+            settings={name.replace("_", " "): text(value) for name, value in settings.items()},
+            classes=class_rows(scores, boundary, comparison),
+            matrix=matrix_rows(scores),
+            colors=[css(color) for color in scores.labels.colors],
+            boundary=boundary,
+            charts=[chart(*curve) for curve in (curves or {}).items()],
+            frame={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT},
+            against=against,
+            comparison=comparison,
+            confidence=CONFIDENCE,
+            data=page_data(scores, settings, boundary, against),
+            pictures=in_page(scores, pictures, against),
+        )
     )
     with atomic_write(path) as temporary:
         page.enable_buffering()
         page.dump(str(temporary), encoding="utf-8")
     return path
+
+
+def _environment() -> Environment:
+    """What fills in the template of the page."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader(__package__, ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"percent": percent, "points": points}
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return environment
 
 
 def page_data(scores: Scores, settings: dict[str, Any], boundary: Boundary | None, against: Against | None) -> dict[str, Any]:

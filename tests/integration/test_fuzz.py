@@ -7,6 +7,8 @@ import pytest
 
 from tests.helpers.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def fuzz(*options) -> str:
     command = [sys.executable, "-m", "tests.stress.fuzz", *options]

@@ -7,6 +7,8 @@ import pytest
 
 from tests.helpers.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.slow
 def test_a_run_killed_five_times_equals_a_run_never_killed():

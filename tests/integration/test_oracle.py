@@ -11,6 +11,8 @@ import pytest
 import tests.oracle.__main__ as oracle
 from tests.helpers.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 STORED = ROOT / "tests" / "fixtures" / "oracle"
 CASES = [
     (section, name, case)

@@ -20,6 +20,8 @@ from seg.weights.file import write
 from tests.helpers.paths import ROOT
 from tests.helpers.toy import toy_voc
 
+pytestmark = pytest.mark.slow
+
 CONFIG = {
     "model": {
         "backbone": "xception41",

@@ -4,8 +4,12 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from seg.data.images import read_image
 from tests.helpers.paths import ROOT
+
+pytestmark = pytest.mark.slow
 
 SMALL = [
     "data.root=scenes",

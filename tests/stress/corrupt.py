@@ -562,7 +562,7 @@ def checkpoint(path: Path, rng: Random) -> None:
             name = rng.choice(list(part))
             part[name] = rng.choice((torch.zeros(3), torch.tensor(1), torch.zeros(2, dtype=torch.int8), None, "x", math.nan))
         else:
-            part = rng.choice(("state", "optimizer", "config", "versions", "scaler", "average", None))
+            part = rng.choice(("state", "optimizer", "config", "versions", "scaler", "ema", None))
             if part is None:
                 state = odd(state, rng) if rng.random() < 0.5 else rng.choice(ODD)
             else:

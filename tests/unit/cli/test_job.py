@@ -55,6 +55,12 @@ def test_the_job_from_training_to_masks(place, capsys):
     assert "masks" not in out and "both/film.mp4: 3 frames, " in out and "overlay images in both" in out
     assert "predict 3/3" in err
 
+    code, out, _ = run(capsys, "info", weights)
+    assert code == 0
+    assert "classes: background, aeroplane" in out
+
+
+def test_an_archive_is_made_and_checked(place, weights, capsys):
     code, out, _ = run(
         capsys, "submit", weights, "--split", "val", "--out", "submission", "--flip", "--json", "sent.json", "--quiet"
     )
@@ -65,10 +71,6 @@ def test_the_job_from_training_to_masks(place, capsys):
     assert run(capsys, *check, "val", "--json", "checked.json", "--quiet")[:2] == (0, out.splitlines()[0] + "\n")
     assert json.loads((place / "checked.json").read_text()) == {"archive": "submission/results.tar.gz", "masks": 3}
     assert "comp6_val_cls/toy_006.png: not in results" in the_line(capsys, *check, "train")
-
-    code, out, _ = run(capsys, "info", weights)
-    assert code == 0
-    assert "classes: background, aeroplane" in out
 
 
 def test_no_process_waits_for_the_videos_of_the_others(place, weights, capsys, monkeypatch):
