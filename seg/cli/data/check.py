@@ -19,7 +19,9 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("root", metavar="ROOT", help="data set in VOC layout")
     parser.add_argument("--split", help="check one list (default: all lists; each file is read once)")
-    parser.add_argument("--labels", metavar="NAME|FILE", default="voc", help="voc, cityscapes, ade20k, camvid, or a YAML file (default: voc)")
+    parser.add_argument(
+        "--labels", metavar="NAME|FILE", default="voc", help="voc, cityscapes, ade20k, camvid, or a YAML file (default: voc)"
+    )
     parser.add_argument("--masks", metavar="FOLDER", help="folder of the masks in ROOT")
     parser.add_argument(
         "--masks-only", action="store_true", help="need no images; without lists, every mask in the folder is read"
