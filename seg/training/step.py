@@ -192,7 +192,7 @@ class Step:
     def _gradients_kept_local(self, more_parts: bool) -> AbstractContextManager[None]:
         """Processes exchange their gradients with the last part of the batch only."""
         if more_parts and distributed.world_size() > 1:
-            return self.parallel.no_sync()  # type: ignore[operator]
+            return self.parallel.no_sync()  # type: ignore[operator, no-any-return]
         return contextlib.nullcontext()
 
     def _update_weights(self, iteration: int) -> None:

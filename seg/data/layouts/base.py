@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ...colors import Color, voc_color
 from ...errors import UserError
-from ...labels import Color, LabelSet, from_dict, voc_color
+from ...labels import LabelSet, from_dict
 from ..inventory import IMAGE_SUFFIXES, is_image
 
 DEEPEST = 12

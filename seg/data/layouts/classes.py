@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...colors import Color, voc_color
 from ...errors import UserError
-from ...labels import VOID, Color, LabelSet, parse_value, voc_color
+from ...labels import VOID, LabelSet, parse_value
 from ..masks import color_table
 from .base import Entry, label_set
 from .names import is_void

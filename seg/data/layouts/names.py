@@ -4,9 +4,9 @@ import csv
 import re
 from pathlib import Path
 
+from ...colors import Color
 from ...errors import UserError
 from ...files import read_lines
-from ...labels import Color
 from .base import Entry
 
 LISTS = ("class_dict.csv", "label_colors.txt", "labelmap.txt", "codes.txt", "classes.txt", "class_names.txt")

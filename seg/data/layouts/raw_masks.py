@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ...colors import Color
 from ...errors import UserError
-from ...labels import Color
 from ..images import INDEX, WIDE, NotAnImage, decode, upright
 from ..masks import MASK_FORMATS, color_codes, first_pixel
 from .levels import Flat, flat_regions
