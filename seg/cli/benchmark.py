@@ -8,6 +8,7 @@ from .options import Subparsers, add_json, add_verb, count, progress
 
 
 def add_parser(subparsers: Subparsers) -> None:
+    """Add the parser of the verb."""
     parser = add_verb(
         subparsers,
         "benchmark",
@@ -28,6 +29,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the verb and return the exit code."""
     from ..benchmark.machine import machine
     from ..benchmark.run import benchmark
     from ..files import write_json

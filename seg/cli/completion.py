@@ -8,6 +8,7 @@ from .options import Subparsers, add_verb
 
 
 def add_parser(subparsers: Subparsers) -> None:
+    """Add the parser of the verb."""
     parser = add_verb(
         subparsers,
         "completion",
@@ -20,6 +21,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the verb and return the exit code."""
     import shtab
 
     complete_files(args.command)

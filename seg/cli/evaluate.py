@@ -23,6 +23,7 @@ AGAINST = "show another evaluation of the same images beside this one: the DIR o
 
 
 def add_parser(subparsers: Subparsers) -> None:
+    """Add the parser of the verb."""
     parser = add_verb(
         subparsers,
         "evaluate",
@@ -56,6 +57,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the verb and return the exit code."""
     if args.compare:
         if args.weights or args.predictions or args.truth or args.report or args.against:
             raise UserError("seg evaluate --compare: takes two JSON files of evaluations, and no weights, masks or report")

@@ -9,6 +9,7 @@ from .options import WEIGHTS, Subparsers, add_canvas, add_json, add_verb, infere
 
 
 def add_parser(subparsers: Subparsers) -> None:
+    """Add the parser of the verb."""
     parser = add_verb(
         subparsers,
         "export",
@@ -41,6 +42,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the verb and return the exit code."""
     from ..files import write_json
     from ..runtimes.export import export
     from ..weights.loading import open_model

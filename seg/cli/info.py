@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: Subparsers) -> None:
+    """Add the parser of the verb."""
     parser = add_verb(
         subparsers,
         "info",
@@ -31,6 +32,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the verb and return the exit code."""
     from ..files import write_json
     from .tables import model_table, profile_table
 

@@ -37,6 +37,7 @@ MEMORY = ("can't allocate memory", "out of memory")
 
 
 def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
     command = argparse.ArgumentParser(
         prog="seg",
         description="Semantic segmentation with DeepLab V3+ on the modified Xception: train, measure mIoU, draw masks.",

@@ -34,6 +34,7 @@ def add_verb(
 
 
 def add_json(parser: argparse.ArgumentParser, what: str = "the numbers") -> None:
+    """Add --json."""
     parser.add_argument("--json", metavar="FILE", help=f"write {what} to FILE")
 
 
@@ -59,6 +60,7 @@ def add_inference(parser: argparse.ArgumentParser) -> None:
 
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """Add --runtime."""
     parser.add_argument(
         "--runtime",
         choices=("torch", "compile", "onnx", "openvino"),

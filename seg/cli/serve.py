@@ -10,6 +10,7 @@ from .options import OR_EXPORTED, Subparsers, add_inference, add_runtime, add_ve
 
 
 def add_parser(subparsers: Subparsers) -> None:
+    """Add the parser of the verb."""
     parser = add_verb(
         subparsers,
         "serve",
@@ -27,6 +28,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the verb and return the exit code."""
     try:
         from ..serve import app, server
     except ImportError as error:

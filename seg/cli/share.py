@@ -8,6 +8,7 @@ from .options import WEIGHTS, Subparsers, add_verb
 
 
 def add_parser(subparsers: Subparsers) -> None:
+    """Add the parser of the verb."""
     parser = add_verb(
         subparsers,
         "share",
@@ -25,6 +26,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the verb and return the exit code."""
     from ..weights.hub import push
     from ..weights.share import share
 

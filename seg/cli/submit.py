@@ -11,6 +11,7 @@ SERVER = "http://host.robots.ox.ac.uk:8080"
 
 
 def add_parser(subparsers: Subparsers) -> None:
+    """Add the parser of the verb."""
     parser = add_verb(
         subparsers,
         "submit",
@@ -39,6 +40,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the verb and return the exit code."""
     making, checking = args.weights and args.out, args.check and args.data
     if bool(making) == bool(checking) or (args.check and (args.weights or args.out)):
         raise UserError("seg submit: give WEIGHTS with --out DIR, or --check ARCHIVE with --data ROOT")
@@ -46,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> int:
+    """Check an existing archive."""
     from ..data.voc import open_images
     from ..files import write_json
     from ..inference.voc_submission import check_archive
@@ -60,6 +63,7 @@ def check(args: argparse.Namespace) -> int:
 
 
 def make(args: argparse.Namespace) -> int:
+    """Predict the masks of a split, and pack them."""
     from ..data.voc import open_images
     from ..distributed import is_main
     from ..files import write_json

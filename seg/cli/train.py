@@ -29,6 +29,7 @@ class List(argparse.Action):
 
 
 def add_parser(subparsers: Subparsers) -> None:
+    """Add the parser of the verb."""
     parser = add_verb(
         subparsers,
         "train",
@@ -45,6 +46,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the verb and return the exit code."""
     from ..config import load
     from ..distributed import is_main
 

@@ -84,6 +84,7 @@ class ClassValues(np.ndarray):
 
     @classmethod
     def of(cls, values: np.ndarray, names: tuple[str, ...]) -> "ClassValues":
+        """Name the values of an array."""
         found = values.view(cls)
         found.names = names
         return found

@@ -202,6 +202,23 @@ class Headers:
         await self.app(scope, receive, sending)
 
 
+def _answer_errors_in_json(app: FastAPI) -> None:
+    @app.exception_handler(RequestValidationError)
+    async def invalid_request(request: Request, error: RequestValidationError) -> JSONResponse:
+        lines = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()]
+        return JSONResponse({"detail": "; ".join(lines)}, 422)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> JSONResponse:  # only the log gets the traceback
+        return JSONResponse({"detail": "the service failed on this request; its log says why"}, 500)
+
+
+def _add_page(app: FastAPI) -> None:
+    for path, (name, kind) in PAGE.items():
+        content = (Path(__file__).parent / name).read_bytes()
+        app.add_api_route(path, _constant(content, kind), include_in_schema=False)
+
+
 def make_app(service: Service) -> FastAPI:
     """Return the ASGI application of a service."""
     app = FastAPIOffline(
@@ -212,14 +229,7 @@ def make_app(service: Service) -> FastAPI:
     )
     app.add_middleware(Headers)
 
-    @app.exception_handler(RequestValidationError)
-    async def invalid_request(request: Request, error: RequestValidationError) -> JSONResponse:
-        lines = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()]
-        return JSONResponse({"detail": "; ".join(lines)}, 422)
-
-    @app.exception_handler(Exception)
-    async def failed(request: Request, error: Exception) -> JSONResponse:  # only the log gets the traceback
-        return JSONResponse({"detail": "the service failed on this request; its log says why"}, 500)
+    _answer_errors_in_json(app)
 
     @app.post(
         "/api/segment",
@@ -272,9 +282,7 @@ def make_app(service: Service) -> FastAPI:
     async def healthz() -> dict[str, Any]:
         return {"status": "ok", "waiting": service.waiting}
 
-    for path, (name, kind) in PAGE.items():
-        content = (Path(__file__).parent / name).read_bytes()
-        app.add_api_route(path, _constant(content, kind), include_in_schema=False)
+    _add_page(app)
     return app
 
 

@@ -9,6 +9,7 @@ KINDS = (init, check, download, prepare, scenes)
 
 
 def add_parser(subparsers: Subparsers) -> None:
+    """Add the parser of the verb."""
     text = "Download, prepare and check data sets."
     parser = subparsers.add_parser("data", help=text, description=text, epilog="seg data KIND --help explains each of them.")
     parser.set_defaults(run=None, command=parser)

@@ -8,6 +8,7 @@ from ..options import Subparsers, add_json, add_verb, progress
 
 
 def add_parser(subparsers: Subparsers) -> None:
+    """Add the parser of the verb."""
     parser = add_verb(
         subparsers,
         "check",
@@ -33,6 +34,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the verb and return the exit code."""
     from ...data.validation import check
     from ...files import write_json
     from ...labels import load

@@ -8,6 +8,7 @@ from ..options import Subparsers, add_verb
 
 
 def add_parser(subparsers: Subparsers) -> None:
+    """Add the parser of the verb."""
     parser = add_verb(
         subparsers,
         "download",
@@ -35,6 +36,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the verb and return the exit code."""
     from ...data.prepare.download import download, find
 
     source = find(args.name)

@@ -11,6 +11,7 @@ from ..options import Subparsers, add_json, add_verb, progress
 
 
 def add_parser(subparsers: Subparsers) -> None:
+    """Add the parser of the verb."""
     parser = add_verb(
         subparsers,
         "init",
@@ -76,6 +77,7 @@ def _level(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the verb and return the exit code."""
     from ...data.layouts.base import Hints
     from ...data.layouts.classes import parse_values
     from ...data.layouts.create import create_dataset

@@ -8,6 +8,7 @@ from ..options import Subparsers, add_json, add_verb, progress
 
 
 def add_parser(subparsers: Subparsers) -> None:
+    """Add the parser of the verb."""
     parser = add_verb(
         subparsers,
         "prepare",
@@ -26,6 +27,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the verb and return the exit code."""
     from ...data.prepare.sbd import prepare_trainaug
     from ...files import write_json
 

@@ -9,6 +9,7 @@ from ..options import Subparsers, add_verb, count, progress
 
 
 def add_parser(subparsers: Subparsers) -> None:
+    """Add the parser of the verb."""
     parser = add_verb(
         subparsers,
         "scenes",
@@ -24,6 +25,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the verb and return the exit code."""
     from ...data.prepare.scenes import write_scenes
 
     with progress("scenes", args.train + args.val, quiet=args.quiet) as bar:
