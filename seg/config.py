@@ -122,9 +122,11 @@ class ModelConfig:
     """Groups of channels in the backbone's spatial convolutions: 1 is dense; null is one group per channel (depthwise)."""
     image_classes: int | None = None
     """Number of classes of an image classifier, as trained on ImageNet; null: a segmentation network."""
+    context: Literal["aspp", "dpc"] = "aspp"
+    """What gathers context after the backbone: aspp, or dpc, the dense prediction cell of arXiv 1809.04184."""
     aspp: ASPPConfig = field(default_factory=ASPPConfig)
     decoder: DecoderConfig | None = field(default_factory=DecoderConfig)
-    """null: no decoder; the classifier follows the ASPP."""
+    """null: no decoder; the classifier follows the ASPP or the dense prediction cell."""
 
     def __post_init__(self) -> None:
         if self.smp is None and self.backbone not in BACKBONES:
@@ -143,6 +145,10 @@ class ModelConfig:
             f"null or from 1 to {LARGEST}",
         )
         check(0 < self.width <= 8, "model.width", self.width, "above 0, at most 8")
+        if self.context == "dpc":
+            check(self.output_stride <= 16, "model.output_stride", self.output_stride, "8 or 16 with model.context=dpc")
+            if self.aspp != ASPPConfig():
+                raise UserError("model.aspp: has no effect with model.context=dpc, which has no ASPP; leave out its settings")
 
     @property
     def published(self) -> str | None:

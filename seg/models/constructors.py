@@ -39,6 +39,8 @@ class BackboneOptions(TypedDict, total=False):
 class SegmentationOptions(BackboneOptions, total=False):
     """Options of the `deeplabv3plus_...` constructors. `aspp` and `decoder` may be mappings of their settings."""
 
+    context: str
+    """aspp, or dpc: a dense prediction cell (arXiv 1809.04184)."""
     aspp: ASPPConfig | dict[str, Any]
     decoder: DecoderConfig | dict[str, Any] | None
     """None: no decoder (DeepLab V3)."""

@@ -1,4 +1,4 @@
-"""DeepLab V3+: backbone, atrous spatial pyramid pooling, decoder, classifier. arXiv 1802.02611."""
+"""DeepLab V3+: backbone, ASPP or dense prediction cell, decoder, classifier. arXiv 1802.02611."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from .aspp import ASPP
 from .decoder import Decoder
+from .dpc import DensePredictionCell
 from .initialization import initialize_backbone, initialize_classifier, truncated_normal
 from .layers import resize
 from .xception import Xception
@@ -18,8 +19,8 @@ class DeepLabV3Plus(nn.Module):
 
     Args:
         backbone: gives features at stride 4 and at its output stride.
-        aspp: takes the backbone's features.
-        decoder: None is DeepLab V3: the classifier follows the ASPP.
+        context: takes the backbone's features. It becomes the attribute `aspp` or `dpc`; the other one is None.
+        decoder: None is DeepLab V3: the classifier follows the context.
         num_classes: of the logits.
         initialization: released or he; see `initialize`.
     """
@@ -27,13 +28,19 @@ class DeepLabV3Plus(nn.Module):
     mean, std = Xception.mean, Xception.std
 
     def __init__(
-        self, backbone: Xception, aspp: ASPP, decoder: Decoder | None, num_classes: int, initialization: str = "released"
+        self,
+        backbone: Xception,
+        context: ASPP | DensePredictionCell,
+        decoder: Decoder | None,
+        num_classes: int,
+        initialization: str = "released",
     ):
         super().__init__()
         self.backbone = backbone
-        self.aspp = aspp
+        self.aspp = context if isinstance(context, ASPP) else None
+        self.dpc = context if isinstance(context, DensePredictionCell) else None
         self.decoder = decoder
-        self.classifier = nn.Conv2d(aspp.out_channels if decoder is None else decoder.out_channels, num_classes, 1)
+        self.classifier = nn.Conv2d(context.out_channels if decoder is None else decoder.out_channels, num_classes, 1)
         self.output_stride = backbone.output_stride
         initialize(self, initialization)
 
@@ -44,25 +51,35 @@ class DeepLabV3Plus(nn.Module):
 
     @property
     def output_stride(self) -> int:
-        """8, 16 or 32. Setting it on a live network keeps the weights: strides become dilations, or back."""
+        """8, 16 or 32; 8 or 16 with a dense prediction cell. Setting it on a live network keeps the weights: strides become
+        dilations, or back."""
         return self.backbone.output_stride
 
     @output_stride.setter
     def output_stride(self, value: int) -> None:
+        if self.dpc is not None:
+            self.dpc.check_output_stride(value)
         self.backbone.output_stride = value
-        self.aspp.set_output_stride(value)
+        self.context.set_output_stride(value)
 
     @property
     def logits_stride(self) -> int:
         """Stride of `logits`: 4, or the output stride if there is no decoder."""
         return self.output_stride if self.decoder is None else self.backbone.low_level_stride
 
+    @property
+    def context(self) -> ASPP | DensePredictionCell:
+        """The ASPP or the dense prediction cell."""
+        context = self.aspp or self.dpc
+        assert context is not None
+        return context
+
     def backbone_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of the backbone, for a learning rate of their own."""
         yield from self.backbone.parameters()
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
-        """All other parameters: ASPP, decoder and classifier."""
+        """All other parameters: context, decoder and classifier."""
         for name, parameter in self.named_parameters():
             if not name.startswith("backbone."):
                 yield parameter
@@ -70,7 +87,7 @@ class DeepLabV3Plus(nn.Module):
     def logits(self, images: Tensor) -> Tensor:
         """Logits before the last resize: [N, num_classes, ceil(H/s), ceil(W/s)] at the stride s = `logits_stride`."""
         *low_levels, x = self.backbone(images)
-        x = self.aspp(x)
+        x = self.context(x)
         if self.decoder is not None:
             x = self.decoder(x, *low_levels)
         logits: Tensor = self.classifier(x)

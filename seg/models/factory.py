@@ -9,6 +9,7 @@ from .aspp import ASPP
 from .classifier import ImageClassifier
 from .decoder import Decoder
 from .deeplab import DeepLabV3Plus
+from .dpc import DensePredictionCell
 from .xception import Xception
 
 
@@ -69,26 +70,30 @@ def build_backbone(config: ModelConfig) -> Xception:
 
 
 def build_deeplab(config: ModelConfig, backbone: Xception, num_classes: int) -> DeepLabV3Plus:
-    """DeepLab V3+ with the ASPP and the decoder of a configuration on a backbone, with initial weights."""
-    aspp = ASPP(
-        backbone.channels,
-        config.aspp.channels,
-        atrous_rates=config.aspp.atrous_rates,
-        separable=config.aspp.separable,
-        image_pooling=config.aspp.image_pooling,
-        dropout=config.aspp.dropout,
-    )
+    """DeepLab V3+ with the context and the decoder of a configuration on a backbone, with initial weights."""
+    context: ASPP | DensePredictionCell
+    if config.context == "dpc":
+        context = DensePredictionCell(backbone.channels)
+    else:
+        context = ASPP(
+            backbone.channels,
+            config.aspp.channels,
+            atrous_rates=config.aspp.atrous_rates,
+            separable=config.aspp.separable,
+            image_pooling=config.aspp.image_pooling,
+            dropout=config.aspp.dropout,
+        )
     decoder = None
     if config.decoder is not None:
         decoder = Decoder(
-            aspp.out_channels,
+            context.out_channels,
             backbone.low_level_channels,
             low_level_channels=config.decoder.low_level_channels,
             convolutions=config.decoder.convolutions,
             separable=config.decoder.separable,
             conv3_in_channels=backbone.conv3_channels if config.decoder.conv3 else None,
         )
-    return DeepLabV3Plus(backbone, aspp, decoder, num_classes, config.initialization)
+    return DeepLabV3Plus(backbone, context, decoder, num_classes, config.initialization)
 
 
 def build_meta_model(config: ModelConfig, num_classes: int) -> nn.Module:

@@ -54,6 +54,7 @@ HINTS = {
 """What to write instead of an argument of another library."""
 BACKBONE_HINTS = {
     "num_classes": "it gives feature maps; the segmentation network is deeplabv3plus_{backbone}(num_classes=21)",
+    "context": "it gives feature maps; ASPP is a part of deeplabv3plus_{backbone}()",
     "aspp": "it gives feature maps; ASPP is a part of deeplabv3plus_{backbone}()",
     "decoder": "it gives feature maps; the decoder is a part of deeplabv3plus_{backbone}()",
 }

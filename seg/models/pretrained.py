@@ -11,7 +11,7 @@ from ..errors import UserError
 from .deeplab import DeepLabV3Plus
 from .habits import IMAGENET_WEIGHTS
 
-HEAD = ("aspp.", "decoder.")
+HEAD = ("aspp.", "dpc.", "decoder.")
 FOLLOWED = ("activation_placement", "separable_activation")
 
 
@@ -90,6 +90,6 @@ def load_weights(function: str, network: nn.Module, source: Any) -> None:
     odd = [name for name in (*report.missing, *report.unexpected) if name.startswith(HEAD)]
     if odd:
         raise UserError(
-            f"{function}: {source.source}: another ASPP and decoder than this network's: {len(odd)} tensors differ, first "
-            f"'{odd[0]}'; set the options aspp and decoder as in the training of the weights"
+            f"{function}: {source.source}: another context or decoder than this network's: {len(odd)} tensors differ, "
+            f"first '{odd[0]}'; set the options context, aspp and decoder as in the training of the weights"
         )

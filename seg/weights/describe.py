@@ -72,7 +72,8 @@ def _of_deeplab(network: DeepLabV3Plus) -> ModelConfig:
     settings = ("activation_placement", "width", "output_stride", "residual", "separable_activation", "spatial_groups")
     return ModelConfig(
         backbone=backbone.name,
-        aspp=_of_aspp(network.aspp),
+        context="aspp" if network.aspp is not None else "dpc",
+        aspp=_of_aspp(network.aspp) if network.aspp is not None else ASPPConfig(),
         decoder=None if network.decoder is None else _of_decoder(network.decoder),
         **{name: getattr(backbone, name) for name in settings},
     )

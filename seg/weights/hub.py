@@ -1,6 +1,7 @@
 """The Hugging Face Hub: download `hf:OWNER/NAME`, and upload what `seg share` wrote."""
 
 from pathlib import Path
+from typing import Any, cast
 
 from ..errors import UserError, reason
 
@@ -51,7 +52,7 @@ def download(source: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils import logging
 
-    logging.set_verbosity_error()  # the library warns of each attempt; the error below is enough
+    cast(Any, logging).set_verbosity_error()  # the library warns of each attempt; the error below is enough
     name, _, revision = source.removeprefix("hf:").partition("@")
     try:
         return Path(hf_hub_download(name, SHARED, revision=revision or None))

@@ -19,10 +19,11 @@ HEAD = {
     "image_pooling": "aspp.pooling",
     "aspp0": "aspp.conv1x1",
     "concat_projection": "aspp.project",
+    "meta_architecture/concat_projection": "dpc.project",
     "decoder/feature_projection0": "decoder.reduce",
 }
 MODULE = re.compile(r"(entry|middle|exit)_flow/block(\d+)/unit_(\d+)/xception_module/(shortcut|separable_conv(\d)_(\w+?))")
-NUMBERED = re.compile(r"(aspp|decoder/decoder_conv)(\d)(?:_(depthwise|pointwise))?")
+NUMBERED = re.compile(r"(aspp|meta_architecture/branch|decoder/decoder_conv)(\d)(?:_(depthwise|pointwise))?")
 SLOTS = ("/Momentum", "/ExponentialMovingAverage", "/Adam", "/Adam_1", "/RMSProp", "/RMSProp_1")
 
 
@@ -60,7 +61,9 @@ def _place(scope: str) -> tuple[str | None, str | None]:
         return HEAD[scope], None
     if match := NUMBERED.fullmatch(scope):
         part, index, kind = match.groups()
-        return (f"aspp.atrous.{int(index) - 1}" if part == "aspp" else f"decoder.convs.{index}"), kind
+        if part == "aspp":
+            return f"aspp.atrous.{int(index) - 1}", kind
+        return f"{'dpc.branches' if part.startswith('meta') else 'decoder.convs'}.{index}", kind
     variant, _, rest = scope.partition("/")
     if variant not in VARIANTS:
         return None, None
@@ -115,16 +118,12 @@ def model_settings(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
         "backbone": "xception71" if deep else f"xception{41 if len(middle) == 8 else 65}",
         "activation_placement": "tf",
     }
-    if "aspp.project.conv.weight" not in tensors:
+    if "dpc.project.conv.weight" in tensors:
+        settings["context"] = "dpc"
+    elif "aspp.project.conv.weight" in tensors:
+        settings["aspp"] = _aspp_settings(tensors)
+    else:
         return settings
-    separable = "aspp.atrous.0.pointwise.weight" in tensors
-    rates = len({name.split(".")[2] for name in tensors if name.startswith("aspp.atrous.")})
-    settings["aspp"] = {
-        "channels": len(tensors["aspp.project.conv.weight"]),
-        "separable": separable,
-        "image_pooling": "aspp.pooling.conv.weight" in tensors,
-        "atrous_rates": [6, 12, 18][:rates],
-    }
     settings["decoder"] = None
     if "decoder.reduce.conv.weight" in tensors:
         count = len({name.split(".")[2] for name in tensors if name.startswith("decoder.convs.")})
@@ -136,3 +135,13 @@ def model_settings(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
             "separable": kind == "pointwise",
         }
     return settings
+
+
+def _aspp_settings(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    rates = len({name.split(".")[2] for name in tensors if name.startswith("aspp.atrous.")})
+    return {
+        "channels": len(tensors["aspp.project.conv.weight"]),
+        "separable": "aspp.atrous.0.pointwise.weight" in tensors,
+        "image_pooling": "aspp.pooling.conv.weight" in tensors,
+        "atrous_rates": [6, 12, 18][:rates],
+    }

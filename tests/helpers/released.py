@@ -14,7 +14,7 @@ from tests.oracle.harness import variables
 def checkpoint(folder: Path, model: nn.Module, *, extra: Any = ()) -> str:
     """Write a model with the names and layout of the released code, and return its address `tf:PATH`."""
     state, tensors = model.state_dict(), {}
-    for name in variables(model.backbone.name.replace("xception", "xception_")):
+    for name in variables(model.backbone.name.replace("xception", "xception_"), "aspp" if model.dpc is None else "dpc"):
         name = dense(name, model)
         if (ours := variable_name(name)) in state:
             value = state[ours].numpy()
@@ -29,7 +29,10 @@ def checkpoint(folder: Path, model: nn.Module, *, extra: Any = ()) -> str:
 
 def dense(name: str, model: nn.Module) -> str:
     """Return the name of a head's variable in a model whose head is not separable."""
-    for part, module in (("aspp", model.aspp.atrous), ("decoder/decoder_conv", getattr(model.decoder, "convs", ()))):
+    for part, module in (
+        ("aspp", model.aspp.atrous if model.aspp else ()),
+        ("decoder/decoder_conv", getattr(model.decoder, "convs", ())),
+    ):
         if name.startswith(part) and "_pointwise" in name and len(module) and not hasattr(module[0], "pointwise"):
             return name.replace("_pointwise", "")
     return name

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from tests.oracle.forward import classifier, forward
+from tests.oracle.forward import classifier, dense_prediction_cell, forward
 from tests.oracle.harness import Check
 from tests.oracle.preprocessing import preprocessing
 from tests.oracle.training import training
@@ -25,6 +25,8 @@ def runner(section: str, case: dict[str, Any]) -> Callable[[Path, str, dict[str,
     """Return the function that runs the cases of a section."""
     if section in ("forward", "training"):
         return {"forward": forward, "training": training}[section]
+    if "features_seed" in case:
+        return dense_prediction_cell
     return preprocessing if "files" in case else classifier
 
 

@@ -19,57 +19,78 @@ from seg.models.preprocess import normalize, pad_to_canvas
 from tests.oracle.harness import ARGMAX, FORWARD, Check, build, draw_image, nhwc, relative, worst
 
 
-class EndPoints:
-    """Records the output of every named part of a network while it runs."""
+class Recorder:
+    """Records outputs and inputs of modules while they run, by name."""
 
-    def __init__(self, network: Any, variant: str) -> None:
+    def __init__(self) -> None:
         self.values: dict[str, torch.Tensor] = {}
-        flow = f"{variant}/"
-        for index in (1, 2):
-            self._output(f"{flow}entry_flow/conv1_{index}", getattr(network.backbone, f"conv{index}"))
-        for name, module in network.backbone.flow.items():
-            kind, number = re.fullmatch(r"([a-z]+)(\d+)", name).groups()
-            block = f"{flow}{kind}_flow/block{1 if kind == 'middle' else number}"
-            unit = f"{block}/unit_{number if kind == 'middle' else 1}/xception_module"
-            for index, conv in enumerate(module.convs, 1):
-                # The next activation works in place, so the recorded output of batch norm is the one after it.
-                self._output(f"{unit}/separable_conv{index}_depthwise", conv.depthwise_norm)
-                # With ReLU before the convolutions, the next in-place ReLU is not part of this end point: copy.
-                before = module.convs[0].activation_placement.before
-                self._output(f"{unit}/separable_conv{index}_pointwise", conv.norm if before else conv, copied=before)
-            if module.shortcut is not None:
-                self._output(f"{unit}/shortcut", module.shortcut)
-            self._output(unit, module)
-            self._output(block, module)
-        network.backbone.register_forward_hook(lambda m, i, o: self.values.update(skip=o[0], backbone=o[-1]))
-        if hasattr(network, "aspp"):
-            self._head(network)
 
-    def _head(self, network: Any) -> None:
-        aspp, decoder = network.aspp, network.decoder
-        self._output("image_pooling", aspp.pooling)
-        self._output("aspp0", aspp.conv1x1)
-        for index, conv in enumerate(aspp.atrous, 1):
-            self._output(f"aspp{index}", conv)
-        self._input("aspp_concat", aspp.project)
-        self._output("aspp_projection", aspp.project)
-        self._output("logits", network.classifier)
-        if decoder is not None:
-            self._output("skip_projection", decoder.reduce)
-            self._input("decoder_concat", decoder.convs[0])
-            for index, conv in enumerate(decoder.convs):
-                self._output(f"decoder_conv{index}", conv)
-            self._output("decoder_out", decoder.convs[-1])
-
-    def _output(self, name: str, module: nn.Module, copied: bool = False) -> None:
+    def output(self, name: str, module: nn.Module, copied: bool = False) -> None:
         def note(module, inputs, output):
             output = output[0] if isinstance(output, tuple) else output
             self.values[name] = output.clone() if copied else output
 
         module.register_forward_hook(note)
 
-    def _input(self, name: str, module: nn.Module) -> None:
+    def input(self, name: str, module: nn.Module) -> None:
         module.register_forward_hook(lambda m, inputs, output: self.values.update({name: inputs[0]}))
+
+    def cell(self, cell: Any) -> None:
+        """Record a dense prediction cell."""
+        for index, conv in enumerate(cell.branches):
+            self.output(f"branch{index}_depthwise", conv.depthwise_norm)
+            self.output(f"branch{index}", conv)
+        self.input("dpc_concat", cell.project)
+        self.output("dpc_projection", cell.project)
+
+
+class EndPoints(Recorder):
+    """Records the output of every named part of a network while it runs."""
+
+    def __init__(self, network: Any, variant: str) -> None:
+        super().__init__()
+        flow = f"{variant}/"
+        for index in (1, 2):
+            self.output(f"{flow}entry_flow/conv1_{index}", getattr(network.backbone, f"conv{index}"))
+        for name, module in network.backbone.flow.items():
+            kind, number = re.fullmatch(r"([a-z]+)(\d+)", name).groups()
+            block = f"{flow}{kind}_flow/block{1 if kind == 'middle' else number}"
+            unit = f"{block}/unit_{number if kind == 'middle' else 1}/xception_module"
+            for index, conv in enumerate(module.convs, 1):
+                # The next activation works in place, so the recorded output of batch norm is the one after it.
+                self.output(f"{unit}/separable_conv{index}_depthwise", conv.depthwise_norm)
+                # With ReLU before the convolutions, the next in-place ReLU is not part of this end point: copy.
+                before = module.convs[0].activation_placement.before
+                self.output(f"{unit}/separable_conv{index}_pointwise", conv.norm if before else conv, copied=before)
+            if module.shortcut is not None:
+                self.output(f"{unit}/shortcut", module.shortcut)
+            self.output(unit, module)
+            self.output(block, module)
+        network.backbone.register_forward_hook(lambda m, i, o: self.values.update(skip=o[0], backbone=o[-1]))
+        if hasattr(network, "aspp"):
+            self._head(network)
+
+    def _head(self, network: Any) -> None:
+        decoder = network.decoder
+        if network.dpc is None:
+            self._aspp(network.aspp)
+        else:
+            self.cell(network.dpc)
+        self.output("logits", network.classifier)
+        if decoder is not None:
+            self.output("skip_projection", decoder.reduce)
+            self.input("decoder_concat", decoder.convs[0])
+            for index, conv in enumerate(decoder.convs):
+                self.output(f"decoder_conv{index}", conv)
+            self.output("decoder_out", decoder.convs[-1])
+
+    def _aspp(self, aspp: Any) -> None:
+        self.output("image_pooling", aspp.pooling)
+        self.output("aspp0", aspp.conv1x1)
+        for index, conv in enumerate(aspp.atrous, 1):
+            self.output(f"aspp{index}", conv)
+        self.input("aspp_concat", aspp.project)
+        self.output("aspp_projection", aspp.project)
 
 
 def canvas(case: dict[str, Any], image: np.ndarray) -> np.ndarray:
@@ -114,10 +135,7 @@ def forward(folder: Path, name: str, case: dict[str, Any]) -> list[Check]:
         elif key == "padded":
             ends.append(Check(key, relative(image[None], stored[key]), 0.0))
         elif key != "image":
-            part, channels, pixels = re.fullmatch(r"(\w+?)(?:_c(\d+))?(?:_s(\d+))?", key).groups()
-            step = int(pixels or 1)
-            value = nhwc(points.values[part])[:, ::step, ::step, :: int(channels or 1)]
-            (logits if part.startswith("logits") else ends).append(Check(key, relative(value, stored[key]), FORWARD))
+            (logits if key.startswith("logits") else ends).append(end_point(points, key, stored[key]))
     statistics = folder / case.get("stats", f"{name}_stats.json")
     summaries = []
     if statistics.is_file():
@@ -125,6 +143,14 @@ def forward(folder: Path, name: str, case: dict[str, Any]) -> list[Check]:
             summaries.append(Check(key, summary_error(points.values[key.removeprefix("/deeplab/")], wanted), FORWARD))
     checks = worst("logits", logits) + worst("end points", ends) + worst("statistics of end points", summaries)
     return checks + argmax
+
+
+def end_point(points: Recorder, key: str, wanted: np.ndarray) -> Check:
+    """Compare a recorded value with a stored one, whose name tells which channels and pixels it has: NAME_c4_s2."""
+    part, channels, pixels = re.fullmatch(r"(\w+?)(?:_c(\d+))?(?:_s(\d+))?", key).groups()
+    step = int(pixels or 1)
+    value = nhwc(points.values[part])[:, ::step, ::step, :: int(channels or 1)]
+    return Check(key, relative(value, wanted), FORWARD)
 
 
 def summary_error(value: torch.Tensor, wanted: dict[str, Any]) -> float:
@@ -174,3 +200,19 @@ def classifier(folder: Path, name: str, case: dict[str, Any]) -> list[Check]:
             value = points.values[f"{variant}/exit_flow/block{match[1]}"]
             ends.append(Check(key, relative(nhwc(value)[..., :: int(match[2])], stored[key]), FORWARD))
     return [Check("logits", relative(logits, stored["logits"][:, 0, 0]), FORWARD), *worst("end points", ends)]
+
+
+@torch.no_grad()
+def dense_prediction_cell(folder: Path, name: str, case: dict[str, Any]) -> list[Check]:
+    """Run a dense prediction cell alone, on drawn features: large enough to see its rates."""
+    stored = np.load(folder / case["file"])
+    generator = np.random.Generator(np.random.PCG64(case["features_seed"]))
+    features = np.maximum(generator.standard_normal(case["features_shape"]), 0).astype("float32")
+    if hashlib.sha256(features.tobytes()).hexdigest() != case["features_sha256"]:
+        raise ValueError("the features drawn from the seed are not those of the case")
+    network, _ = build({"variant": "xception_71", "output_stride": case["output_stride"], "head": "dpc"})
+    points = Recorder()
+    points.cell(network.dpc)
+    points.values["features"] = torch.from_numpy(features).permute(0, 3, 1, 2)
+    network.dpc(points.values["features"])
+    return worst("branches and projection", [end_point(points, key, stored[key]) for key in stored])

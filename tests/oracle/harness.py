@@ -82,7 +82,14 @@ def damping(name: str) -> float:
     return 1.0
 
 
-def variables(variant: str) -> list[str]:
+CONTEXT = {
+    "aspp": (("aspp1", "aspp2", "aspp3"), ("image_pooling", "aspp0", "concat_projection")),
+    "dpc": (tuple(f"meta_architecture/branch{i}" for i in range(5)), ("meta_architecture/concat_projection",)),
+}
+"""Scopes of the separable and of the 1x1 convolutions of the ASPP and of the dense prediction cell."""
+
+
+def variables(variant: str, context: str = "aspp") -> list[str]:
     """Return the names of the released network's variables, of the backbone and the head."""
     scopes = [f"{variant}/entry_flow/conv1_{i}" for i in (1, 2)]
     for row in FAMILY[VARIANTS[variant]][0]:
@@ -91,9 +98,10 @@ def variables(variant: str) -> list[str]:
         module = f"{variant}/{flow}_flow/block{block}/unit_{unit}/xception_module"
         scopes += [f"{module}/separable_conv{i}_{half}" for i in (1, 2, 3) for half in ("depthwise", "pointwise")]
         scopes += [f"{module}/shortcut"] * (row.shortcut == "conv")
-    separable = [f"aspp{i}" for i in (1, 2, 3)] + [f"decoder/decoder_conv{i}" for i in (0, 1)]
+    separable, dense = CONTEXT[context]
+    separable += tuple(f"decoder/decoder_conv{i}" for i in (0, 1))
     scopes += [f"{scope}_{half}" for scope in separable for half in ("depthwise", "pointwise")]
-    scopes += ["image_pooling", "aspp0", "concat_projection", "decoder/feature_projection0"]
+    scopes += [*dense, "decoder/feature_projection0"]
     names = []
     for scope in scopes:
         names.append(f"{scope}/{'depthwise_weights' if scope.endswith('_depthwise') else 'weights'}")
@@ -122,13 +130,14 @@ def build(case: dict[str, Any], **settings: Any) -> tuple[nn.Module, dict[str, s
     """
     stride = case.get("output_stride") or 32
     model = {"backbone": VARIANTS[case["variant"]], "activation_placement": "tf", "output_stride": stride, **settings}
-    if "atrous_rates" in case:
+    model["context"] = case.get("head", "aspp")
+    if case.get("atrous_rates"):
         model["aspp"] = {"atrous_rates": [rate * stride // 16 for rate in case["atrous_rates"]], "dropout": 0.0}
     if case.get("decoder_output_stride", 4) is None:
         model["decoder"] = None
     network = build_model(from_dict({"model": model}, "oracle").model, case.get("num_classes", 21)).eval()
     state, released, tensors = network.state_dict(), {}, {}
-    for name in variables(case["variant"]):
+    for name in variables(case["variant"], model["context"]):
         ours = variable_name(name)
         if ours in state:
             shape = tuple(state[ours].shape)

@@ -13,6 +13,8 @@ oneDNN's matrix product beats its convolution there: by a third at 882 positions
 
 Window = tuple[Any, slice, slice]
 """Index of a rectangle of the maps [N, C, H, W]."""
+Dilation = tuple[int, int]
+"""Vertical and horizontal: those of a dense prediction cell differ."""
 
 
 def _eager_on_cpu(x: Tensor) -> bool:
@@ -24,19 +26,20 @@ def _has_onednn() -> bool:
     return torch.backends.mkldnn.is_available()  # type: ignore[no-any-return]
 
 
-def _kernel_positions(height: int, width: int, dilation: int) -> Iterator[tuple[int, int, Window, Window]]:
+def _kernel_positions(height: int, width: int, dilation: Dilation) -> Iterator[tuple[int, int, Window, Window]]:
     """Row, column, output window and input window of each position of a 3x3 kernel that falls on the map, the center first."""
 
     def overlap(side: int, offset: int) -> tuple[slice, slice]:
         return slice(max(0, -offset), side - max(0, offset)), slice(max(0, offset), side - max(0, -offset))
 
     for row, column in ((1, 1), (0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2)):
-        if max(abs(row - 1) * dilation - height, abs(column - 1) * dilation - width) < 0:
-            (to_y, from_y), (to_x, from_x) = overlap(height, (row - 1) * dilation), overlap(width, (column - 1) * dilation)
+        down, right = (row - 1) * dilation[0], (column - 1) * dilation[1]
+        if abs(down) < height and abs(right) < width:
+            (to_y, from_y), (to_x, from_x) = overlap(height, down), overlap(width, right)
             yield row, column, (..., to_y, to_x), (..., from_y, from_x)
 
 
-def _shifted_sum(x: Tensor, weight: Tensor, dilation: int, transposed: bool) -> Tensor:
+def _shifted_sum(x: Tensor, weight: Tensor, dilation: Dilation, transposed: bool) -> Tensor:
     """The convolution as a sum: each kernel weight times the shifted map. `transposed`: shifted the other way."""
     # The center of the kernel comes first: it covers the whole map.
     total = x * weight[:, 0, 1, 1].view(1, -1, 1, 1)
@@ -49,20 +52,20 @@ def _shifted_sum(x: Tensor, weight: Tensor, dilation: int, transposed: bool) -> 
     return total
 
 
-def _depthwise(x: Tensor, weight: Tensor, dilation: int, transposed: bool = False) -> Tensor:
+def _depthwise(x: Tensor, weight: Tensor, dilation: Dilation, transposed: bool = False) -> Tensor:
     """The depthwise convolution, or with `transposed` the gradient of its input.
 
     That gradient is a convolution too: PyTorch's own backward pass takes ten times as long. At a large dilation most kernel
     positions fall outside of most of the map, and PyTorch computes them all the same.
     """
-    if 3 * dilation > min(x.shape[2:]):
+    if 3 * dilation[0] > x.shape[2] or 3 * dilation[1] > x.shape[3]:
         return _shifted_sum(x, weight, dilation, transposed)
     return torch.conv2d(x, weight.flip(2, 3) if transposed else weight, None, 1, dilation, dilation, x.shape[1])
 
 
 class _AtrousDepthwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, dilation: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, dilation: Dilation) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.dilation = dilation
         return _depthwise(x, weight, dilation)
@@ -107,12 +110,12 @@ class DepthwiseConv2d(nn.Conv2d):
     """3x3 convolution of each channel by itself, or of groups of channels. Takes the arguments of nn.Conv2d."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        dilation = self.dilation[0]
-        ours = dilation > 1 and self.stride == (1, 1)
+        vertical, horizontal = self.dilation
+        ours = max(vertical, horizontal) > 1 and self.stride == (1, 1)
         if ours and self.groups == self.in_channels == self.out_channels and _eager_on_cpu(x):
             if torch.is_autocast_enabled("cpu"):
                 x, weight = (tensor.to(torch.get_autocast_dtype("cpu")) for tensor in (x, weight))
-            out: Tensor = _AtrousDepthwise.apply(x, weight, dilation)
+            out: Tensor = _AtrousDepthwise.apply(x, weight, (vertical, horizontal))
             return out if bias is None else out + bias.to(out.dtype).view(-1, 1, 1)
         out = super()._conv_forward(x, weight, bias)
         return out

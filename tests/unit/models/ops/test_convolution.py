@@ -13,13 +13,13 @@ def inputs(height, width, channels=5, seed=0):
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(21, 21), (9, 30), (4, 5), (1, 12), (33, 17)])
-@pytest.mark.parametrize("rate", [2, 3, 6, 12, 18, 36])
-def test_values_and_gradients_are_those_of_pytorch(size, rate, memory_format):
+@pytest.mark.parametrize("rates", [*((r, r) for r in (2, 3, 6, 12, 18, 36)), (1, 6), (18, 15), (6, 3), (12, 42)])
+def test_values_and_gradients_are_those_of_pytorch(size, rates, memory_format):
     x, weight = inputs(*size)
     found = []
     for convolve in (
-        lambda x, w: _AtrousDepthwise.apply(x, w, rate),
-        lambda x, w: F.conv2d(x, w, None, 1, rate, rate, x.shape[1]),
+        lambda x, w: _AtrousDepthwise.apply(x, w, rates),
+        lambda x, w: F.conv2d(x, w, None, 1, rates, rates, x.shape[1]),
     ):
         a, b = x.contiguous(memory_format=memory_format).requires_grad_(), weight.clone().requires_grad_()
         y = convolve(a, b)
@@ -38,7 +38,14 @@ def test_only_atrous_depthwise_convolutions_are_ours(monkeypatch):
         conv = DepthwiseConv2d(4, 4, 3, stride, rate, rate, groups=groups, bias=False)
         calls.clear()
         torch.testing.assert_close(conv(x), F.conv2d(x, conv.weight, None, stride, rate, rate, groups))
-        assert calls == [rate] * ours
+        assert calls == [(rate, rate)] * ours
+
+
+def test_the_dilations_of_both_directions_are_ours():
+    x, conv = torch.randn(1, 4, 40, 40), DepthwiseConv2d(4, 4, 3, 1, (1, 6), (1, 6), groups=4, bias=False)
+    for dilation in ((1, 6), (18, 15), (6, 1)):
+        conv.dilation = conv.padding = dilation
+        torch.testing.assert_close(conv(x), F.conv2d(x, conv.weight, None, 1, dilation, dilation, 4))
 
 
 def test_a_bias_is_added():
@@ -48,11 +55,11 @@ def test_a_bias_is_added():
 
 def test_frozen_weights_and_inputs_get_no_gradient():
     x, weight = inputs(9, 9)
-    y = _AtrousDepthwise.apply(x, weight.requires_grad_(), 4)
+    y = _AtrousDepthwise.apply(x, weight.requires_grad_(), (4, 4))
     y.sum().backward()
     assert x.grad is None and weight.grad is not None
     x, weight = inputs(9, 9)
-    _AtrousDepthwise.apply(x.requires_grad_(), weight, 4).sum().backward()
+    _AtrousDepthwise.apply(x.requires_grad_(), weight, (4, 4)).sum().backward()
     assert x.grad is not None and weight.grad is None
 
 
