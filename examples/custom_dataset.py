@@ -49,7 +49,7 @@ class MyDataset(Dataset[tuple[Tensor, Tensor]]):
 def main() -> None:
     args = parser.parse_args()
     data = MyDataset(args.images, args.masks, TrainTransform(args.crop_size, flip=0.5))
-    net = deeplabv3plus_xception41(len(args.classes), width=args.width, initialization="he")
+    net = deeplabv3plus_xception41(len(args.classes), width=args.width, activation_placement="tf", initialization="he")
     set_batch_norm_momentum(net, 0.03)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
     sampler = RandomSampler(data, num_samples=args.iterations * args.batch_size)

@@ -31,7 +31,8 @@ def main() -> None:
     transform = TrainTransform(args.crop_size, scale_min=0.75, scale_max=1.25)
     train = VOCSegmentation(args.root, "train", transform, labels)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    net = deeplabv3plus_xception41(len(train.classes), output_stride=16, width=args.width, initialization="he").to(device)
+    options = {"activation_placement": "tf", "initialization": "he"}  # these learn fast from scratch
+    net = deeplabv3plus_xception41(len(train.classes), output_stride=16, width=args.width, **options).to(device)
     set_batch_norm_momentum(net, 0.03)  # so that the moving statistics follow a short training
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=4e-5)
     schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, args.iterations, power=0.9)

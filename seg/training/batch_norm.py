@@ -1,4 +1,4 @@
-"""Batch norm in training: its momentum, freezing it, and freezing the backbone's weights."""
+"""Batch norm in training: its momentum, synchronizing and freezing it; and freezing the backbone's weights."""
 
 from torch import nn
 
@@ -11,6 +11,12 @@ def set_batch_norm_momentum(model: nn.Module, momentum: float) -> None:
     for module in model.modules():
         if isinstance(module, BatchNorm):
             module.momentum = momentum
+
+
+def synchronize_batch_norm(model: nn.Module) -> nn.Module:
+    """Replace batch norms by synchronized ones, which normalize with the statistics of all processes' batches (GPUs only)."""
+    synchronized: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return synchronized
 
 
 def freeze_batch_norm(model: nn.Module, where: str) -> None:

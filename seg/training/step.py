@@ -22,7 +22,7 @@ from ..models.ops.recompute import recompute
 from ..models.preprocess import network_input
 from ..progress import print_stderr
 from .activation_checkpointing import checkpoint_activations
-from .batch_norm import freeze_backbone, freeze_batch_norm, set_batch_norm_momentum
+from .batch_norm import freeze_backbone, freeze_batch_norm, set_batch_norm_momentum, synchronize_batch_norm
 from .losses import Loss
 from .optimizer import learning_rate, make_optimizer, set_learning_rate
 
@@ -92,7 +92,7 @@ class Step:
         if config.freeze_backbone:
             freeze_backbone(model)
         if distributed.world_size() > 1 and trains and device.type == "cuda":
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            model = synchronize_batch_norm(model)
         self.model = model
         self.optimizer = make_optimizer(model, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")

@@ -4,7 +4,7 @@ from torch import nn
 
 from seg.config import ModelConfig
 from seg.models.factory import build_model
-from seg.training.batch_norm import freeze_backbone, freeze_batch_norm, set_batch_norm_momentum
+from seg.training.batch_norm import freeze_backbone, freeze_batch_norm, set_batch_norm_momentum, synchronize_batch_norm
 
 
 @pytest.fixture
@@ -19,7 +19,8 @@ def norms(module):
 @pytest.mark.parametrize("synchronized", [False, True])
 def test_every_batch_norm_takes_the_momentum(network, synchronized):
     if synchronized:
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        network = synchronize_batch_norm(network)
+        assert {type(norm) for norm in norms(network)} == {nn.SyncBatchNorm}
     set_batch_norm_momentum(network, 0.125)
     assert {norm.momentum for norm in norms(network)} == {0.125} and len(norms(network)) > 80
 
