@@ -8,11 +8,12 @@ from pathlib import Path
 
 WIDTH, HEIGHT = 420, 220
 """Size of a chart, in units of its drawing."""
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 28
-"""Margins, for the numbers of the axes."""
+LEFT, RIGHT, TOP, BOTTOM = 64, 36, 12, 28
+"""Margins, for the numbers of the axes: half of 1,000,000 is right of the last point."""
 POINTS = 300
 """Most points of a curve; with more events, a point is the mean of several."""
-TITLES = {"loss": "loss", "lr": "learning rate", "miou": "mIoU of the validations"}
+TITLES = {"loss": "Loss", "lr": "Learning rate", "miou": "mIoU on the validation split"}
+UNITS = {"miou": "\N{NO-BREAK SPACE}%"}
 
 
 def read_curves(path: str | Path) -> dict[str, list[tuple[int, float]]]:
@@ -49,7 +50,9 @@ class Chart:
 
 
 def chart(name: str, curve: list[tuple[int, float]]) -> Chart:
-    """Draw the chart of (iteration, value), in order; its vertical axis includes 0."""
+    """Draw the chart of (iteration, value), in order; its vertical axis includes 0. The mIoU is drawn in percent."""
+    if name == "miou":
+        curve = [(iteration, 100 * value) for iteration, value in curve]
     each = math.ceil(len(curve) / POINTS)
     parts = [curve[start : start + each] for start in range(0, len(curve), each)]
     means = [(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]
@@ -63,16 +66,33 @@ def chart(name: str, curve: list[tuple[int, float]]) -> Chart:
     def y(value: float) -> float:
         return round(float(TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM)), 1)
 
-    best = max(value for _, value in curve) if name == "miou" else min(value for _, value in curve)
-    extreme = f"{'highest' if name == 'miou' else 'lowest'} {best:.4g}"
     return Chart(
         TITLES[name],
         [(x(iteration), y(value)) for iteration, value in means],
-        [(y(value), f"{value:.10g}") for value in rows],
+        [(y(value), tick_label(value, rows[1] - rows[0]) + UNITS.get(name, "")) for value in rows],
         [(x(value), f"{value:,.10g}") for value in columns if value <= right],
         each,
-        f"from {curve[0][1]:.4g} to {curve[-1][1]:.4g} at iteration {curve[-1][0]:,}, {extreme}",
+        summarize(name, curve),
     )
+
+
+def summarize(name: str, curve: list[tuple[int, float]]) -> str:
+    """Describe a curve in words."""
+
+    def written(value: float) -> str:
+        return f"{value:.2f}{UNITS[name]}" if name in UNITS else f"{value:.4g}"
+
+    (_, first), (last, final) = curve[0], curve[-1]
+    if len(curve) == 1:
+        return f"{written(final)} at iteration {last:,}, the only value so far"
+    values = [value for _, value in curve]
+    extreme = f"highest {written(max(values))}" if name == "miou" else f"lowest {written(min(values))}"
+    return f"from {written(first)} to {written(final)} at iteration {last:,}, {extreme}"
+
+
+def tick_label(value: float, step: float) -> str:
+    """Write a number of an axis; very small and very large ones as 2.5e-06."""
+    return f"{value:.10g}" if 1e-4 <= step < 1e5 or value == 0 else f"{value:.3g}"
 
 
 def ticks(low: float, high: float) -> list[float]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 NAME = "index.html"
+NONE, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+SCRIPTS = ("data.js", "pictures.js", "gallery.js", "viewer.js", "matrix.js")
 
 
 @dataclass
@@ -115,27 +117,27 @@ def write_report(
         comparison = compare(against.scores, scores)
     files = resources.files(__package__)
     path = Path(folder) / NAME
-    page = (
-        _environment()
-        .get_template("page.html")
-        .stream(
-            version=__version__,
-            style=files.joinpath("page.css").read_text(encoding="utf-8"),
-            script=files.joinpath("page.js").read_text(encoding="utf-8"),
-            scores=scores,
-            settings={name.replace("_", " "): text(value) for name, value in settings.items()},
-            classes=class_rows(scores, boundary, comparison),
-            matrix=matrix_rows(scores),
-            colors=[css(color) for color in scores.labels.colors],
-            boundary=boundary,
-            charts=[chart(*curve) for curve in (curves or {}).items()],
-            frame={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT},
-            against=against,
-            comparison=comparison,
-            confidence=CONFIDENCE,
-            data=page_data(scores, settings, boundary, against),
-            pictures=in_page(scores, pictures, against),
-        )
+    template = _environment().get_template("page.html")
+    page = template.stream(
+        version=__version__,
+        style=files.joinpath("page.css").read_text(encoding="utf-8"),
+        script="".join(files.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS),
+        subject=subject(settings),
+        scores=scores,
+        settings={name.replace("_", " "): text(value) for name, value in settings.items()},
+        classes=class_rows(scores, boundary, comparison),
+        matrix=matrix_rows(scores),
+        colors=[css(color) for color in scores.labels.colors],
+        boundary=boundary,
+        charts=[chart(*curve) for curve in (curves or {}).items()],
+        frame={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT},
+        against=against,
+        comparison=comparison,
+        confidence=CONFIDENCE,
+        photos=any(picture.photo for picture in pictures.values()),
+        missing=missing_parts(settings, pictures, boundary, curves, against),
+        data=page_data(scores, settings, boundary, against),
+        pictures=in_page(scores, pictures, against),
     )
     with atomic_write(path) as temporary:
         page.enable_buffering()
@@ -144,7 +146,7 @@ def write_report(
 
 
 def _environment() -> Environment:
-    """What fills in the template of the page."""
+    """Return the template environment of the page."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -153,6 +155,32 @@ def _environment() -> Environment:
     environment.filters |= {"percent": percent, "points": points}
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment
+
+
+def subject(settings: dict[str, Any]) -> str:
+    """What the page is about, for its title: the run and the network, or where the weights or masks come from."""
+    known = [str(settings[key]) for key in ("run", "network") if settings.get(key)]
+    return ", ".join(known) or str(next((settings[key] for key in ("weights", "predictions") if key in settings), "evaluation"))
+
+
+def missing_parts(
+    settings: dict[str, Any],
+    pictures: dict[int, Picture],
+    boundary: Boundary | None,
+    curves: dict[str, list[tuple[int, float]]] | None,
+    against: Against | None,
+) -> dict[str, str]:
+    """Parts that the page does not have, and how to add each."""
+    parts = {}
+    if not boundary:
+        parts["Boundary scores"] = "add --boundary to seg evaluate"
+    if not curves and "predictions" not in settings:
+        parts["Training curves"] = "run seg report RUN, with the folder of the run"
+    if not any(picture.photo for picture in pictures.values()):
+        parts["Photos"] = "add --data ROOT to seg evaluate, with the data set of the photos"
+    if not against:
+        parts["Comparison with another evaluation"] = "add --against, with the folder of its report or its --json file"
+    return parts
 
 
 def page_data(scores: Scores, settings: dict[str, Any], boundary: Boundary | None, against: Against | None) -> dict[str, Any]:
@@ -205,6 +233,7 @@ def class_rows(scores: Scores, boundary: Boundary | None, comparison: Comparison
         {
             "index": index,
             "name": name,
+            "absent": bool(np.isnan(scores.iou[index])),
             "color": css(scores.labels.colors[index]),
             "iou": scores.iou[index],
             "accuracy": scores.accuracy[index],
@@ -227,13 +256,13 @@ def matrix_rows(scores: Scores) -> list[dict[str, Any]]:
 
 
 def percent(value: float | None, digits: int = 2) -> str:
-    """A fraction in percent; `-` for None or NaN."""
-    return "-" if value is None or np.isnan(value) else f"{100 * value:.{digits}f}"
+    """A fraction in percent; an en dash for None or NaN."""
+    return NONE if value is None or np.isnan(value) else f"{100 * value:.{digits}f}"
 
 
 def points(value: float | None) -> str:
-    """A difference of two fractions in percentage points; `-` for None or NaN."""
-    return "-" if value is None or np.isnan(value) else f"{100 * value:+.2f}"
+    """A difference of two fractions in percentage points, with a minus sign; an en dash for None or NaN."""
+    return NONE if value is None or np.isnan(value) else f"{100 * value:+.2f}".replace("-", MINUS)
 
 
 def css(color: Iterable[int]) -> str:

@@ -4,6 +4,8 @@ import pytest
 
 from seg.report.curves import BOTTOM, HEIGHT, LEFT, POINTS, RIGHT, TOP, WIDTH, chart, read_curves, ticks
 
+SPACE = "\N{NO-BREAK SPACE}"
+
 
 def test_curves_are_read_from_the_log_without_an_incomplete_line(tmp_path):
     events = [
@@ -42,6 +44,20 @@ def test_a_chart_places_every_value_between_its_lines():
     assert drawn.summary == "from 4 to 2 at iteration 40, lowest 1"
 
 
+def test_the_miou_is_drawn_in_percent():
+    drawn = chart("miou", [(500, 0.2), (1000, 0.45), (1500, 0.4)])
+    assert [label for _, label in drawn.rows] == [f"{value}{SPACE}%" for value in (0, 10, 20, 30, 40, 50)]
+    heights = {label: y for y, label in drawn.rows}
+    assert drawn.points[0][1] == heights[f"20{SPACE}%"] and drawn.points[2][1] == heights[f"40{SPACE}%"]
+    assert drawn.summary == f"from 20.00{SPACE}% to 40.00{SPACE}% at iteration 1,500, highest 45.00{SPACE}%"
+
+
+@pytest.mark.parametrize("highest, label", [(8e-7, "8e-07"), (0.004, "0.004"), (4.0, "4"), (5e6, "5e+06")])
+def test_the_labels_of_an_axis_are_short(highest, label):
+    labels = [label for _, label in chart("lr", [(1, highest), (2, 0.0)]).rows]
+    assert labels[0] == "0" and label in labels and max(map(len, labels)) <= 7
+
+
 def test_a_long_curve_is_drawn_as_means():
     curve = [(i, float(i % 2)) for i in range(1, 10 * POINTS + 1)]
     drawn = chart("loss", curve)
@@ -49,6 +65,11 @@ def test_a_long_curve_is_drawn_as_means():
     assert len({y for _, y in drawn.points}) == 1
 
 
-def test_a_curve_of_one_point_or_of_zeros_is_drawn():
-    assert len(chart("miou", [(0, 0.0)]).points) == 1
+def test_a_single_value_is_said_in_words():
+    drawn = chart("miou", [(2500, 0.45)])
+    assert len(drawn.points) == 1 and drawn.summary == f"45.00{SPACE}% at iteration 2,500, the only value so far"
+    assert chart("loss", [(0, 0.0)]).summary == "0 at iteration 0, the only value so far"
+
+
+def test_a_curve_of_zeros_is_drawn():
     assert len(chart("miou", [(5, 0.0), (6, 0.0)]).points) == 2
