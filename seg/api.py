@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -147,7 +147,7 @@ def export(model: Any, out: str | Path, **options: Any) -> "Export":
     if predictor.metadata is None:
         raise UserError("seg.export: save the network with seg.save first, and export that file")
     metadata = replace(predictor.metadata, config=replace(predictor.metadata.config, evaluate=predictor.config))
-    return write(cast(nn.Module, predictor.model), metadata, formats[suffix], out, **options)
+    return write(predictor.model, metadata, formats[suffix], out, **options)
 
 
 def save(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .colors import Color, background_index, default_colors, voc_color
 from .errors import UserError, did_you_mean
 from .files import read_yaml
 
@@ -16,19 +17,6 @@ VOID = 255
 """The class index that is ignored in the loss and in the scores, in every label set."""
 LARGEST_VALUE = 65535
 """The largest integer that a mask file holds: 16 bits."""
-
-Color = tuple[int, int, int]
-
-
-def voc_color(index: int) -> Color:
-    """Color of an index in the VOC color map: its bits, three at a time, fill R, G and B from the top bit down."""
-    color = [0, 0, 0]
-    for bit in range(8):
-        for channel in range(3):
-            color[channel] |= (index >> channel & 1) << (7 - bit)
-        index >>= 3
-    return color[0], color[1], color[2]
-
 
 _VOC_VOID_COLOR = voc_color(VOID)
 
@@ -52,6 +40,17 @@ class LabelSet:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def background(self) -> int | None:
+        """Index of the class named background, _background_ or bg, which pictures leave without color; else None."""
+        return background_index(self.names)
+
+    @property
+    def mask_colors(self) -> tuple[Color, ...]:
+        """Colors of the classes in RGB masks: VOC's color map for a label set that has no colors of its own."""
+        own = self.colors != default_colors(self.names)
+        return self.colors if own else tuple(voc_color(index) for index in range(len(self)))
 
     @property
     def palette(self) -> np.ndarray:
@@ -85,8 +84,8 @@ def from_dict(value: Any, place: str) -> LabelSet:
 
     Args:
         value: `{"classes": [{"name": ..., "color": [r, g, b]}, ...], "void_color": [r, g, b], "values": {value: name}}`. An
-            entry of `classes` may be a name alone; colors default to VOC's color map. `void_color` and `values` are optional:
-            a key of `values` is an integer or "r,g,b", its value a class name or `void`.
+            entry of `classes` may be a name alone; its color is then one of `default_colors`. `void_color` and `values` are
+            optional: a key of `values` is an integer or "r,g,b", its value a class name or `void`.
         place: the source of the mapping, named in errors.
 
     Raises:
@@ -120,16 +119,18 @@ def _classes(classes: Any, place: str) -> tuple[list[str], list[Color]]:
     if not isinstance(classes, list) or not 2 <= len(classes) <= VOID:
         raise UserError(f"{place}: 'classes' must list 2 to {VOID} classes, each a name or {{name: ..., color: [r, g, b]}}")
     names: list[str] = []
-    colors = []
-    for index, entry in enumerate(classes):
-        entry = entry if isinstance(entry, dict) else {"name": entry}
+    entries = [entry if isinstance(entry, dict) else {"name": entry} for entry in classes]
+    for index, entry in enumerate(entries):
         name = entry.get("name")
         if not isinstance(name, str) or set(entry) - {"name", "color"}:
             raise UserError(f"{place}: class {index} must be a name or {{name: ..., color: [r, g, b]}}, not {entry}")
         if not name.isprintable():
             raise UserError(f"{place}: class {index} has a name that cannot be shown, {name!r}; rename it")
         names.append(name)
-        colors.append(_color(entry.get("color", list(voc_color(index))), f"{place}: class {name}"))
+    colors = [
+        _color(entry.get("color", list(default)), f"{place}: class {name}")
+        for name, entry, default in zip(names, entries, default_colors(names), strict=True)
+    ]
     return names, colors
 
 

@@ -26,9 +26,11 @@ def edges(mask: np.ndarray) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, labels: LabelSet) -> np.ndarray:
-    """Draw a mask over its image, RGB uint8 [H, W, 3], with white outlines; classes whose color is black stay clear."""
+    """Draw a mask over its image, RGB uint8 [H, W, 3], with white outlines; the background stays clear."""
     colors = color(mask, labels).astype(np.float32)
-    strength = np.where(colors.any(2, keepdims=True), STRENGTH, 0.0)
+    strength = np.full((*mask.shape, 1), STRENGTH)
+    if labels.background is not None:
+        strength[mask == labels.background] = 0.0
     blended = image * (1 - strength) + colors * strength
     if min(mask.shape) >= 128:  # in smaller pictures the outlines would hide the objects
         blended[edges(mask)] = 255
@@ -123,6 +125,6 @@ def confusion_picture(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
             shade = tuple(int(255 - part * (255 - dark)) for dark in (20, 60, 130))
             pen.rectangle((x, y, x + cell, y + cell), fill=shade, outline=(210, 210, 210))
             if part >= 0.005:
-                ink = "white" if part > 0.5 else "black"
+                ink = "white" if part > 0.7 else "black"  # both have a contrast of 4.5 at 0.7
                 pen.text((x + cell // 2, y + cell // 2), f"{100 * part:.0f}", fill=ink, font=font(size), anchor="mm")
     return np.asarray(picture)

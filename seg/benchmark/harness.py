@@ -157,11 +157,11 @@ class SideProcess:
 
     def warm_up(self) -> float | None:
         """Build the work, call it twice and return the memory peak in MiB."""
-        return self._call(_warm_up, self.side.build, self.side.arguments)
+        return self._call(_warm_up, self.side.build, self.side.arguments)  # type: ignore[no-any-return]
 
     def time_work(self) -> float:
         """Return the seconds of one call of the work."""
-        return self._call(_time_work)
+        return self._call(_time_work)  # type: ignore[no-any-return]
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
@@ -213,7 +213,7 @@ def _seconds_once(work: Work) -> float:
         work()
         end.record()
         torch.cuda.synchronize()
-        return begin.elapsed_time(end) / 1e3
+        return begin.elapsed_time(end) / 1e3  # type: ignore[no-any-return]
     start = time.perf_counter()
     work()
     return time.perf_counter() - start

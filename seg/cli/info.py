@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .options import Subparsers, add_json, add_verb, size
 
@@ -70,4 +70,4 @@ def network(args: argparse.Namespace) -> tuple[nn.Module, int]:
     score = f"mIoU {metadata.score['miou']:.4f}" if "miou" in metadata.score else "no score"
     score += f" on {metadata.score['split']}" if "split" in metadata.score else ""
     print(f"{args.source}: {score}; classes: {', '.join(metadata.labels.names)}")
-    return model, metadata.config.data.crop_size
+    return cast("nn.Module", model), metadata.config.data.crop_size

@@ -25,7 +25,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..weights.hub import push, share
+    from ..weights.hub import push
+    from ..weights.share import share
 
     folder = share(args.weights, args.out, args.push or "OWNER/NAME")
     print(f"{folder}: model.safetensors, config.json and the model card README.md")

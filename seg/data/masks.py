@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..colors import Color
 from ..errors import UserError
-from ..labels import BUILT_IN, LARGEST_VALUE, VOC, VOID, Color, LabelSet
+from ..labels import BUILT_IN, LARGEST_VALUE, VOC, VOID, LabelSet
 from .images import INDEX, bands, decode
 
 MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")
@@ -102,7 +103,7 @@ def first_pixel(wrong: np.ndarray) -> tuple[int, int]:
 def color_table(labels: LabelSet) -> dict[Color, int]:
     """Class index or 255 of every color that RGB masks may hold."""
     listed = {value: index for value, index in labels.values or () if not isinstance(value, int)}
-    return listed or {color: index for index, color in enumerate(labels.colors)} | {labels.void_color: VOID}
+    return listed or {color: index for index, color in enumerate(labels.mask_colors)} | {labels.void_color: VOID}
 
 
 @lru_cache(maxsize=8)

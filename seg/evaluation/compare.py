@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..colors import default_colors
 from ..errors import UserError
 from ..files import read_json
-from ..labels import VOC, LabelSet, voc_color
+from ..labels import VOC, LabelSet
 from .metrics import ImageScore, Scores
 
 RESAMPLES = 2000
@@ -36,7 +37,7 @@ def scores_of(numbers: dict[str, Any], path: str | Path) -> Scores:
         each = [
             ImageScore(str(i["name"]), tuple((int(t), int(p), int(n)) for t, p, n in i["pixels"])) for i in numbers["per_image"]
         ]
-        labels = VOC if names == VOC.names else LabelSet(names, tuple(voc_color(index) for index in range(len(names))))
+        labels = VOC if names == VOC.names else LabelSet(names, default_colors(names))
         scores = Scores.over(labels, each)
         if scores.matrix.tolist() != numbers["confusion_matrix"]:
             raise ValueError("its images do not add up to its confusion matrix")

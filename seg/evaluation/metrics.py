@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..colors import default_colors
 from ..errors import UserError
-from ..labels import VOID, LabelSet, voc_color
+from ..labels import VOID, LabelSet
 
 SHORT_RUN = 32
 """Below this mean length, runs of equal pixels cost more than a histogram."""
@@ -227,7 +228,7 @@ class ConfusionMatrix:
         if isinstance(labels, int):
             labels = [f"class {index}" for index in range(labels)]
         if not isinstance(labels, LabelSet):
-            labels = LabelSet(tuple(labels), tuple(voc_color(index) for index in range(len(labels))))
+            labels = LabelSet(tuple(labels), default_colors(labels))
         self.labels = labels
         self._each: list[ImageScore] = []
 

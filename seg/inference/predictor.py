@@ -5,12 +5,12 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import InferenceConfig
 from ..errors import UserError, reason
@@ -68,9 +68,9 @@ class Predictor:
             model.require(self.config)
 
     @classmethod
-    def of(cls, model: nn.Module, metadata: Metadata) -> "Predictor":
+    def of(cls, model: SegmentationModel, metadata: Metadata) -> "Predictor":
         """Make a predictor of a model and the metadata of its weights file."""
-        return cls(cast(SegmentationModel, model), metadata.labels, metadata.config.evaluate, metadata=metadata)
+        return cls(model, metadata.labels, metadata.config.evaluate, metadata=metadata)
 
     @property
     def score(self) -> dict[str, Any]:

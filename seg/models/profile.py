@@ -159,7 +159,7 @@ class _Storages(TorchDispatchMode):
         storage = tensor.untyped_storage()
         # The weak reference keeps the key from being given to another storage.
         if storage._cdata not in self.found:
-            self.found[storage._cdata] = StorageWeakRef(storage), storage.nbytes(), group  # type: ignore[no-untyped-call]
+            self.found[storage._cdata] = StorageWeakRef(storage), storage.nbytes(), group
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
@@ -178,6 +178,6 @@ class _Storages(TorchDispatchMode):
         """Bytes of the storages that are still referenced, by group."""
         found: Counter[str] = Counter()
         for reference, size, group in self.found.values():
-            if group is not None and not reference.expired():  # type: ignore[no-untyped-call]
+            if group is not None and not reference.expired():
                 found[group] += size
         return found

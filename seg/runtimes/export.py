@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from ..files import atomic_write
 from ..inference.images import find_images
 from ..inference.predictor import Predictor, evaluation_mode
 from ..models.fold import folded
+from ..models.interface import SegmentationModel
 from ..models.layers import resize
 from ..models.preprocess import PADDING_VALUE, normalize, padded_side
 from ..weights import file as weights_file
@@ -78,13 +79,14 @@ class ExportWrapper(nn.Module):
 
     def __init__(self, model: nn.Module, canvas: int | None) -> None:
         super().__init__()
-        self.model, self.canvas = model, canvas
+        self.model: Any = model
+        self.canvas = canvas
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[1:3]
-        size = [padded_side(side, self.canvas) for side in (height, width)]
+        size: Any = [padded_side(side, self.canvas) for side in (height, width)]  # symbols
         x = F.pad(images.permute(0, 3, 1, 2).float(), (0, size[1] - width, 0, size[0] - height), value=PADDING_VALUE)
-        logits = self.model.logits(normalize(x, self.model.mean, self.model.std))  # type: ignore[operator]
+        logits = self.model.logits(normalize(x, self.model.mean, self.model.std))
         # Channels-last: argmax is faster.
         masks = resize(logits, size).permute(0, 2, 3, 1).contiguous().argmax(3).to(torch.uint8)
         # torch.export would trace a slice as one that always cuts something off.
@@ -92,7 +94,7 @@ class ExportWrapper(nn.Module):
 
 
 def export(
-    model: nn.Module,
+    model: SegmentationModel,
     metadata: Metadata,
     format: str,
     out: str | Path,
@@ -121,26 +123,27 @@ def export(
         UserError: the suffix is not that of the format, a library is not installed, an image cannot be read, or the class of a
             float32 export differs from the model's on more than `MAX_DIFFERENT` of the pixels. Nothing is written then.
     """
-    out = Path(out)
+    out, network = Path(out), cast(nn.Module, model)
     _check_request(format, out, bool(calibrate))
     images = [read_image(path) for path, _ in find_images(calibrate)]
     predictor = Predictor(model, metadata.labels, replace(metadata.config.evaluate, scales=[1.0], flip=False))
     settings = predictor.config
     config = replace(metadata.config, evaluate=settings)
+    assert settings.output_stride is not None  # the predictor has set it
     result = Export(str(out), format, settings.canvas, settings.output_stride)
     if format == "safetensors":
-        weights_file.write(out, model, config, metadata.labels, metadata.score)
+        weights_file.write(out, network, config, metadata.labels, metadata.score)
         return result
 
     kept = images[1::2] if len(images) > 3 else images
     tests = [image[None] for image in kept] or test_images(settings.canvas)
     step = _steps(progress, 3 + len(tests))
     with evaluation_mode(model, settings.output_stride):
-        graph = converted(ExportWrapper(folded(model).cpu(), settings.canvas), format)
+        graph = converted(ExportWrapper(folded(network).cpu(), settings.canvas), format)
         step()
         if images:
             seen = images[::2] if len(images) > 3 else images
-            graph, result.calibrated = quantize(graph, format, seen, fine_convolutions(model)), len(seen)
+            graph, result.calibrated = quantize(graph, format, seen, fine_convolutions(network)), len(seen)
         step()
         result.equal = _agreement(runner(graph, format), predictor, tests, step)
     result.tested, result.sizes = len(tests), tuple(dict.fromkeys(f"{b.shape[1]}x{b.shape[2]}" for b in tests))
@@ -149,7 +152,7 @@ def export(
             f"{out}: not written: the exported model's class is not the model's on {100 * (1 - result.equal):.2f} % of pixels "
             f"of the test images, more than {100 * MAX_DIFFERENT} %; try another --format"
         )
-    write(graph, format, out, weights_file.file_metadata(model, config, metadata.labels, metadata.score))
+    write(graph, format, out, weights_file.file_metadata(network, config, metadata.labels, metadata.score))
     step()
     return result
 

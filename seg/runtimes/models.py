@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..config import InferenceConfig
 from ..errors import UserError
+from ..models.interface import SegmentationModel
 
 Run = Callable[[np.ndarray], np.ndarray]
 """A converted network: from its only input to its only output, as arrays."""
@@ -25,11 +26,11 @@ class RuntimeModel(nn.Module):
         runtime: the runtime's name, for messages.
     """
 
-    def __init__(self, model: nn.Module, run: Run, runtime: str) -> None:
+    def __init__(self, model: SegmentationModel, run: Run, runtime: str) -> None:
         super().__init__()
         self.mean, self.std, self.logits_stride = model.mean, model.std, model.logits_stride
         self.run, self.runtime = run, runtime
-        self._output_stride = int(model.output_stride)  # type: ignore[arg-type]
+        self._output_stride: int = model.output_stride
 
     @property
     def output_stride(self) -> int:

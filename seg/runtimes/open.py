@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
-from torch import nn
 
 from ..config import as_dict, from_dict
 from ..distributed import device
 from ..errors import UserError, did_you_mean, reason
+from ..models.interface import SegmentationModel
 from ..weights.file import Metadata, read_metadata
 from ..weights.loading import open_model
 from ..weights.resolve import resolve_weights
@@ -17,7 +18,9 @@ from .models import ExportedModel, Run, RuntimeModel
 from .pytorch import fast_model
 
 
-def open_runtime(weights: str | Path, runtime: str | None = None, overrides: Sequence[str] = ()) -> tuple[nn.Module, Metadata]:
+def open_runtime(
+    weights: str | Path, runtime: str | None = None, overrides: Sequence[str] = ()
+) -> tuple[SegmentationModel, Metadata]:
     """Open a model for prediction, on the GPU where there is one.
 
     Args:
@@ -39,13 +42,13 @@ def open_runtime(weights: str | Path, runtime: str | None = None, overrides: Seq
             raise UserError(f"{path}: an exported model has its runtime within; leave out the runtime {runtime}")
         exported, metadata = open_exported(path)
         exported.require(from_dict(as_dict(metadata.config), str(path), overrides).evaluate)
-        return exported, metadata
+        return cast(SegmentationModel, exported), metadata
     model, metadata = open_model(path, overrides)
     model.to(device())
     return in_runtime(model, runtime, metadata.config.evaluate.output_stride) if runtime else model, metadata
 
 
-def in_runtime(model: nn.Module, runtime: str, output_stride: int | None = None) -> nn.Module:
+def in_runtime(model: SegmentationModel, runtime: str, output_stride: int | None = None) -> SegmentationModel:
     """Convert a model to a runtime.
 
     Args:
@@ -64,9 +67,9 @@ def in_runtime(model: nn.Module, runtime: str, output_stride: int | None = None)
     model = fast_model(model, compiled=runtime == "compile")
     model.output_stride = output_stride or model.output_stride
     if runtime == "onnx":
-        return RuntimeModel(model, onnx.onnx_logits(model.cpu()), runtime)
+        return RuntimeModel(model, onnx.onnx_logits(model.to("cpu")), runtime)
     if runtime == "openvino":
-        return RuntimeModel(model, openvino.openvino_logits(model.cpu()), runtime)
+        return RuntimeModel(model, openvino.openvino_logits(model.to("cpu")), runtime)
     return model
 
 

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import math
 from contextlib import AbstractContextManager
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from ..data.loader import Batch
 from ..errors import UserError
 from ..labels import VOID
 from ..memory import keep_free_memory
+from ..models.interface import SegmentationModel
 from ..models.layers import LogitsModule
 from ..models.ops.recompute import recompute
 from ..models.preprocess import network_input
@@ -181,15 +183,16 @@ class Step:
     def _logits(self, batch: Batch) -> Tensor:
         """The forward pass. The backward pass recomputes batch norm, unless compiling or checkpointing decides what to keep."""
         decided = self.config.compile or self.config.checkpoint_activations
-        dtype, mixed, network = PRECISIONS[self.config.precision], self.config.precision != "float32", self.parallel
+        dtype, mixed = PRECISIONS[self.config.precision], self.config.precision != "float32"
+        network, statistics = self.parallel, cast(SegmentationModel, self.model)
         with contextlib.nullcontext() if decided else recompute(), torch.autocast(self.device.type, dtype, enabled=mixed):
-            logits: Tensor = network(network_input(batch.images, batch.extents, self.model.mean, self.model.std))
+            logits: Tensor = network(network_input(batch.images, batch.extents, statistics.mean, statistics.std))
         return logits
 
     def _gradients_kept_local(self, more_parts: bool) -> AbstractContextManager[None]:
         """Processes exchange their gradients with the last part of the batch only."""
         if more_parts and distributed.world_size() > 1:
-            return self.parallel.no_sync()  # type: ignore[operator]
+            return self.parallel.no_sync()  # type: ignore[operator, no-any-return]
         return contextlib.nullcontext()
 
     def _update_weights(self, iteration: int) -> None:

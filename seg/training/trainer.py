@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from ..files import write_text
 from ..inference.predictor import Predictor
 from ..labels import load as load_labels
 from ..models.factory import build_model
+from ..models.interface import SegmentationModel
 from ..models.preprocess import network_input
 from ..progress import Progress, print_stderr
 from ..threads import GracefulShutdown
@@ -35,7 +36,7 @@ from .ema import ExponentialMovingAverage
 from .failures import explain, non_finite_message
 from .loggers import EventLog, MemoryLog
 from .losses import Loss
-from .run_folder import CONFIG, Run, State, changed_settings, run_lock, versions
+from .run_folder import CONFIG, LAST, Run, State, changed_settings, run_lock, versions
 from .step import Step, check_batch_size
 
 WARM_START_CROPS = 16
@@ -93,7 +94,7 @@ class Trainer:
         order = EpochSampler(len(self.train_split), config.train.seed, counts > 0 if config.data.balanced else None)
         self.samples = TrainingSamples(self.train_split, config.data, order, config.train.seed)
         if saved is None and config.model.weights and not config.model.published:
-            report = self._load_weights(model)
+            report = self._load_weights(model, config.model.weights)
             if not self.quiet:
                 print_stderr(str(report))
         self.step = Step(model, Loss(config.train, counts).to(self.device), config.train, self.device)
@@ -107,13 +108,13 @@ class Trainer:
         with Progress(f"check {split.name}", len(split), quiet=self.quiet) as progress:
             return validate_split(split, progress)
 
-    def _load_weights(self, model: nn.Module) -> Report:
-        config = self.config.model
-        if config.weights_use != "warm_start":
-            return read_into(model, config.weights, partial=config.weights_use == "partial")
-        source = open_source(config.weights)
+    def _load_weights(self, model: nn.Module, weights: str) -> Report:
+        use, statistics = self.config.model.weights_use, cast(SegmentationModel, model)
+        if use != "warm_start":
+            return read_into(model, weights, partial=use == "partial")
+        source = open_source(weights)
         images, _, extents = (tensor.to(self.device) for tensor in next(batches(self.samples, WARM_START_CROPS, 0, 1, 0)))
-        return warm_start(model, source, network_input(images, extents, model.mean, model.std))
+        return warm_start(model, source, network_input(images, extents, statistics.mean, statistics.std))
 
     # During training.
 
@@ -196,7 +197,8 @@ class Trainer:
                 pictures[index] = comparison(image, prediction, self.labels, truth)
 
         model = self.model if self.ema is None else self.ema.model
-        scores = evaluate_model(Predictor(model, self.labels, self.config.evaluate), self.val_split, keep_picture)
+        predictor = Predictor(cast(SegmentationModel, model), self.labels, self.config.evaluate)
+        scores = evaluate_model(predictor, self.val_split, keep_picture)
         self.log.validation(state.iteration, scores)
         for index, picture in pictures.items():
             self.log.image(state.iteration, self.val_split.ids[index], picture)
@@ -270,7 +272,7 @@ class Trainer:
             state = State(**saved["state"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             problem = f"not a checkpoint of this configuration ({reason(error)}); start a new run with name=NAME"
-            raise UserError(f"{self.folder / checkpoint.LAST}: {problem}") from error
+            raise UserError(f"{self.folder / LAST}: {problem}") from error
         if distributed.is_main():
             for line in changed:
                 print_stderr(f"seg: {single_line(line)}")

@@ -52,9 +52,8 @@ def model_config_of(network: nn.Module) -> ModelConfig:
                 f"{what}: not a segmentation network of seg; save one made by seg.models, such as deeplabv3plus_xception65, or "
                 "by a configuration. Of other networks, save the state_dict with safetensors.torch.save_file"
             )
-        config = ModelConfig(
-            backbone=network.encoder, smp=network.architecture, weights=network.weights, output_stride=network.output_stride
-        )
+        settings: dict[str, Any] = {"output_stride": network.output_stride, "weights": network.weights}
+        config = ModelConfig(backbone=network.encoder, smp=network.architecture, **settings)
     twin = build_meta_model(config, network.num_classes)
     ours, theirs = _structure(network), _structure(twin)
     changed = [name for name in [*ours, *theirs] if ours.get(name) != theirs.get(name)]
@@ -70,16 +69,12 @@ def _of_deeplab(network: DeepLabV3Plus) -> ModelConfig:
     backbone = network.backbone
     if type(backbone) is not Xception:
         raise UserError(f"backbone {type(backbone).__name__}: not an Xception of seg, the only backbone that can be saved")
+    settings = ("activation_placement", "width", "output_stride", "residual", "separable_activation", "spatial_groups")
     return ModelConfig(
         backbone=backbone.name,
-        activation_placement=backbone.activation_placement,
-        width=backbone.width,
-        output_stride=network.output_stride,
-        residual=backbone.residual,
-        separable_activation=backbone.separable_activation,
-        spatial_groups=backbone.spatial_groups,
         aspp=_of_aspp(network.aspp),
         decoder=None if network.decoder is None else _of_decoder(network.decoder),
+        **{name: getattr(backbone, name) for name in settings},
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from ..config import as_dict
 from ..config import from_dict as config_from_dict
 from ..errors import UserError
 from ..models.factory import build_meta_model, build_model
+from ..models.interface import SegmentationModel
 from .file import Metadata, open_safetensors, read_metadata
 from .sources import Weights, open_source
 
@@ -149,7 +151,7 @@ def _remedy(model: nn.Module, weights: Weights) -> str:
     return f". They look like weights of model.backbone={made_for}" if made_for != ours else ""
 
 
-def open_model(source: str | Path, overrides: Sequence[str] = ()) -> tuple[nn.Module, Metadata]:
+def open_model(source: str | Path, overrides: Sequence[str] = ()) -> tuple[SegmentationModel, Metadata]:
     """Build the segmentation network that a weights file of ours describes, and load the weights.
 
     Args:
@@ -183,4 +185,4 @@ def open_model(source: str | Path, overrides: Sequence[str] = ()) -> tuple[nn.Mo
         raise UserError(f"{report}; the file does not hold the network that its metadata describes; copy or download it again")
     model = build_model(metadata.config.model, len(metadata.labels))
     fit(model, weights)
-    return model.eval(), metadata
+    return cast(SegmentationModel, model.eval()), metadata

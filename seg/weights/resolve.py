@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from ..errors import UserError
+from .hub import SHARED, download
 
 BEST = "best.safetensors"
 """The best weights in a run's folder."""
-SHARED = "model.safetensors"
-"""The weights in a folder that `seg share` wrote, and on the Hugging Face Hub."""
 PICKLES = (".pt", ".pth", ".pkl", ".bin")
 
 
@@ -27,8 +26,6 @@ def resolve_weights(source: str | Path) -> Path:
     """
     text = str(source)
     if text.startswith("hf:"):
-        from .hub import download
-
         return download(text)
     if text.startswith("timm:"):
         raise UserError(

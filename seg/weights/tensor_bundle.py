@@ -105,9 +105,10 @@ def _read_tensor(entry: Entry, data: np.ndarray) -> np.ndarray | None:
     _check(data.tobytes(), entry.checksum)
     dtype = np.dtype(TYPES[entry.dtype])
     try:
-        return data.view(dtype).reshape(entry.shape).copy()
+        value: np.ndarray = data.view(dtype).reshape(entry.shape).copy()
     except ValueError as error:
         raise DamagedError(f"{entry.size} bytes for shape {list(entry.shape)}") from error
+    return value
 
 
 def _check_covered(shards: list[tuple[Path, np.ndarray]], entries: dict[str, Entry]) -> None:

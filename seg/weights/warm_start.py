@@ -134,7 +134,7 @@ class _WarmStart:
         # In Xception-71 the next block has the stride: here is nothing to pool yet.
         pooling = source.pool and module.nominal_stride > 1
         old = iter(range(len(source.convs)))
-        for index, conv in enumerate(module.convs):
+        for index, conv in enumerate(module.separable_convs()):
             place = f"flow.{name}.convs.{index}"
             if index == new:
                 self.passing(conv, average=pooling)
@@ -146,7 +146,7 @@ class _WarmStart:
                 number = next(old)
                 for part in ("depthwise", "pointwise", "norm"):
                     self.copy(f"{place}.{part}", f"flow.{theirs}.convs.{number}.{part}")
-            self.inserted[conv.depthwise_norm] = None if index == new else conv
+            self.inserted[_norm(conv.depthwise_norm)] = None if index == new else conv
         if isinstance(module.shortcut, ConvNorm):
             self.copy(f"flow.{name}.shortcut", f"flow.{theirs}.shortcut")
         text = f"copied from {theirs}, batch norms after the depthwise convolutions measured"
@@ -158,12 +158,13 @@ class _WarmStart:
     def one_more(self, name: str) -> str:
         """Make an additional block pass its input on; return a note for the report."""
         module = _block(self.backbone, name)
-        for index, conv in enumerate(module.convs):
+        *_, last = module.separable_convs()
+        for index, conv in enumerate(module.separable_convs()):
             if conv.depthwise.in_channels == conv.pointwise.out_channels and module.nominal_stride > 1:
                 self.passing(conv, average=index == 2)
-            self.inserted[conv.depthwise_norm] = None
-        nn.init.zeros_(module.convs[-1].norm.weight)
-        nn.init.zeros_(module.convs[-1].norm.bias)
+            self.inserted[_norm(conv.depthwise_norm)] = None
+        nn.init.zeros_(last.norm.weight)
+        nn.init.zeros_(last.norm.bias)
         if not isinstance(module.shortcut, ConvNorm):
             return "new: its branch is scaled by zero, so that the sum is its input"
         nn.init.dirac_(module.shortcut.conv.weight)
@@ -194,8 +195,9 @@ class _WarmStart:
             module = _block(self.backbone, name)
             fit = _Fit(outputs[theirs])
             hooks.append(module.register_forward_pre_hook(fit.see))
-            hooks.append(module.convs[-1].pointwise.register_forward_pre_hook(fit.fit))
-            hooks.append(module.convs[-1].norm.register_forward_pre_hook(fit.offset))
+            *_, last = module.separable_convs()
+            hooks.append(last.pointwise.register_forward_pre_hook(fit.fit))
+            hooks.append(last.norm.register_forward_pre_hook(fit.offset))
         training = self.backbone.training
         self.backbone.eval()(images)
         self.backbone.train(training)
@@ -207,6 +209,11 @@ def _block(backbone: Xception, name: str) -> XceptionBlock:
     block = backbone.flow[name]
     assert isinstance(block, XceptionBlock)
     return block
+
+
+def _norm(norm: nn.Module) -> nn.BatchNorm2d:
+    assert isinstance(norm, nn.BatchNorm2d)
+    return norm
 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -222,6 +229,7 @@ class _Fit:
 
     def see(self, module: XceptionBlock, inputs: tuple[Tensor, ...]) -> None:
         """Forward pre-hook of the block: what its residual branch should give."""
+        assert module.shortcut is not None
         self.branch = self.wanted - module.shortcut(inputs[0])
 
     def fit(self, pointwise: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
@@ -251,4 +259,5 @@ def _identity(conv: SeparableConv2d | None, norm: nn.BatchNorm2d, inputs: tuple[
     if conv is not None and conv.activation_placement.separable_activation:
         lift = (DEVIATIONS * variance.sqrt() - mean).clamp(min=0)
         norm.bias.add_(lift)
+        assert conv.norm.running_mean is not None
         conv.norm.running_mean.add_(conv.pointwise.weight[:, :, 0, 0] @ lift)

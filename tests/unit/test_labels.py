@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from seg.errors import UserError
-from seg.labels import VOC, VOID, LabelSet, from_dict, load, map_by_name, voc_color
+from seg.labels import BUILT_IN, VOC, VOID, LabelSet, from_dict, load, map_by_name
 from tests.helpers.toy import refused
 
 # The color map that the PASCAL VOC development kit publishes.
@@ -41,8 +41,28 @@ def test_voc_is_the_published_names_and_colors():
     assert VOID == 255 and VOC.void_color == (224, 224, 192)
 
 
-def test_voc_colors_are_all_different():
-    assert len({voc_color(i) for i in range(256)}) == 256
+@pytest.mark.parametrize("name", ["background", "Background", "bg", "_background_", " BG "])
+def test_the_background_is_the_class_of_that_name(name):
+    labels = from_dict({"classes": ["sky", name, "road"]}, "here")
+    assert labels.background == 1 and labels.colors[1] == (0, 0, 0)
+
+
+@pytest.mark.parametrize("names", [["sky", "road"], ["background noise", "ground"]])
+def test_a_label_set_without_background_has_none(names):
+    assert from_dict({"classes": names}, "here").background is None
+
+
+def test_of_the_built_in_sets_only_voc_has_a_background():
+    assert VOC.background == 0
+    assert all(labels.background is None for name, labels in BUILT_IN.items() if name != "voc")
+
+
+def test_rgb_masks_have_vocs_colors_unless_the_label_set_has_its_own():
+    names_alone = from_dict({"classes": ["sky", "sea", "sand"]}, "here")
+    assert names_alone.mask_colors == ((0, 0, 0), (128, 0, 0), (0, 128, 0))
+    own = LabelSet(names_alone.names, ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
+    assert own.mask_colors == own.colors
+    assert VOC.mask_colors == VOC.colors
 
 
 def test_palette_has_the_label_sets_colors_and_the_voc_maps_elsewhere():
@@ -66,12 +86,12 @@ def test_voc_is_built_in():
     assert load("voc") is VOC
 
 
-def test_names_alone_take_the_voc_maps_colors(tmp_path):
+def test_names_alone_take_the_default_colors(tmp_path):
     path = tmp_path / "labels.yaml"
     path.write_text("classes: [sky, {name: sea, color: [9, 8, 7]}, {name: sand}]")
     labels = load(str(path))
     assert labels.names == ("sky", "sea", "sand")
-    assert labels.colors == ((0, 0, 0), (9, 8, 7), (0, 128, 0))
+    assert labels.colors == ((230, 159, 0), (9, 8, 7), (0, 158, 115))
     assert labels.void_color == (224, 224, 192)
 
 
@@ -102,8 +122,8 @@ def test_as_many_classes_as_a_byte_holds_beside_void():
         ({"classes": ["a", {"name": "b", "color": "red"}]}, "class b: color must be three numbers"),
         ({"classes": ["a", "b"], "void_color": 3}, "void_color: color must be three numbers"),
         ({"classes": ["a", "b", "a"]}, "two classes have the name a"),
-        ({"classes": ["a", {"name": "b", "color": [0, 0, 0]}]}, "two classes have the color .0, 0, 0."),
-        ({"classes": ["a", "b"], "void_color": [128, 0, 0]}, "two classes have the color .128, 0, 0."),
+        ({"classes": ["a", {"name": "b", "color": [230, 159, 0]}]}, "two classes have the color .230, 159, 0."),
+        ({"classes": ["a", "b"], "void_color": [86, 180, 233]}, "two classes have the color .86, 180, 233."),
     ],
 )
 def test_a_wrong_label_set_is_a_users_mistake_that_names_the_place(value, message):

@@ -46,7 +46,7 @@ def away_from_edges(mask):
     return np.all([neighbor == mask for neighbor in neighbors], 0)
 
 
-def test_an_overlay_blends_classes_and_leaves_the_black_background_clear():
+def test_an_overlay_blends_classes_and_leaves_the_background_clear():
     picture = visualize.overlay(IMAGE, MASK, VOC)
     assert picture.dtype == np.uint8 and picture.shape == IMAGE.shape
     inside = away_from_edges(MASK)
@@ -66,10 +66,22 @@ def test_outlines_are_white_except_in_small_pictures():
     assert not (visualize.overlay(image, mask, VOC) == 255).all(2).any()
 
 
-def test_a_class_0_that_is_not_black_is_blended():
-    labels = LabelSet(("road", "sky"), ((200, 0, 0), (0, 0, 200)))
+@pytest.mark.parametrize("color", [(200, 0, 0), (0, 0, 0)])
+def test_a_class_0_that_is_not_the_background_is_blended(color):
+    labels = LabelSet(("road", "sky"), (color, (0, 0, 200)))
     picture = visualize.overlay(IMAGE, np.zeros(MASK.shape, np.uint8), labels)
-    assert picture[..., 0].mean() > IMAGE[..., 0].mean() + 20
+    wanted = (1 - visualize.STRENGTH) * IMAGE + visualize.STRENGTH * np.array(color)
+    assert np.abs(picture - wanted).max() <= 0.5 + 1e-3
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_the_background_stays_clear_at_any_index_and_in_any_color(index):
+    names = ["sky", "road"]
+    names[index] = "bg"
+    labels = LabelSet(tuple(names), ((200, 0, 0), (0, 0, 200)))
+    picture = visualize.overlay(IMAGE, np.full(MASK.shape, index, np.uint8), labels)
+    np.testing.assert_array_equal(picture, IMAGE)
+    assert (visualize.overlay(IMAGE, np.full(MASK.shape, 1 - index, np.uint8), labels) != IMAGE).any()
 
 
 @pytest.mark.parametrize("width", [80, 120, 300, 500])
@@ -156,3 +168,20 @@ def test_a_confusion_picture_is_dark_where_pixels_are():
     ]
     assert corner[0][0] < corner[2][0] == corner[2][2] < corner[0][1] < corner[0][2] == 3 * 255
     assert corner[1] == [765] * 3
+
+
+def luminance(color):
+    share = np.asarray(color) / 255
+    return np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+
+@pytest.mark.parametrize("percent", range(1, 101, 3))
+def test_the_numbers_of_a_confusion_picture_have_a_contrast_of_at_least_4_5(percent):
+    picture = visualize.confusion_picture(np.array([[percent, 100 - percent], [0, 1]]), ("a", "b"))
+    left = picture.shape[1] - 4 - 26 * 2
+    cell = picture[left + 1 : left + 25, left + 1 : left + 25].reshape(-1, 3)
+    lights = luminance(cell)
+    ink = 0.0 if lights.min() < lights[0] else 1.0  # the smoothing of the font mixes it with the cell
+    assert abs(lights - ink).min() < 0.1
+    darker, lighter = sorted((ink, float(lights[0])))
+    assert (lighter + 0.05) / (darker + 0.05) >= 4.5

@@ -16,7 +16,8 @@ def use_one_thread() -> None:
 def our_crops(root: str, crop: int, count: int) -> Work:
     """Prepare `count` training crops of `seg train`."""
     from ...config import DataConfig
-    from ...data.loader import EpochSampler, TrainingSamples, batches
+    from ...data.loader import TrainingSamples, batches
+    from ...data.sampler import EpochSampler
     from ...memory import keep_free_memory
 
     keep_free_memory()  # as in training

@@ -41,7 +41,7 @@ def smp_network(encoder: str) -> nn.Module:
     from ...distributed import device
 
     torch.manual_seed(0)
-    return smp.DeepLabV3Plus(encoder, encoder_weights=None, classes=CLASSES).to(device())
+    return smp.DeepLabV3Plus(encoder, encoder_weights=None, classes=CLASSES).to(device())  # type: ignore[no-any-return]
 
 
 def multiply_adds(backbone: str, width: float, side: int) -> int:

@@ -26,15 +26,74 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--images", metavar="DIR", help="folder of the images in FOLDER (default: found by its name)")
     parser.add_argument("--masks", metavar="DIR", help="folder of the masks in FOLDER (default: found by its name)")
     parser.add_argument("--out", metavar="DIR", help="folder to write (default: FOLDER/voc)")
+    parser.add_argument("--layout", metavar="NAME", help="layout of FOLDER (default: recognized)")
+    parser.add_argument(
+        "--pair",
+        metavar="PATTERN",
+        help="file name of a mask, with {stem} for the name of its image: '{stem}_segmentation.png'; or patterns of both: "
+        "'photo_{stem}.jpg=drawn_{stem}.png'",
+    )
+    parser.add_argument(
+        "--values",
+        metavar="VALUE=CLASS",
+        nargs="+",
+        help="what the values in the masks mean: 0=background 1=cat 2=cat 3=void; also ranges, 1-40=object, and colors, "
+        "128,0,0=car. Several values may be one class; void is ignored",
+    )
+    parser.add_argument(
+        "--split", type=_share, metavar="SHARE", help="share of the images for train, such as 0.8; the others are val"
+    )
+    parser.add_argument(
+        "--threshold", type=_level, metavar="LEVEL", help="two classes: gray levels below LEVEL, such as 128, and from it on"
+    )
+    parser.add_argument(
+        "--resize-masks",
+        nargs="?",
+        const="nearest",
+        choices=("nearest",),
+        help="resize masks to the size of their images (nearest neighbor, the only way that keeps labels)",
+    )
+    parser.add_argument(
+        "--ignore-exif",
+        action="store_true",
+        help="the masks were drawn on the images as stored, without their EXIF orientation: turn them alike",
+    )
     add_json(parser, "what was found")
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be between 0 and 1, such as 0.8")
+    return value
+
+
+def _level(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 255:
+        raise argparse.ArgumentTypeError(f"{text} must be a gray level from 1 to 255, such as 128")
+    return value
+
+
 def run(args: argparse.Namespace) -> int:
-    from ...data.layouts.folders import init
+    from ...data.layouts.base import Hints
+    from ...data.layouts.classes import parse_values
+    from ...data.layouts.create import create_dataset
     from ...files import write_json
 
+    hints = Hints(
+        layout=args.layout,
+        images=args.images,
+        masks=args.masks,
+        pair=args.pair,
+        labels=parse_values(args.values) if args.values else None,
+        val_share=None if args.split is None else round(1 - args.split, 9),
+        threshold=args.threshold,
+        resize_masks=args.resize_masks is not None,
+        ignore_exif=args.ignore_exif,
+    )
     with progress("init", unit="masks", quiet=args.quiet) as bar:
-        made = init(args.folder, args.images, args.masks, args.out, bar.update)
+        made = create_dataset(args.folder, hints, args.out, bar.update)
     for note in made.notes:
         print(note)
     labels = made.out / "labels.yaml"

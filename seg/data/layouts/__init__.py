@@ -1,0 +1,77 @@
+"""Data sets as people have them: one reader per layout.
+
+A reader is a `base.Layout`. It answers three questions: `matches` (is this folder mine?), `samples` (which images and masks, in
+which splits?) and `labels` or `entries` (which classes?). To add one, write it in a file of its own and list it in `_READERS`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from .base import Hints, Layout
+
+_READERS = (
+    *("labelme.JsonToDataset", "voc_layout.LabelmeVoc", "voc_layout.Cvat", "voc_layout.VocLayout", "published.Cityscapes"),
+    *("published.Ade20k", "published.OxfordPets", "published.CamVid", "roboflow.Roboflow", "label_studio.LabelStudio"),
+    *("coco.Coco", "labelme.Labelme", "folders.Folders"),
+)
+"""The readers, most certain first: the first whose marks are there reads a folder."""
+_ABOVE = 3
+"""Folders that may lie around a data set, as VOCdevkit/VOC2012 in an archive's folder."""
+
+
+def layouts() -> tuple[type[Layout], ...]:
+    """The readers, most certain first."""
+    names = [reader.split(".") for reader in _READERS]
+    return tuple(getattr(import_module(f".{module}", __name__), name) for module, name in names)
+
+
+def open_layout(folder: Path, hints: Hints) -> Layout:
+    """The reader of a folder, or of the only folder in it.
+
+    Raises:
+        UserError: no layout is recognized, or several data sets lie in the folder.
+    """
+    from .base import Tree
+
+    known = layouts()
+    places = _places(folder)
+    trees = [Tree(place) for place in places]
+    if hints.layout:
+        named = {layout.name: layout for layout in known}
+        if hints.layout not in named:
+            raise UserError(f"--layout {hints.layout}: no such layout{did_you_mean(hints.layout, named)}")
+        readers = [named[hints.layout](tree, hints) for tree in trees]
+        return next((reader for reader in readers if reader.matches()), readers[0])
+    for tree in trees:
+        for layout in known[:-1]:
+            reader = layout(tree, hints)
+            if reader.matches():
+                return reader
+    guessed = [known[-1](tree, hints) for tree in trees]
+    for reader in guessed:
+        if reader.matches():
+            return reader
+    inner = [path for path in sorted(places[-1].iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    found = [path for path in inner if any(layout(Tree(path), hints).matches() for layout in known[:-1])]
+    if found:
+        names = ", ".join(path.name for path in found)
+        raise UserError(f"{places[-1]}: holds several folders, of which these are data sets: {names}; give one of them")
+    return guessed[0]  # says what is missing
+
+
+def _places(folder: Path) -> list[Path]:
+    """The folder, and the only folder in it, and so on: archives are unpacked into folders of their own."""
+    places = [folder]
+    for _ in range(_ABOVE):
+        inside = [path for path in places[-1].iterdir() if not path.name.startswith((".", "__MACOSX"))]
+        folders = [path for path in inside if path.is_dir()]
+        if len(folders) != 1:
+            break
+        places.append(folders[0])
+    return places

@@ -134,7 +134,7 @@ def download(source: Source, out=None, archive=None, mirrors=(), quiet=False) ->
                 )
             _require_room(source, out.parent, 0 if archive else max(0, source.size - part.size))
             if archive is None:
-                _fetch(source, part, addresses, quiet)
+                _fetch(source, part, list(addresses), quiet)
             else:
                 _require_right(source, archive, quiet)
             with Progress(f"extract {source.name}", _mib(source.size), unit="MiB", quiet=quiet) as progress:

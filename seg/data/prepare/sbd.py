@@ -84,7 +84,7 @@ def _segmentation(content) -> np.ndarray:
     kind, values = next(elements, (None, None))
     if array not in _NUMBERS or kind not in _TYPES or len(dims) != 2:
         raise ValueError("its Segmentation is no matrix of numbers")
-    return np.frombuffer(values, _TYPES[kind]).reshape(dims[::-1]).T
+    return np.frombuffer(values or b"", _TYPES[kind]).reshape(dims[::-1]).T
 
 
 def read_sbd_mask(path) -> np.ndarray:

@@ -4,6 +4,7 @@ The objects are told apart by shape and surface more than by color: a kind has u
 """
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,8 +27,14 @@ SIDE, COUNT = (0.4, 0.75), 4
 """Extent of an object, before its kind's scale, as a part of the image's short side; most objects in an image."""
 
 # Painter, scale that evens out the areas, least ratio of foreshortening, greatest tilt from upright in radians.
-_KINDS = ((shapes.ball, 0.9, 1, 3.2), (shapes.box, 1.0, 1, 0.4), (shapes.star, 1.2, 0.8, 3.2))
-_KINDS += ((shapes.ring, 1.1, 0.75, 3.2), (shapes.leaf, 1.3, 0.85, 3.2), (shapes.fish, 1.3, 0.9, 0.7))
+_KINDS: tuple[tuple[Any, float, float, float], ...] = (
+    (shapes.ball, 0.9, 1, 3.2),
+    (shapes.box, 1.0, 1, 0.4),
+    (shapes.star, 1.2, 0.8, 3.2),
+    (shapes.ring, 1.1, 0.75, 3.2),
+    (shapes.leaf, 1.3, 0.85, 3.2),
+    (shapes.fish, 1.3, 0.9, 0.7),
+)
 
 
 def _thing(rng, kind: int, extent: float, light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -43,13 +50,15 @@ def _thing(rng, kind: int, extent: float, light: np.ndarray) -> tuple[np.ndarray
     (p, q), (r, s) = np.linalg.inv(to_pixels).astype(np.float32)
     u, v = p * grid + q * grid[:, None], r * grid + s * grid[:, None]
     outlines, paint = painter(rng, u, v, np.append(turn.T @ light[:2] * flip.round(), light[2]))
-    cover = np.zeros((n * fine, n * fine), np.uint8)
+    drawn = np.zeros((n * fine, n * fine), np.uint8)
     points = [np.round((o @ to_pixels.T + n * fine / 2 - 0.5) * 16).astype(np.int32) for o in outlines]
-    cv2.fillPoly(cover, points, 255, cv2.LINE_AA, 4)
+    cv2.fillPoly(drawn, points, 255, cv2.LINE_AA, 4)
     paint = cv2.resize(np.minimum(paint, 1), (n, n), interpolation=cv2.INTER_AREA)
     paint = fade(paint, 0.9 + 0.2 * noise(rng, n, n, 6, 2))
-    cover = cv2.resize(cover.astype(np.float32) / 255, (n, n), interpolation=cv2.INTER_AREA)
-    return tuple(cv2.copyMakeBorder(part, *[int(radius * 0.35)] * 4, cv2.BORDER_CONSTANT) for part in (paint, cover))
+    cover = cv2.resize(drawn.astype(np.float32) / 255, (n, n), interpolation=cv2.INTER_AREA)
+    room = int(radius * 0.35)
+    paint, cover = (cv2.copyMakeBorder(p, room, room, room, room, cv2.BORDER_CONSTANT) for p in (paint, cover))
+    return paint, cover
 
 
 def _texture(rng, h: int, w: int) -> np.ndarray:

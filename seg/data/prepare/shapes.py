@@ -142,7 +142,7 @@ def leaf(rng, u, v, light) -> Paint:
     stalk = np.array([[-0.78, 0.045], [-1, 0.06], [-1, -0.06], [-0.78, -0.045]])
     rib = abs(v) < 0.045 - 0.025 * u
     veins = ((u - rng.uniform(0.5, 0.9) * abs(v)) * rng.uniform(3.5, 5)) % 1 < 0.17
-    paint = mix(a, b, np.clip(1.6 * noise(rng, *u.shape, 2) - 0.5, 0, 1) * 0.6)
+    paint = mix(a, b, np.clip(1.6 * noise(rng, u.shape[0], u.shape[1], 2) - 0.5, 0, 1) * 0.6)
     paint = fade(paint, 0.95 + 0.15 * np.sign(v * light[1]))
     vein = WHITE if a.mean() < 0.6 else a * np.float32(0.3)
     return [np.concatenate([stalk, upper, lower])], mix(paint, vein, np.maximum(0.75 * rib, 0.55 * veins))

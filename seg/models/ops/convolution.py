@@ -21,7 +21,7 @@ def _eager_on_cpu(x: Tensor) -> bool:
 
 
 def _has_onednn() -> bool:
-    return torch.backends.mkldnn.is_available()  # type: ignore[no-any-return, no-untyped-call]
+    return torch.backends.mkldnn.is_available()  # type: ignore[no-any-return]
 
 
 def _kernel_positions(height: int, width: int, dilation: int) -> Iterator[tuple[int, int, Window, Window]]:

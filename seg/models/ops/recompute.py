@@ -43,7 +43,7 @@ class RecomputedOutput:
         storage = out.untyped_storage()
         if _recorded is not None:
             # The weak reference keeps the key from being given to another storage.
-            _recorded[storage._cdata] = (StorageWeakRef(storage), self)  # type: ignore[no-untyped-call]
+            _recorded[storage._cdata] = (StorageWeakRef(storage), self)
 
     @torch.no_grad()
     def tensor(self) -> Tensor:

@@ -29,7 +29,7 @@ def full_width():
 def test_a_released_checkpoint_becomes_a_model_with_the_same_logits(tmp_path, full_width, capsys):
     source = checkpoint(tmp_path, full_width)
     assert main(["convert", source, "--out", str(tmp_path / "model.safetensors")]) == 0
-    assert "a whole model" in capsys.readouterr().out
+    assert "a complete model" in capsys.readouterr().out
     model, metadata = open_model(tmp_path / "model.safetensors")
     assert metadata.labels == VOC
     assert metadata.config.model.activation_placement == "tf"
@@ -43,7 +43,7 @@ def test_a_backbone_is_written_alone_and_starts_a_training_not_a_prediction(tmp_
     out = tmp_path / "backbone.safetensors"
     report = tmp_path / "report.json"
     assert main(["convert", str(tmp_path / "timm.safetensors"), "--out", str(out), "--json", str(report)]) == 0
-    assert "a backbone: model.weights" in capsys.readouterr().out
+    assert "a backbone: use it as model.weights" in capsys.readouterr().out
     found = json.loads(report.read_text())
     assert "backbone.conv1.conv.weight" in found["matched"] and "classifier.weight" in found["missing"]
     with refused(out, "holds a backbone only", "without segmentation classes", f"model.weights={out}"):

@@ -6,9 +6,9 @@ from seg.labels import VOC
 from seg.models.factory import build_model
 from seg.runtimes.open import open_runtime
 from seg.weights.file import write
-from seg.weights.hub import share
 from seg.weights.loading import open_model, read_into
 from seg.weights.resolve import resolve_weights
+from seg.weights.share import share
 from tests.helpers.configs import CONFIG
 from tests.helpers.toy import refused, same
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seg.data.layouts.folders import init
+from seg.data.layouts.base import Hints
+from seg.data.layouts.create import create_dataset
 from seg.data.voc import open_split
 from seg.labels import VOC, LabelSet, load, voc_color
 from tests.helpers.toy import CLASSES, refused, toy_sample, toy_voc
@@ -74,7 +75,7 @@ def test_index_masks_are_linked_and_their_values_are_the_classes(tmp_path):
     folder = make(tmp_path / "mine")
     before = contents(folder)
     seen = []
-    made = init(folder, progress=lambda done, total: seen.append((done, total)))
+    made = create_dataset(folder, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(n, 10) for n in range(1, 11)]
     assert made.out == folder / "voc" and made.splits == {"train": 8, "val": 2}
     assert made.labels == load(str(made.out / "labels.yaml"))
@@ -88,24 +89,24 @@ def test_index_masks_are_linked_and_their_values_are_the_classes(tmp_path):
 
 
 def test_the_links_move_with_the_folder(tmp_path):
-    made = init(make(tmp_path / "mine"))
+    made = create_dataset(make(tmp_path / "mine"))
     (tmp_path / "mine").rename(tmp_path / "there")
     assert open_split(tmp_path / "there" / "voc", "train", made.labels).sample(0)[1].shape == (48, 64)
 
 
 def test_a_fifth_is_val_by_names_alone(tmp_path):
-    first = init(make(tmp_path / "a", numbers=range(20)))
-    again = init(make(tmp_path / "b", numbers=range(20)), out=tmp_path / "elsewhere" / "set")
+    first = create_dataset(make(tmp_path / "a", numbers=range(20)))
+    again = create_dataset(make(tmp_path / "b", numbers=range(20)), out=tmp_path / "elsewhere" / "set")
     assert first.splits == again.splits == {"train": 16, "val": 4}
     smallest = sorted(range(20), key=lambda n: hashlib.sha256(f"toy_{n:03d}".encode()).digest())[:4]
     assert samples(first, "val").keys() == samples(again, "val").keys() == {*smallest}
     assert not samples(first, "val").keys() & samples(first).keys()
     assert again.out == tmp_path / "elsewhere" / "set" and not (tmp_path / "b" / "voc").exists()
-    assert init(make(tmp_path / "c", numbers=range(2))).splits == {"train": 1, "val": 1}
+    assert create_dataset(make(tmp_path / "c", numbers=range(2))).splits == {"train": 1, "val": 1}
 
 
 def test_masks_of_colors_have_a_class_a_color(tmp_path):
-    made = init(make(tmp_path, painted))
+    made = create_dataset(make(tmp_path, painted))
     wanted = sorted(COLORS.values())
     assert list(made.labels.colors) == wanted and made.labels.colors[0] == (0, 0, 0)
     assert made.labels.names[:2] == ("class_0_0_0", "class_1_2_3")
@@ -114,7 +115,7 @@ def test_masks_of_colors_have_a_class_a_color(tmp_path):
 
 
 def test_the_void_color_of_voc_is_void(tmp_path):
-    made = init(make(tmp_path, lambda mask: VOC.palette[dense(mask)]))
+    made = create_dataset(make(tmp_path, lambda mask: VOC.palette[dense(mask)]))
     assert len(made.labels) == 5 and made.labels.void_color == voc_color(255)
     # The order of the colors of the classes 0 to 4, black first, then by red, green and blue.
     place = np.full(256, 255)
@@ -154,7 +155,7 @@ def test_names_are_read_from_the_usual_lists_and_void_is_no_class(tmp_path, kind
     make(tmp_path, forms[form])
     head, line = LISTS[kind]
     names(tmp_path, head + "".join(line.format(name, *COLORS[label]) for name, label in NAMED.items()), kind.split()[0])
-    made = init(tmp_path)
+    made = create_dataset(tmp_path)
     assert made.labels.names == ("Ground", "Disc", "Box", "Diamond", "Bar") and made.labels.void_color == (1, 2, 3)
     assert made.labels.colors[1] == (9, 200, 7)
     expect(made, dense)
@@ -163,7 +164,7 @@ def test_names_are_read_from_the_usual_lists_and_void_is_no_class(tmp_path, kind
 
 
 def test_palettes_that_differ_are_read_by_their_colors(tmp_path):
-    made = init(make(tmp_path, paletted))
+    made = create_dataset(make(tmp_path, paletted))
     wanted = sorted(COLORS.values())
     assert list(made.labels.colors) == wanted
     expect(made, lambda mask: np.array([wanted.index(COLORS[v]) for v in mask.ravel()]).reshape(mask.shape))
@@ -176,7 +177,7 @@ def test_a_palette_that_tells_nothing_gives_the_colors_of_voc(tmp_path, palette)
         image.putpalette(palette)
         return image
 
-    made = init(make(tmp_path, dull))
+    made = create_dataset(make(tmp_path, dull))
     assert made.labels.colors == tuple(voc_color(i) for i in range(5))
     expect(made, dense)
 
@@ -184,7 +185,7 @@ def test_a_palette_that_tells_nothing_gives_the_colors_of_voc(tmp_path, palette)
 def test_colors_without_a_name_are_classes_too_and_told(tmp_path):
     make(tmp_path, painted)
     names(tmp_path, "name,r,g,b\nGround,0,0,0\nTree,5,5,5\n", "class_dict.csv")
-    made = init(tmp_path)
+    made = create_dataset(tmp_path)
     assert made.labels.names[:3] == ("Ground", "Tree", "class_1_2_3") and len(made.labels) == 7
     assert any("5 colors" in note and "(1, 2, 3)" in note for note in made.notes)
 
@@ -193,14 +194,14 @@ def test_codes_name_the_indices_and_a_named_void_becomes_255(tmp_path):
     stored = np.full(256, 2, np.uint8)
     stored[:5] = 0, 1, 3, 4, 5
     names(make(tmp_path, lambda mask: stored[dense(mask)]), "Ground\nDisc\nVoid\nBox\nDiamond\nBar\nTree\n", "codes.txt")
-    made = init(tmp_path)
+    made = create_dataset(tmp_path)
     assert made.labels.names == ("Ground", "Disc", "Box", "Diamond", "Bar", "Tree")
     expect(made, dense)
 
 
 def test_names_that_are_too_few_for_the_labels_are_told_and_not_used(tmp_path):
     names(make(tmp_path), "Ground\nDisc\n", "codes.txt")
-    made = init(tmp_path)
+    made = create_dataset(tmp_path)
     assert made.labels.names[1] == "class_1" and any("2 names, but the masks have label 4" in note for note in made.notes)
 
 
@@ -210,14 +211,14 @@ def test_palette_masks_give_their_colors(tmp_path):
         image.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0, 0, 0, 200, 77, 0, 77] + [5] * 753)
         return image
 
-    made = init(make(tmp_path, colored))
+    made = create_dataset(make(tmp_path, colored))
     assert made.labels.colors == ((9, 9, 9), (200, 0, 0), (0, 200, 0), (0, 0, 200), (77, 0, 77))
     expect(made, dense)
 
 
 @pytest.mark.parametrize("kind", ["L", "LA", "RGB", "P", "1"])
 def test_black_and_white_masks_are_background_and_foreground(tmp_path, kind):
-    made = init(make(tmp_path, lambda mask: Image.fromarray(((mask > 0) * 255).astype(np.uint8)).convert(kind)))
+    made = create_dataset(make(tmp_path, lambda mask: Image.fromarray(((mask > 0) * 255).astype(np.uint8)).convert(kind)))
     assert made.labels.names == (("class_0", "class_1") if kind == "1" else ("background", "foreground"))
     written_anew = any("10 of 10 masks are written anew" in note for note in made.notes)
     assert written_anew == (kind in ("L", "LA", "P"))
@@ -225,14 +226,14 @@ def test_black_and_white_masks_are_background_and_foreground(tmp_path, kind):
 
 
 def test_grey_levels_are_numbered_and_keep_their_value_as_name(tmp_path):
-    made = init(make(tmp_path, lambda mask: np.where(mask == 255, 255, dense(mask) * np.uint8(50)).astype(np.uint8)))
+    made = create_dataset(make(tmp_path, lambda mask: np.where(mask == 255, 255, dense(mask) * np.uint8(50)).astype(np.uint8)))
     assert made.labels.names == ("class_0", "class_50", "class_100", "class_150", "class_200")
     assert any("gray levels" in note for note in made.notes)
     expect(made, dense)
 
 
 def test_masks_that_are_no_pngs_are_written_as_pngs(tmp_path):
-    made = init(make(tmp_path, masks="masks/toy_{:03d}.tif"))
+    made = create_dataset(make(tmp_path, masks="masks/toy_{:03d}.tif"))
     assert any("10 of 10 masks are written anew" in note for note in made.notes)
     expect(made, dense)
 
@@ -250,7 +251,7 @@ LAYOUTS = {
 def test_folders_of_splits_are_the_splits(tmp_path, layout, val):
     for folder, numbers in (("train", range(5)), (val, range(5, 8)), ("test", range(8, 10))):
         make(tmp_path, dense, numbers, *(part.format(folder) for part in LAYOUTS[layout]))
-    made = init(tmp_path)
+    made = create_dataset(tmp_path)
     assert made.splits == {"train": 5, "val": 3, "test": 2}
     assert samples(made, "val").keys() == {5, 6, 7}
     expect(made, dense, ("train", "val", "test"))
@@ -259,7 +260,7 @@ def test_folders_of_splits_are_the_splits(tmp_path, layout, val):
 def test_images_of_one_name_in_two_splits_are_told_apart(tmp_path):
     for folder, numbers in (("train", range(4)), ("val", range(2))):
         make(tmp_path, dense, numbers, *(part.format(folder) for part in LAYOUTS["CamVid"]))
-    made = init(tmp_path)
+    made = create_dataset(tmp_path)
     assert made.splits == {"train": 4, "val": 2} and any("named after its split" in note for note in made.notes)
     expect(made, dense)
     assert len(list((made.out / "JPEGImages").iterdir())) == 6
@@ -269,7 +270,7 @@ def test_named_folders_and_files_without_a_partner(tmp_path):
     make(tmp_path, images="photos/toy_{:03d}.jpg", masks="drawn/toy_{:03d}.png")
     save(tmp_path / "photos" / "more.jpg", toy_sample(1)[0])
     (tmp_path / "photos" / "notes.txt").write_text("no image")
-    made = init(tmp_path, images="photos", masks="drawn")
+    made = create_dataset(tmp_path, Hints(images="photos", masks="drawn"))
     assert any(f"{tmp_path / 'photos'}: 1 of 11 images have no partner" in note for note in made.notes)
     expect(made, dense)
 
@@ -277,20 +278,20 @@ def test_named_folders_and_files_without_a_partner(tmp_path):
 def test_a_folder_in_voc_layout_gets_its_label_set_alone(tmp_path):
     root = toy_voc(tmp_path / "voc")
     before = contents(root)
-    made = init(root)
+    made = create_dataset(root)
     assert made.out == root and made.splits == {"train": 6, "val": 3} and len(made.labels) == 16
     after = contents(root)
     assert after.pop(root / "labels.yaml") and after == before
     expect(made, lambda mask: mask)
     with refused(root / "labels.yaml", "is there already"):
-        init(root)
+        create_dataset(root)
 
 
 def test_a_folder_in_voc_layout_without_lists_gets_them(tmp_path):
     root = toy_voc(tmp_path / "voc", 8, 2)
     for path in (root / "ImageSets" / "Segmentation").iterdir():
         path.unlink()
-    assert init(root).splits == {"train": 8, "val": 2}
+    assert create_dataset(root).splits == {"train": 8, "val": 2}
     assert len(open_split(root, "val", load(str(root / "labels.yaml")))) == 2
 
 
@@ -299,13 +300,13 @@ def test_lists_of_what_is_not_there_are_refused(tmp_path):
     for path in (root / "ImageSets" / "Segmentation").iterdir():
         path.write_text("toy_000\nnone\n")
     with refused(root / "ImageSets" / "Segmentation", "no list there"):
-        init(root)
+        create_dataset(root)
 
 
 def test_a_list_without_masks_is_left_out(tmp_path):
     root = toy_voc(tmp_path / "voc")
     (root / "ImageSets" / "Segmentation" / "test.txt").write_text("another\n")
-    assert init(root).splits == {"train": 6, "val": 3}
+    assert create_dataset(root).splits == {"train": 6, "val": 3}
 
 
 def test_a_folder_in_voc_layout_whose_masks_would_be_misread_is_made_anew_with_its_lists(tmp_path):
@@ -313,7 +314,7 @@ def test_a_folder_in_voc_layout_whose_masks_would_be_misread_is_made_anew_with_i
     for path in (root / "SegmentationClass").iterdir():
         save(path, ((np.array(Image.open(path)) > 0) * 255).astype(np.uint8))
     before = contents(root)
-    made = init(root)
+    made = create_dataset(root)
     assert made.out == root / "voc" and made.splits == {"train": 6, "val": 3}
     assert samples(made, "val").keys() == {6, 7, 8}
     expect(made, lambda mask: (mask > 0).astype(np.uint8))
@@ -344,34 +345,34 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(tmp_path, options, 
     folder = make(tmp_path / "mine", **options)
     before = contents(tmp_path)
     with refused(*parts):
-        init(folder)
+        create_dataset(folder)
     assert contents(tmp_path) == before and not (folder / "voc").exists()
 
 
 def test_masks_of_both_kinds_are_refused(tmp_path):
     save(make(tmp_path) / "masks" / "toy_004.png", painted(toy_sample(4)[1]))
     with refused("toy_004.png: holds colors", "toy_000.png indices"):
-        init(tmp_path)
+        create_dataset(tmp_path)
 
 
 def test_a_damaged_mask_is_refused(tmp_path):
     (make(tmp_path) / "masks" / "toy_004.png").write_bytes(b"\x89PNG\r\n\x1a\ndamage")
     with refused("toy_004.png: not a readable image"):
-        init(tmp_path)
+        create_dataset(tmp_path)
 
 
 def test_two_images_of_one_name_are_refused(tmp_path):
     save(make(tmp_path) / "images" / "toy_004.png", toy_sample(4)[0])
     with refused("toy_004.png: another file has its name", "toy_004.jpg"):
-        init(tmp_path)
+        create_dataset(tmp_path)
 
 
 def test_what_is_there_is_not_overwritten(tmp_path):
-    made = init(make(tmp_path))
+    made = create_dataset(make(tmp_path))
     (made.out / "labels.yaml").write_text("edited")
     before = contents(tmp_path)
     with refused(made.out, "is there already", "--out"):
-        init(tmp_path)
+        create_dataset(tmp_path)
     assert contents(tmp_path) == before
 
 
@@ -379,13 +380,13 @@ def test_what_is_there_is_not_overwritten(tmp_path):
 def test_a_list_of_names_that_is_none_is_refused_with_the_line(tmp_path, line):
     names(make(tmp_path, painted), f"name,r,g,b\nGround,0,0,0\n{line}\n", "class_dict.csv")
     with refused("class_dict.csv", line):
-        init(tmp_path)
+        create_dataset(tmp_path)
 
 
 def test_two_names_of_one_color_are_refused(tmp_path):
     names(make(tmp_path, painted), "Ground:0,0,0::\nDisc:0,0,0::\n", "labelmap.txt")
     with refused("labelmap.txt", "two classes have the color (0, 0, 0)"):
-        init(tmp_path)
+        create_dataset(tmp_path)
 
 
 def test_a_run_that_fails_in_the_middle_leaves_nothing(tmp_path, monkeypatch):
@@ -397,12 +398,12 @@ def test_a_run_that_fails_in_the_middle_leaves_nothing(tmp_path, monkeypatch):
         if len(calls) == 4:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("seg.data.layouts.folders.save_mask", full)
+    monkeypatch.setattr("seg.data.layouts.create.save_mask", full)
     with refused("voc: cannot be made (No space left on device)", "--out"):
-        init(tmp_path)
+        create_dataset(tmp_path)
     assert contents(tmp_path) == before and {path.name for path in tmp_path.iterdir()} == {"images", "masks"}
 
 
 def test_needs_no_torch():
-    code = "import sys, seg.data.layouts.folders, seg.data.prepare.sbd; sys.exit('torch' in sys.modules)"
+    code = "import sys, seg.data.layouts.create, seg.data.prepare.sbd; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

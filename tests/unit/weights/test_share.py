@@ -8,8 +8,8 @@ from seg.config import from_dict
 from seg.labels import VOC
 from seg.models.factory import build_model
 from seg.weights.file import write
-from seg.weights.hub import share
 from seg.weights.loading import open_model
+from seg.weights.share import share
 from tests.helpers.configs import CONFIG
 from tests.helpers.toy import same
 

@@ -1,0 +1,238 @@
+"""What every reader of a layout answers, and what it is given."""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from ...colors import Color, voc_color
+from ...errors import UserError
+from ...labels import LabelSet, from_dict
+from ..inventory import IMAGE_SUFFIXES, is_image
+
+DEEPEST = 12
+"""Folders within each other that are searched: a link to a folder above never ends."""
+SPLITS = {
+    "train": ("train", "training", "tr"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "ts"),
+}
+"""Names of folders and lists of each split; a year may follow, as in train2017."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """An image that lies inside an annotation file."""
+
+    content: bytes
+    suffix: str
+    """Such as `.jpg`."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image and its mask."""
+
+    image: Path | Embedded
+    mask: Path | Callable[[], np.ndarray]
+    """A mask file, whose values are to be understood; or what draws the mask: uint8 [H, W], class index or 255."""
+    source: Path
+    """The file that errors about the mask name."""
+
+    @classmethod
+    def of(cls, image: Path, mask: Path) -> Sample:
+        """An image and a mask file."""
+        return cls(image, mask, mask)
+
+
+Samples = dict[str, Sample]
+Splits = dict[str | None, Samples]
+"""Samples by id, for each split; under None if the layout has no splits."""
+Entry = tuple[str, Color | None]
+"""A class name in a list of names, with its color if the list has colors."""
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What the user says about a folder, because it cannot be seen."""
+
+    layout: str | None = None
+    """Name of the layout."""
+    images: str | None = None
+    """Folder of the images, under the data folder or anywhere."""
+    masks: str | None = None
+    pair: str | None = None
+    """Pattern of a mask's file name, with {stem} for the image's name; or patterns of both: `a_{stem}.jpg=b_{stem}.png`."""
+    labels: LabelSet | None = None
+    """What the values in the masks mean."""
+    val_share: float | None = None
+    """Share of the images that are dealt to val, 0 to 1; None: a fifth, if the layout has no val."""
+    threshold: int | None = None
+    """Gray level, 1 to 255, from which on a pixel is foreground: two classes."""
+    resize_masks: bool = False
+    """Resize masks to their images, by nearest neighbor."""
+    ignore_exif: bool = False
+    """The masks were drawn on the images as stored: turn them by the EXIF orientation of their images."""
+
+
+class Tree:
+    """The files under a folder, listed once; hidden ones and data sets made by `seg data init` are left out."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @cached_property
+    def files(self) -> list[str]:
+        """Paths relative to the folder, with `/`, sorted by folder and name."""
+        found: list[str] = []
+        for place, folders, names in os.walk(self.folder, followlinks=True):
+            below = os.path.relpath(place, self.folder).replace(os.sep, "/")
+            prefix = "" if below == "." else below + "/"
+            deep = prefix.count("/") >= DEEPEST
+            folders[:] = [] if deep else sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
+            if prefix and "labels.yaml" in names and "JPEGImages" in folders:
+                folders.clear()
+                continue
+            found += [prefix + name for name in sorted(names) if not name.startswith(".")]
+        return found
+
+    @cached_property
+    def images(self) -> list[str]:
+        """The files with the suffix of an image."""
+        return [name for name in self.files if is_image(name)]
+
+    @cached_property
+    def folders(self) -> dict[str, list[str]]:
+        """Names of the files directly in each folder ("" for the top)."""
+        found: dict[str, list[str]] = {}
+        for name in self.files:
+            folder, _, file = name.rpartition("/")
+            found.setdefault(folder, []).append(file)
+        return found
+
+    def has_folder(self, name: str) -> bool:
+        """Whether there are files in or below the folder of this relative path."""
+        return any(folder == name or folder.startswith(name + "/") for folder in self.folders)
+
+    def named(self, pattern: str) -> list[str]:
+        """The files whose name, without folders, matches a regular expression as a whole."""
+        compiled = re.compile(pattern)
+        return [name for name in self.files if compiled.fullmatch(name.rpartition("/")[2])]
+
+
+class Layout(ABC):
+    """Reads one layout. Three questions: is this folder mine, which samples does it have, and what are their classes."""
+
+    name: str
+    """What --layout calls it."""
+    certain = True
+    """The layout has marks of its own; False: it is guessed from names of folders and files."""
+    in_place = False
+    """The folder is in VOC layout already, and needs nothing but lists and labels.yaml."""
+
+    def __init__(self, tree: Tree, hints: Hints):
+        self.tree, self.hints, self.folder = tree, hints, tree.folder
+        self.notes: list[str] = []
+        """What a person should know, a line each."""
+        self.lists: dict[str, list[str]] = {}
+        """Ids in lists, if the layout has lists for its splits; set by `samples`. An id may be in several."""
+
+    @abstractmethod
+    def matches(self) -> bool:
+        """Is this folder mine?"""
+
+    @abstractmethod
+    def samples(self) -> Splits:
+        """Which images and masks does it have, in which splits? Raises UserError if none, or if it cannot be told."""
+
+    def labels(self) -> LabelSet | None:
+        """Which classes are there, and which values mean them? None: the masks are to be looked at, see `entries`."""
+        return None
+
+    def entries(self) -> tuple[list[Entry], str]:
+        """Names of the classes in the order of their values, and where they are written; no names: the layout has none."""
+        return [], str(self.folder)
+
+    def left_out(self, count: int, total: int, what: str) -> None:
+        """Note files that are left out."""
+        if count:
+            self.notes.append(f"{count} of {total} {what}: left out")
+
+
+def split_name(text: str) -> str | None:
+    """The split that a folder or list of this name holds: train, val or test; None for other names."""
+    found = re.fullmatch(r"([a-z]+?)[_-]?(?:19|20)?\d{0,2}", text.lower())
+    return next((split for split, names in SPLITS.items() if found and found[1] in names), None)
+
+
+def label_set(
+    names: Iterable[str],
+    place: str,
+    values: Mapping[int, int] | None = None,
+    colors: Iterable[Color | None] = (),
+    void_color: Color | None = None,
+) -> LabelSet:
+    """A label set of these names.
+
+    Args:
+        names: class names in index order.
+        place: where they are written, named in errors.
+        values: class index or 255 of each mask value; None: index and value are the same.
+        colors: a color or None for each name; None gives that of VOC's color map.
+        void_color: the color of void; None, or that of a class, gives the last free one of VOC's color map.
+
+    Raises:
+        UserError: fewer than 2 names or more than 255, or a name or color that is there twice.
+    """
+    names, given = list(names), [*colors]
+    chosen = [(given[i] if i < len(given) else None) or voc_color(i) for i in range(len(names))]
+    void = next(c for c in (void_color, *map(voc_color, range(255, -1, -1))) if c is not None and c not in chosen)
+    classes = [{"name": name, "color": list(color)} for name, color in zip(names, chosen, strict=True)]
+    found = from_dict({"classes": classes, "void_color": list(void)}, place)
+    return found if values is None else replace(found, values=tuple(values.items()))
+
+
+def with_background(names: Iterable[str]) -> list[str]:
+    """The class names with background first: what is not annotated."""
+    names = list(names)
+    known = next((name for name in names if name.lower().strip("_") == "background"), None)
+    return [known or "background", *(name for name in names if name != known)]
+
+
+def find_images(tree: Tree, hints: Hints) -> dict[str, list[Path]]:
+    """The images of a folder, or of --images, by file name: several if folders repeat a name."""
+    folder = tree.folder
+    names: Iterable[str] = tree.images
+    if hints.images:
+        folder = existing_folder(tree.folder, hints.images, "--images")
+        names = Tree(folder).images
+    found: dict[str, list[Path]] = {}
+    for name in names:
+        found.setdefault(PurePosixPath(name).name, []).append(folder / name)
+    return found
+
+
+def existing_folder(folder: Path, name: str, flag: str) -> Path:
+    """The folder that a flag names, under the data folder or anywhere. Raises UserError if it does not exist."""
+    for path in (folder / name, Path(name)):
+        if path.is_dir():
+            return path
+    raise UserError(f"{folder / name}: no such folder; {flag} names a folder under {folder}, or a path from here")
+
+
+def stem(name: str) -> str:
+    """A file name without its suffix, if that is one of an image; dots within names are kept."""
+    base, suffix = os.path.splitext(name)
+    return base if suffix.lower() in (*IMAGE_SUFFIXES, ".json", ".txt") else name
+
+
+def flat_id(*parts: str) -> str:
+    """An id from names of folders and a stem; ids have no folders, so that every tool can write one file per id."""
+    return "_".join(part.replace("/", "_").replace("\\", "_") for part in parts if part)

@@ -1,0 +1,155 @@
+"""A folder of images and masks in any known layout, made ready for training: a data set in VOC layout."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from ...errors import UserError, reason
+from ...files import write_text
+from ...labels import LabelSet
+from ...threads import prefetch
+from .. import voc
+from ..voc import LISTS, save_mask
+from . import open_layout
+from .base import Embedded, Hints, Sample
+from .mask_set import MaskSet
+from .splits import complete, merge
+
+Progress = Callable[[int, int], None]
+NO_HINTS = Hints()
+
+
+@dataclass(frozen=True)
+class CreatedDataset:
+    """The data set that `create_dataset` has made."""
+
+    out: Path
+    """Its folder, in VOC layout."""
+    labels: LabelSet
+    splits: dict[str, int]
+    """Number of images of each split."""
+    notes: list[str]
+    """What a person should know, a line each."""
+    layout: str
+    """Name of the layout that was read."""
+
+
+def create_dataset(
+    folder: str | Path, hints: Hints = NO_HINTS, out: str | Path | None = None, progress: Progress | None = None
+) -> CreatedDataset:
+    """Read a folder in any known layout, and write a data set in VOC layout: images, masks, lists and labels.yaml.
+
+    Images, and masks that training reads as they are, become links; other masks are written as palette PNGs of class indices.
+    Existing files are not changed. A folder in VOC layout only gets labels.yaml, and lists if it has none.
+
+    Args:
+        folder: the folder of images and masks.
+        hints: what the user says about it.
+        out: the folder to write; default FOLDER/voc, or FOLDER if it is in VOC layout. It appears complete or not at all.
+        progress: called with (masks read, masks).
+
+    Raises:
+        UserError: the layout is not known, masks cannot be understood, or `out` exists.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the folder of your images and masks")
+    layout = open_layout(folder, hints)
+    in_place = layout.in_place and not out
+    target = layout.folder if in_place else Path(out or folder / "voc")
+    _refuse_existing(target / "labels.yaml" if in_place else target, in_place)
+    found, notes = layout.samples(), layout.notes
+    samples, dealt = merge(found, notes)
+    if layout.lists:
+        dealt = dict(layout.lists.items())
+    splits = complete(dealt, hints.val_share, notes, str(folder))
+    masks = MaskSet(layout, hints, samples, notes, progress)
+    labels = masks.meaning.labels
+    if in_place:
+        # What a person has said stands in labels.yaml, and the masks stay; what was found out otherwise is written as masks.
+        labels = hints.labels or labels
+        fits = all(masks.reads_alike(item, labels) for item in samples)
+        if fits and all(name in dealt or not (target / LISTS / f"{name}.txt").exists() for name in splits):
+            for name, ids in splits.items():
+                if not (target / LISTS / f"{name}.txt").exists():
+                    write_text(target / LISTS / f"{name}.txt", _lines(ids))
+            write_text(target / "labels.yaml", _yaml(labels))
+            return CreatedDataset(target, labels, {name: len(ids) for name, ids in splits.items()}, notes, layout.name)
+        target, labels = folder / "voc", masks.meaning.labels
+        _refuse_existing(target, False)
+    changed = {item for item in samples if not masks.reads_alike(item, labels, (".png",))}
+    if changed:
+        notes.append(f"{len(changed)} of {len(samples)} masks are written anew as index masks, the others are links")
+    with _new_folder(target) as place:
+        for item, sample in samples.items():
+            _put_image(sample, place, target, item)
+            if item not in changed:
+                assert isinstance(sample.mask, Path)
+                _link(sample.mask, place, target, f"SegmentationClass/{item}.png")
+        _write_masks(masks, sorted(changed), place, labels, progress if not masks.seen else None)
+        for name, ids in splits.items():
+            write_text(place / LISTS / f"{name}.txt", _lines(ids))
+        write_text(place / "labels.yaml", _yaml(labels))
+    return CreatedDataset(target, labels, {name: len(ids) for name, ids in splits.items()}, notes, layout.name)
+
+
+def _refuse_existing(path: Path, in_place: bool) -> None:
+    if os.path.lexists(path):
+        raise UserError(f"{path}: is there already; delete it" + ("" if in_place else ", or give another place by --out"))
+
+
+def _yaml(labels: LabelSet) -> str:
+    text: str = yaml.safe_dump(labels.as_dict(), sort_keys=False, default_flow_style=None, allow_unicode=True)
+    return text
+
+
+def _lines(ids: list[str]) -> str:
+    return "".join(f"{item}\n" for item in ids)
+
+
+def _write_masks(masks: MaskSet, items: list[str], place: Path, labels: LabelSet, progress: Progress | None) -> None:
+    def write(item: str) -> None:
+        save_mask(place / "SegmentationClass" / f"{item}.png", masks.index_mask(item), labels)
+
+    for done, _ in enumerate(prefetch(write, items, os.cpu_count() or 1), 1):
+        if progress:
+            progress(done, len(items))
+
+
+@contextlib.contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `target`, which becomes `target` at the end, or is removed."""
+    place = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        place.chmod(0o755)
+        yield place
+        place.rename(target)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be made ({error.strerror or reason(error)}); give another place by --out") from error
+    finally:
+        if place:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _put_image(sample: Sample, place: Path, target: Path, item: str) -> None:
+    if isinstance(sample.image, Embedded):
+        path = place / voc.IMAGES / f"{item}{sample.image.suffix}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(sample.image.content)
+    else:
+        _link(sample.image, place, target, f"{voc.IMAGES}/{item}{sample.image.suffix}")
+
+
+def _link(source: Path, place: Path, target: Path, name: str) -> None:
+    (place / name).parent.mkdir(parents=True, exist_ok=True)
+    os.symlink(os.path.relpath(os.path.realpath(source), os.path.realpath((target / name).parent)), place / name)

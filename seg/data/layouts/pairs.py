@@ -1,0 +1,135 @@
+"""Which mask belongs to which image, by their names."""
+
+import re
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple
+
+from ...errors import UserError
+from .base import stem
+
+MASK_WORDS = frozenset(
+    [
+        *("mask", "masks", "label", "labels", "gt", "gts", "groundtruth", "ground", "truth", "seg", "segs", "segmentation"),
+        *("segmentations", "segmented", "annotation", "annotations", "annot", "ann", "target", "targets", "manual"),
+        *("trimap", "trimaps", "labelids", "labeltrainids"),
+    ]
+)
+"""Words in names of masks and their folders."""
+IMAGE_WORDS = frozenset(
+    [
+        *("image", "images", "img", "imgs", "im", "input", "inputs", "rgb", "photo", "photos", "frame", "frames", "picture"),
+        *("leftimg8bit", "color", "raw"),
+    ]
+)
+"""Words in names of images and their folders."""
+_SUFFIX_WORDS = frozenset(["jpg", "jpeg", "jpe", "png", "bmp", "tif", "tiff", "gif", "webp"])
+_LAST = frozenset(["l", "p"])
+"""Last words of the names of CamVid's masks."""
+ENDINGS = ("_L", "_P", "_mask", "_label", "_labels", "_gt", "_seg")
+
+
+class Pairs(NamedTuple):
+    """Names of the masks by the names of their images, and how they were found."""
+
+    masks: dict[str, str]
+    how: str
+
+
+def words(name: str) -> tuple[str, ...]:
+    """The words and numbers of a name without suffix, in lower case."""
+    return tuple(re.findall(r"[a-z]+|\d+|[^\W\d_a-z]+", name.lower()))
+
+
+def common_name(name: str) -> tuple[str, ...]:
+    """The words of a name but those that only say that it is an image or a mask, and second suffixes (x.jpg.png)."""
+    found = [word for word in words(name) if word not in MASK_WORDS | IMAGE_WORDS | _SUFFIX_WORDS]
+    if len(found) > 1 and found[-1] in _LAST:
+        found.pop()
+    return tuple(found)
+
+
+def has_mask_word(name: str) -> bool:
+    """Whether a name without suffix says that it is a mask."""
+    return any(word in MASK_WORDS for word in words(name))
+
+
+def without_channel(name: str) -> tuple[str, ...]:
+    """`common_name` without nnU-Net's number of the channel, _0000."""
+    found = common_name(name)
+    return found[:-1] if len(found) > 1 and found[-1] == "0000" else found
+
+
+def _without(ending: str, name: str) -> str:
+    """A name in lower case, without an ending."""
+    return name.lower().removesuffix(ending)
+
+
+Key = Callable[[str], object]
+_WAYS: tuple[tuple[str, Key, Key], ...] = (
+    ("the same names", str, str),
+    ("names that differ in case", str.lower, str.lower),
+    *((f"masks named IMAGE{ending}", str.lower, partial(_without, ending.lower())) for ending in ENDINGS),
+    ("the same names but for words like 'image' and 'mask'", common_name, common_name),
+    ("the same names but for words like 'mask' and the channel _0000", without_channel, common_name),
+)
+
+
+def pair_names(images: Iterable[str], masks: Iterable[str], pattern: str | None = None) -> Pairs:
+    """Pair names of image files with names of mask files.
+
+    Args:
+        images: file names with suffix, each once.
+        masks: file names with suffix.
+        pattern: of a mask's file name, with {stem} for the image's; or patterns of both, `a_{stem}.jpg=b_{stem}.png`. None: the
+            way that pairs most.
+
+    Raises:
+        UserError: a pattern without {stem}.
+    """
+    images, masks = list(images), list(masks)
+    if pattern:
+        return Pairs(_by_pattern(images, masks, pattern), f"--pair {pattern}")
+    best = Pairs({}, "")
+    for how, image_key, mask_key in _WAYS:
+        found = _by_key(images, masks, image_key, mask_key)
+        if len(found) > len(best.masks):
+            best = Pairs(found, how)
+        if len(found) == len(images):
+            break
+    return best
+
+
+def _by_key(images: list[str], masks: list[str], image_key: Key, mask_key: Key) -> dict[str, str]:
+    first, second = (_unique(names, key) for names, key in ((images, image_key), (masks, mask_key)))
+    return {first[key]: second[key] for key in first if key in second}
+
+
+def _unique(names: list[str], key: Key) -> dict[object, str]:
+    """The name of each key; a key of several names is nobody's."""
+    found: dict[object, str] = {}
+    several = set()
+    for name in names:
+        made = key(stem(name))
+        if made in found:
+            several.add(made)
+        found[made] = name
+    return {made: name for made, name in found.items() if made not in several and made != ()}
+
+
+def _by_pattern(images: list[str], masks: list[str], pattern: str) -> dict[str, str]:
+    first, equals, second = pattern.partition("=")
+    if not equals:
+        first, second = "{stem}", pattern
+    if first.count("{stem}") != 1 or second.count("{stem}") != 1:
+        raise UserError(f"--pair {pattern}: must hold {{stem}} once, which stands for the image's name: '{{stem}}_mask.png'")
+    before, after = (re.escape(side) for side in first.split("{stem}"))
+    expression = re.compile(f"{before}(.+){after}", re.IGNORECASE)
+    wanted = {name.lower(): name for name in masks} | {stem(name).lower(): name for name in masks}
+    found = {}
+    for name in images:
+        part = expression.fullmatch(name if "." in first else stem(name))
+        mask = part and wanted.get(second.replace("{stem}", part[1]).lower())
+        if mask:
+            found[name] = mask
+    return found
