@@ -144,7 +144,7 @@ def _open(file: BinaryIO, formats: tuple[str, ...], path: Any) -> Image.Image:
         import pillow_heif  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
         raise NotAnImage(
-            f"{path}: a HEIF image, which needs the extra heif: pip install 'seg[heif]'; or save it as JPEG or PNG"
+            f"{path}: a HEIF image, which needs the extra heif: pip install 'seg-deeplab[heif]'; or save it as JPEG or PNG"
         ) from error
     pillow_heif.register_heif_opener()
     return Image.open(file, formats=(*formats, "HEIF"))

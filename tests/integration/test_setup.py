@@ -59,22 +59,26 @@ DISTRIBUTIONS = {
     "google_crc32c": "google-crc32c",
     "huggingface_hub": "huggingface-hub",
     "jinja2": "Jinja2",
+    "pillow_heif": "pillow-heif",
     "segmentation_models_pytorch": "segmentation-models-pytorch",
     "starlette": "fastapi",
     "yaml": "PyYAML",
 }
 """Of modules that are not named as the distribution that brings them."""
-EXTRAS = ("serve", "onnx", "openvino", "benchmark")
+EXTRAS = ("serve", "onnx", "openvino", "heif", "benchmark")
 
 
 def imports(path: Path) -> set[str]:
     """The top names of what a file imports from outside of the project and the standard library."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    found, todo = set(), [ast.parse(path.read_text(encoding="utf-8"))]
+    while todo:
+        node = todo.pop()
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
             found.add(node.module.split(".")[0])
+        elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            todo += ast.iter_child_nodes(node)
     return found - {"seg"} - sys.stdlib_module_names
 
 
