@@ -88,8 +88,8 @@ def different_size(mask: tuple[int, ...], image: tuple[int, ...], mask_path: Pat
     turned = mask[::-1] == image and read_header(image_path).orientation >= 5
     if turned:
         return (
-            f"{start}, which its EXIF turns; the mask is not turned. seg data init FOLDER --ignore-exif turns such masks like "
-            "their images"
+            f"{start}, turned by its EXIF orientation; the mask was drawn on the image as stored. seg data init FOLDER "
+            "--ignore-exif takes the images as stored; or turn the mask"
         )
     return f"{start}; a mask has the size of its image. seg data init FOLDER --resize-masks nearest resizes masks"
 

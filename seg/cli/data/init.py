@@ -9,6 +9,9 @@ from shlex import quote
 
 from ..options import Subparsers, add_json, add_verb, progress
 
+SHOWN = 25
+"""Names of classes that are printed."""
+
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the parser of the verb."""
@@ -57,7 +60,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--ignore-exif",
         action="store_true",
-        help="the masks were drawn on the images as stored, without their EXIF orientation: turn them alike",
+        help="take the images as stored, not turned by their EXIF orientation, because the masks were drawn on them so",
     )
     add_json(parser, "what was found")
 
@@ -100,7 +103,8 @@ def run(args: argparse.Namespace) -> int:
         print(note)
     labels = made.out / "labels.yaml"
     counts = ", ".join(f"{name} {count:,}" for name, count in made.splits.items())
-    print(f"{len(made.labels)} classes, which you can name in {labels}: {', '.join(made.labels.names)}")
+    names = ", ".join([*made.labels.names[:SHOWN], *["..."] * (len(made.labels) > SHOWN)])
+    print(f"{len(made.labels)} classes, which you can name in {labels}: {names}")
     print(f"images of each split in {made.out}: {counts}")
     split = "train" if "train" in made.splits else next(iter(made.splits))
     print(f"  check:  seg data check {quote(str(made.out))} --labels {quote(str(labels))}")

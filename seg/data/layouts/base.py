@@ -79,7 +79,7 @@ class Hints:
     resize_masks: bool = False
     """Resize masks to their images, by nearest neighbor."""
     ignore_exif: bool = False
-    """The masks were drawn on the images as stored: turn them by the EXIF orientation of their images."""
+    """Take images as stored, not turned by their EXIF orientation: the masks were drawn on them so."""
 
 
 class Tree:

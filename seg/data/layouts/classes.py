@@ -147,8 +147,6 @@ def _of_integers(seen: Sequence[Seen], values: list[int], entries: list[Entry], 
     elif not entries and not palette and min(np.diff(values), default=0) >= 10:
         keys = _gray_levels(seen, values)
         notes.append(f"the values {', '.join(map(str, keys))} are taken as gray levels: a class each, numbered in their order")
-    elif values == [0, 1] and not entries and not palette and not any(one.colored for one in seen):
-        notes.append("the masks are 0 and 1 alone; name the classes in labels.yaml")
     entries = entries or [(f"class_{key}", None) for key in keys]
     every = [(name, color or palette.get(key)) for key, (name, color) in zip(keys, entries, strict=True)]
     colors = [color or voc_color(number) for number, (_, color) in enumerate(every)]
@@ -174,7 +172,7 @@ def _gray_levels(seen: Sequence[Seen], values: list[int]) -> list[int]:
 
 
 def _covers_regions(seen: Sequence[Seen], value: int) -> bool:
-    """Whether most pixels of a value lie at least 3 pixels inside its regions, in the first masks that have it."""
+    """Whether pixels of a value lie more than 3 pixels inside its regions, in the first masks that have it: 1 of 20."""
     import cv2
 
     inside = total = 0
@@ -182,7 +180,7 @@ def _covers_regions(seen: Sequence[Seen], value: int) -> bool:
         mask = (read_codes(one.path, Decoding()) == value).astype(np.uint8)
         inside += int(cv2.erode(mask, np.ones((7, 7), np.uint8)).sum())
         total += int(mask.sum())
-    return inside > 0.2 * total
+    return inside > 0.05 * total
 
 
 def _without_void(every: list[Entry], place: str) -> tuple[LabelSet, list[int]]:

@@ -11,20 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from PIL import Image
 
 from ...errors import UserError, reason
 from ...files import write_text
 from ...labels import LabelSet
 from ...threads import prefetch
 from .. import voc
-from ..voc import LISTS, save_mask
+from ..images import read_header
+from ..voc import LISTS, mask_picture
 from . import open_layout
 from .base import Embedded, Hints, Sample
+from .exif import write_unturned
 from .mask_set import MaskSet
 from .splits import complete, merge
 
 Progress = Callable[[int, int], None]
 NO_HINTS = Hints()
+MASKS = "SegmentationClass"
 
 
 @dataclass(frozen=True)
@@ -87,13 +91,15 @@ def create_dataset(
         _refuse_existing(target, False)
     changed = {item for item in samples if not masks.reads_alike(item, labels, (".png",))}
     if changed:
-        notes.append(f"{len(changed)} of {len(samples)} masks are written anew as index masks, the others are links")
+        notes.append(f"{len(changed)} of {len(samples)} masks are rewritten as index masks, the others are links")
     with _new_folder(target) as place:
+        turned = sum([_put_image(sample, place, target, item, hints.ignore_exif) for item, sample in samples.items()])
+        if turned:
+            notes.append(f"{turned} images are copies without their EXIF orientation")
         for item, sample in samples.items():
-            _put_image(sample, place, target, item)
             if item not in changed:
                 assert isinstance(sample.mask, Path)
-                _link(sample.mask, place, target, f"SegmentationClass/{item}.png")
+                _link(sample.mask, place, target, f"{MASKS}/{item}.png")
         _write_masks(masks, sorted(changed), place, labels, progress if not masks.seen else None)
         for name, ids in splits.items():
             write_text(place / LISTS / f"{name}.txt", _lines(ids))
@@ -117,11 +123,18 @@ def _lines(ids: list[str]) -> str:
 
 def _write_masks(masks: MaskSet, items: list[str], place: Path, labels: LabelSet, progress: Progress | None) -> None:
     def write(item: str) -> None:
-        save_mask(place / "SegmentationClass" / f"{item}.png", masks.index_mask(item), labels)
+        path = place / MASKS / f"{item}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_image(mask_picture(masks.index_mask(item), labels), path)
 
     for done, _ in enumerate(prefetch(write, items, os.cpu_count() or 1), 1):
         if progress:
             progress(done, len(items))
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """Write a PNG. Not atomic: the whole folder is, and waiting for the disk after each file took 20 ms."""
+    image.save(path)
 
 
 @contextlib.contextmanager
@@ -133,6 +146,7 @@ def _new_folder(target: Path) -> Iterator[Path]:
         place = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         place.chmod(0o755)
         yield place
+        os.sync()  # one for ten thousand files: a power cut after the rename finds them written
         place.rename(target)
     except OSError as error:
         raise UserError(f"{target}: cannot be made ({error.strerror or reason(error)}); give another place by --out") from error
@@ -141,13 +155,18 @@ def _new_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(place, ignore_errors=True)
 
 
-def _put_image(sample: Sample, place: Path, target: Path, item: str) -> None:
+def _put_image(sample: Sample, place: Path, target: Path, item: str, ignore_exif: bool) -> bool:
+    """Link or write an image; whether it is a copy without its EXIF orientation."""
+    path = place / voc.IMAGES / f"{item}{sample.image.suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(sample.image, Embedded):
-        path = place / voc.IMAGES / f"{item}{sample.image.suffix}"
-        path.parent.mkdir(exist_ok=True)
         path.write_bytes(sample.image.content)
+    elif ignore_exif and read_header(sample.image).orientation > 1:
+        write_unturned(sample.image, path)
+        return True
     else:
         _link(sample.image, place, target, f"{voc.IMAGES}/{item}{sample.image.suffix}")
+    return False
 
 
 def _link(source: Path, place: Path, target: Path, name: str) -> None:

@@ -113,6 +113,9 @@ class Folders(Layout):
             masks = sorted((place for place in places if place.role == "mask"), key=lambda place: place.rank)
             images = sorted((place for place in places if place.role == "image"), key=lambda place: place.rank)
             images += [place for place in places if not place.role]
+            for place in [*images, *masks] if images and masks and not self.hints.pair else ():
+                if place.role:
+                    refuse_doubles(place)
             best: list[tuple[Path, Path]] = []
             chosen = None
             for first in images:
@@ -122,8 +125,6 @@ class Folders(Layout):
                         best = [(first.path / image, second.path / mask) for image, mask in made.masks.items()]
                         chosen = first, second, made.how
             if chosen:
-                for place in chosen[:2]:
-                    refuse_doubles(place)
                 self._note(*chosen, len(best))
                 pairs[key] = best
         if not pairs and not self.hints.masks:

@@ -231,6 +231,8 @@ class JsonToDataset(Layout):
         return label_set(with_background(every), str(self.folder))
 
     def samples(self) -> Splits:
+        if not self.found:
+            raise UserError(f"{self.folder}: no folders with img.png, label.png and label_names.txt")
         classes = self.labels().names
         found: Splits = {}
         for folder, listed in self.listed.items():

@@ -42,8 +42,14 @@ def flat_regions(image: Image.Image) -> Flat:
     return Flat(float(flat.mean()), bool(spread.max() <= 4), kept)
 
 
-def find_levels(flats: Iterable[tuple[Path, Flat]]) -> tuple[list[tuple[int, ...]], bool]:
+def find_levels(
+    flats: Iterable[tuple[Path, Flat]], named: Iterable[tuple[int, ...] | None] = ()
+) -> tuple[list[tuple[int, ...]], bool]:
     """The levels that the masks of a set hold, as RGB, from dark to bright, and whether they are gray.
+
+    Args:
+        flats: the flat regions of each mask.
+        named: colors of classes; a level near one is that color.
 
     Raises:
         UserError: the flat regions are not near a few levels that can be told apart: the files hold class indices, or photos.
@@ -77,12 +83,16 @@ def find_levels(flats: Iterable[tuple[Path, Flat]]) -> tuple[list[tuple[int, ...
         off = sum(count for color, count in group.items() if _distance(center, color) > 1)
         if gray and off > 0.1 * group.total():
             raise UserError(refused)
-    return sorted(tuple(_snapped(value) for value in center) for center in strong), gray
+    known = [color for color in named if color is not None]
+    return sorted(_snapped(center, known) for center in strong), gray
 
 
 def _distance(a: tuple[int, ...], b: tuple[int, ...]) -> int:
     return max(abs(x - y) for x, y in zip(a, b, strict=True))
 
 
-def _snapped(value: int) -> int:
-    return 0 if value <= 4 else 255 if value >= 251 else value
+def _snapped(center: tuple[int, ...], known: list[tuple[int, ...]]) -> tuple[int, ...]:
+    near = min(known, key=lambda color: _distance(color, center), default=None)
+    if near and _distance(near, center) < NEAR:
+        return near
+    return tuple(0 if value <= 4 else 255 if value >= 251 else value for value in center)

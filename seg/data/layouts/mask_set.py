@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -26,15 +25,6 @@ from .raw_masks import COLOR, Decoding, Seen, code_of, color_of, common_decoding
 from .suspicion import refuse_instances, refuse_smooth_edges
 
 
-class Fit(NamedTuple):
-    """What makes a mask fit its image."""
-
-    orientation: int
-    """EXIF orientation by which the mask is turned; 1: not."""
-    size: tuple[int, int] | None
-    """Width and height to resize to; None: not."""
-
-
 class MaskSet:
     """The masks of a data set.
 
@@ -49,7 +39,8 @@ class MaskSet:
         """Look at every mask file. Raises UserError if the masks cannot be understood, or do not fit their images."""
         self.hints, self.samples, self.progress = hints, samples, progress
         self.seen: dict[str, Seen] = {}
-        self.fits: dict[str, Fit] = {}
+        self.sizes: dict[str, tuple[int, int] | None] = {}
+        """Width and height to which a mask file is resized; None: it is not."""
         files = {item: sample.mask for item, sample in samples.items() if isinstance(sample.mask, Path)}
         found = prefetch(partial(look, threshold=hints.threshold), files.values(), os.cpu_count() or 1)
         for number, (item, one) in enumerate(zip(files, found, strict=True), 1):
@@ -68,8 +59,9 @@ class MaskSet:
         every = list(self.seen.values())
         entries, place = layout.entries()
         self.how = self._decoding(every, [color for _, color in entries], notes)
-        if hints.threshold is not None and labels is None:
-            entries = entries if len(entries) == 2 else [("background", None), ("foreground", None)]
+        named = bool(entries)
+        if hints.threshold is not None and len(entries) != 2:
+            entries, named = [("background", None), ("foreground", None)], False
         if labels is not None:
             self.meaning = known_meaning(every, labels, self.how)
             return
@@ -78,7 +70,7 @@ class MaskSet:
         self.meaning = find_meaning(every, entries, place, self.how, notes)
         if not entries:
             refuse_instances(every, self.how)
-        elif any(name in self.meaning.labels.names for name, _ in entries):
+        elif named and any(name in self.meaning.labels.names for name, _ in entries):
             notes.append(f"names of classes from {place}")
 
     def _decoding(self, every: list[Seen], colors: list[tuple[int, int, int] | None], notes: list[str]) -> Decoding:
@@ -92,7 +84,7 @@ class MaskSet:
                 f"{lossy[0][0]}: a lossy format such as JPEG, unlike other masks of the set; export it again as PNG"
             )
         if lossy:
-            levels, gray = find_levels(lossy)
+            levels, gray = find_levels(lossy, colors)
             codes = tuple(level[0] if gray else code_of((level[0], level[1], level[2])) for level in levels)
             shown = ", ".join(map(show, codes))
             notes.append(
@@ -108,19 +100,19 @@ class MaskSet:
         headers = prefetch(_header, [self.samples[item] for item in files], os.cpu_count() or 1)
         wrong = []
         for item, header in zip(files, headers, strict=True):
-            fit = find_fit(self.seen[item].size, header, self.hints)
-            if fit is None:
-                wrong.append((item, header))
-            else:
-                self.fits[item] = fit
+            image = image_size(header, self.hints)
+            same = self.seen[item].size == image
+            self.sizes[item] = None if same else image
+            if not same and not self.hints.resize_masks:
+                wrong.append((item, image))
         if wrong:
-            item, header = wrong[0]
-            raise UserError(_misfit(self.samples[item], self.seen[item].size, header, len(wrong), len(files)))
+            item, image = wrong[0]
+            raise UserError(_misfit(self.samples[item], self.seen[item].size, image, len(wrong), len(files)))
 
     def reads_alike(self, item: str, labels: LabelSet, suffixes: tuple[str, ...] = MASK_SUFFIXES) -> bool:
         """Whether training with this label set reads the mask file itself as it is understood here."""
         one, how = self.seen.get(item), self.how
-        if one is None or not one.path.name.lower().endswith(suffixes) or self.fits[item] != (1, None):
+        if one is None or not one.path.name.lower().endswith(suffixes) or self.sizes[item]:
             return False
         if one.lossy or one.transparent or how.palette or how.threshold is not None:
             return False
@@ -139,46 +131,32 @@ class MaskSet:
         """The mask of a sample: uint8 [H, W], class index or 255."""
         sample = self.samples[item]
         if isinstance(sample.mask, Path):
-            fit = self.fits[item]
-            codes = read_codes(sample.mask, self.how, fit.orientation)
+            size = self.sizes[item]
+            codes = read_codes(sample.mask, self.how)
             known = np.array(sorted(self.meaning.table), np.int32)
             values = np.array([self.meaning.table[code] for code in known.tolist()], np.uint8)
             mask = values[np.searchsorted(known, codes)]
         else:
             mask = sample.mask()
-            header = _header(sample)
-            found = find_fit((mask.shape[1], mask.shape[0]), header, self.hints)
-            if found is None:
-                raise UserError(_misfit(sample, (mask.shape[1], mask.shape[0]), header, 1, len(self.samples)))
-            fit = found
-            mask = turned(mask, fit.orientation)
-        if fit.size is not None:
-            mask = np.asarray(Image.fromarray(mask).resize(fit.size, Image.Resampling.NEAREST))
+            drawn, image = (mask.shape[1], mask.shape[0]), image_size(_header(sample), self.hints)
+            size = None if drawn == image else image
+            if size and not self.hints.resize_masks:
+                raise UserError(_misfit(sample, drawn, image, 1, len(self.samples)))
+        if size:
+            mask = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
         return mask
 
 
-def turned(mask: np.ndarray, orientation: int) -> np.ndarray:
-    """A mask [H, W], turned by an EXIF orientation."""
-    from ..images import upright
-
-    return np.asarray(upright(Image.fromarray(mask), orientation))
-
-
-def find_fit(size: tuple[int, int], header: Header, hints: Hints) -> Fit | None:
-    """What makes a mask of a size (width, height) fit its image; None if nothing does."""
-    image = (header.width, header.height)
-    stored = image[::-1] if header.orientation >= 5 else image
-    if hints.ignore_exif and header.orientation > 1 and size == stored:
-        return Fit(header.orientation, None)
-    if size == image:
-        return Fit(1, None)
-    return Fit(1, image) if hints.resize_masks else None
+def image_size(header: Header, hints: Hints) -> tuple[int, int]:
+    """Width and height of an image as it will be read: upright, or as stored if its EXIF orientation is ignored."""
+    size = header.width, header.height
+    return size[::-1] if hints.ignore_exif and header.orientation >= 5 else size
 
 
-def _misfit(sample: Sample, size: tuple[int, int], header: Header, wrong: int, total: int) -> str:
-    image = sample.image if isinstance(sample.image, Path) else sample.source
+def _misfit(sample: Sample, size: tuple[int, int], image: tuple[int, int], wrong: int, total: int) -> str:
+    path = sample.image if isinstance(sample.image, Path) else sample.source
     count = f" ({wrong} of {total} masks are of another size than their image)" if total > 1 else ""
-    return different_size(size, (header.width, header.height), sample.source, image) + count
+    return different_size(size, image, sample.source, path) + count
 
 
 def _header(sample: Sample) -> Header:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ...colors import Color
 from ...errors import UserError
-from ..images import INDEX, WIDE, NotAnImage, decode, upright
+from ..images import INDEX, WIDE, NotAnImage, decode
 from ..masks import MASK_FORMATS, color_codes, first_pixel
 from .levels import Flat, flat_regions
 
@@ -111,10 +111,9 @@ def look(path: Path, threshold: int | None = None) -> Seen:
     return Seen(path, size, tuple(codes), palette, wide=image.mode in WIDE, transparent=transparent is not None)
 
 
-def read_codes(path: Path, how: Decoding, orientation: int = 1) -> np.ndarray:
-    """The code of every pixel, int32 [H, W], turned by an EXIF orientation."""
+def read_codes(path: Path, how: Decoding) -> np.ndarray:
+    """The code of every pixel, int32 [H, W]."""
     image, lossy = _open(path)
-    image = upright(image, orientation)
     if how.threshold is not None:
         return (gray_levels(image) >= how.threshold).astype(np.int32)
     if lossy:

@@ -231,7 +231,7 @@ def test_a_mask_that_is_not_turned_like_its_image_is_said_to_be(root):
     exif = Image.Exif()
     exif[0x0112] = 6
     save(image_of(root), np.zeros((48, 64, 3), np.uint8), exif=exif)
-    with refused(mask_of(root), "64x48", "48x64", "EXIF turns", "--ignore-exif"):
+    with refused(mask_of(root), "64x48", "48x64", "EXIF orientation", "--ignore-exif"):
         open_split(root, "train", VOC).sample(1)
 
 

@@ -220,8 +220,8 @@ def test_palette_masks_give_their_colors(tmp_path):
 def test_black_and_white_masks_are_background_and_foreground(tmp_path, kind):
     made = create_dataset(make(tmp_path, lambda mask: Image.fromarray(((mask > 0) * 255).astype(np.uint8)).convert(kind)))
     assert made.labels.names == (("class_0", "class_1") if kind == "1" else ("background", "foreground"))
-    written_anew = any("10 of 10 masks are written anew" in note for note in made.notes)
-    assert written_anew == (kind in ("L", "LA", "P"))
+    rewritten = any("10 of 10 masks are rewritten" in note for note in made.notes)
+    assert rewritten == (kind in ("L", "LA", "P"))
     expect(made, lambda mask: (mask > 0).astype(np.uint8))
 
 
@@ -234,7 +234,7 @@ def test_grey_levels_are_numbered_and_keep_their_value_as_name(tmp_path):
 
 def test_masks_that_are_no_pngs_are_written_as_pngs(tmp_path):
     made = create_dataset(make(tmp_path, masks="masks/toy_{:03d}.tif"))
-    assert any("10 of 10 masks are written anew" in note for note in made.notes)
+    assert any("10 of 10 masks are rewritten" in note for note in made.notes)
     expect(made, dense)
 
 
@@ -398,7 +398,7 @@ def test_a_run_that_fails_in_the_middle_leaves_nothing(tmp_path, monkeypatch):
         if len(calls) == 4:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("seg.data.layouts.create.save_mask", full)
+    monkeypatch.setattr("seg.data.layouts.create.save_image", full)
     with refused("voc: cannot be made (No space left on device)", "--out"):
         create_dataset(tmp_path)
     assert contents(tmp_path) == before and {path.name for path in tmp_path.iterdir()} == {"images", "masks"}
