@@ -147,14 +147,20 @@ def export(
         step()
         result.equal = _agreement(runner(graph, format), predictor, tests, step)
     result.tested, result.sizes = len(tests), tuple(dict.fromkeys(f"{b.shape[1]}x{b.shape[2]}" for b in tests))
-    if not images and 1 - result.equal > MAX_DIFFERENT:
-        raise UserError(
-            f"{out}: not written: the exported model's class is not the model's on {100 * (1 - result.equal):.2f} % of pixels "
-            f"of the test images, more than {100 * MAX_DIFFERENT} %; try another --format"
-        )
+    if not images:
+        _require_agreement(out, result.equal)
     write(graph, format, out, weights_file.file_metadata(network, config, metadata.labels, metadata.score))
     step()
     return result
+
+
+def _require_agreement(out: Path, equal: float) -> None:
+    """Raise UserError if a float32 export differs from the model."""
+    if 1 - equal > MAX_DIFFERENT:
+        raise UserError(
+            f"{out}: not written: the exported model's class is not the model's on {100 * (1 - equal):.2f} % of pixels "
+            f"of the test images, more than {100 * MAX_DIFFERENT} %; try another --format"
+        )
 
 
 def _check_request(format: str, out: Path, quantized: bool) -> None:

@@ -219,6 +219,22 @@ def _add_page(app: FastAPI) -> None:
         app.add_api_route(path, _constant(content, kind), include_in_schema=False)
 
 
+def _add_information(app: FastAPI, service: Service) -> None:
+    @app.get("/api/model", summary="Classes, colors and limits")
+    def model() -> dict[str, Any]:
+        return service.description()
+
+    @app.get(
+        "/api/example", summary="An image to try", response_class=Response, responses={200: {"content": {"image/png": {}}}}
+    )
+    def example_image() -> Response:
+        return Response(example(), media_type="image/png")
+
+    @app.get("/healthz", summary="Health, and the number of waiting images")
+    async def healthz() -> dict[str, Any]:
+        return {"status": "ok", "waiting": service.waiting}
+
+
 def make_app(service: Service) -> FastAPI:
     """Return the ASGI application of a service."""
     app = FastAPIOffline(
@@ -268,20 +284,7 @@ def make_app(service: Service) -> FastAPI:
         finally:
             service.held -= len(body)
 
-    @app.get("/api/model", summary="Classes, colors and limits")
-    def model() -> dict[str, Any]:
-        return service.description()
-
-    @app.get(
-        "/api/example", summary="An image to try", response_class=Response, responses={200: {"content": {"image/png": {}}}}
-    )
-    def example_image() -> Response:
-        return Response(example(), media_type="image/png")
-
-    @app.get("/healthz", summary="Health, and the number of waiting images")
-    async def healthz() -> dict[str, Any]:
-        return {"status": "ok", "waiting": service.waiting}
-
+    _add_information(app, service)
     _add_page(app)
     return app
 
