@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
+
+MIB = 1 << 20
 
 
 def duration(seconds: float) -> str:
@@ -94,3 +97,21 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self.bar:
             self.bar.stop()
+
+
+def mebibytes(size: int) -> int:
+    """Bytes in MiB, rounded up."""
+    return -(-size // MIB)
+
+
+def by_mebibyte(progress: Callable[[int], None]) -> Callable[[int], None]:
+    """Return a function of a number of bytes that calls `progress` once for each MiB."""
+    told = 0
+
+    def step(done: int) -> None:
+        nonlocal told
+        if mebibytes(done) != told:
+            told = mebibytes(done)
+            progress(told)
+
+    return step

@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from seg import download as transfer
 from seg.cli.main import main
 from seg.data.prepare import download as room
 from seg.data.prepare.download import SOURCES, Source, download
@@ -91,7 +92,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server(monkeypatch):
     """A web server on this machine: `.url` of the folder, `.plan`, `.requests` as they came."""
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(room, "PAUSE", 0.0)
+    monkeypatch.setattr(transfer, "PAUSE", 0.0)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.content, server.plan, server.requests, server.release = ARCHIVE, [], [], threading.Event()
         server.url = f"http://127.0.0.1:{server.server_port}"
@@ -225,7 +226,7 @@ def test_a_bad_server_is_gone_on_with_or_left_for_the_next(server, tmp_path, nam
 
 
 def test_a_silent_server_is_left_after_a_while(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "TIMEOUT", 0.7)
+    monkeypatch.setattr(transfer, "TIMEOUT", 0.7)
     server.plan = [{"stop": 1000, "stall": 30}, {"stop": 0, "stall": 30}]
     began = time.monotonic()
     assert download(toy(f"{server.url}/toy.tar"), tmp_path / "toy", quiet=True)
@@ -355,7 +356,7 @@ def test_a_write_cut_short_goes_on_where_it_was(tmp_path):
             return super().write(data[:1000])
 
     with Narrow(tmp_path / "part", "w") as file:
-        room._Part(tmp_path / "part", file).append(ARCHIVE[:10_500])
+        transfer.Part(tmp_path / "part", file).append(ARCHIVE[:10_500])
     assert (tmp_path / "part").read_bytes() == ARCHIVE[:10_500]
 
 
@@ -421,7 +422,7 @@ def test_a_killed_command_started_again_fetches_only_the_rest(server, tmp_path):
     assert sum(request["sent"] for request in server.requests) == len(ARCHIVE)
 
 
-@pytest.mark.parametrize("where", ["os.sync", "os.rename", "seg.data.prepare.download._Part.clear"])
+@pytest.mark.parametrize("where", ["os.sync", "os.rename", "seg.download.Part.clear"])
 def test_killed_while_unpacking_it_completes_without_the_network(tmp_path, where, monkeypatch):
     """The process ends at once, as by SIGKILL, at a point of the last steps."""
     (tmp_path / "toy.tar.part").write_bytes(ARCHIVE)
@@ -434,7 +435,7 @@ def test_killed_while_unpacking_it_completes_without_the_network(tmp_path, where
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     fresh = download(toy("http://127.0.0.1:9/toy.tar"), tmp_path / "toy", quiet=True)
-    assert fresh == (where != "seg.data.prepare.download._Part.clear")
+    assert fresh == (where != "seg.download.Part.clear")
     check(tmp_path / "toy")
 
 

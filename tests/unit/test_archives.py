@@ -4,7 +4,7 @@ import tarfile
 
 import pytest
 
-from seg.data.prepare.archives import extract
+from seg.archives import extract
 from tests.helpers.toy import refused
 
 FILES = {"kit/set/lists/train.txt": b"a\nb\n", "kit/set/images/a.jpg": os.urandom(70_000), "kit/set/empty.txt": b""}
