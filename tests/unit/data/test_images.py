@@ -287,7 +287,7 @@ def test_avif_and_jpeg_2000_are_read(tmp_path):
 def test_heif_is_answered_with_the_extra_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
-    with refused(tmp_path / "photo.heic", "HEIF", "pip install 'seg[heif]'"):
+    with refused(tmp_path / "photo.heic", "HEIF", "pip install 'seg-deeplab[heif]'"):
         read_image(tmp_path / "photo.heic")
 
 
