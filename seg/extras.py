@@ -14,6 +14,7 @@ EXTRAS = {
     "nncf": "openvino",
     "fastapi": "serve",
     "uvicorn": "serve",
+    "pillow_heif": "heif",
     "torchmetrics": "benchmark",
 }
 """The extra of the distribution that installs each optional module."""

@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
 from ..errors import UserError, reason
+from ..extras import pip_command
 from .pillow_memory import pillow_memory
 
 PIXELS = 200_000_000
@@ -144,7 +145,7 @@ def _open(file: BinaryIO, formats: tuple[str, ...], path: Any) -> Image.Image:
         import pillow_heif  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
         raise NotAnImage(
-            f"{path}: a HEIF image, which needs the extra heif: pip install 'seg-deeplab[heif]'; or save it as JPEG or PNG"
+            f"{path}: a HEIF image, which needs the extra heif: {pip_command('pillow_heif')}; or save it as JPEG or PNG"
         ) from error
     pillow_heif.register_heif_opener()
     return Image.open(file, formats=(*formats, "HEIF"))

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ...colors import Color, voc_color
+from ...colors import Color, default_colors, voc_color
 from ...errors import UserError
 from ...labels import LabelSet, from_dict
 from ..inventory import IMAGE_SUFFIXES, is_image
@@ -185,14 +185,15 @@ def label_set(
         names: class names in index order.
         place: where they are written, named in errors.
         values: class index or 255 of each mask value; None: index and value are the same.
-        colors: a color or None for each name; None gives that of VOC's color map.
+        colors: a color or None for each name; None gives one of `default_colors`.
         void_color: the color of void; None, or that of a class, gives the last free one of VOC's color map.
 
     Raises:
         UserError: fewer than 2 names or more than 255, or a name or color that is there twice.
     """
     names, given = list(names), [*colors]
-    chosen = [(given[i] if i < len(given) else None) or voc_color(i) for i in range(len(names))]
+    free = (color for color in (*default_colors(names), *map(voc_color, range(255))) if color not in given)
+    chosen = [(given[i] if i < len(given) else None) or next(free) for i in range(len(names))]
     void = next(c for c in (void_color, *map(voc_color, range(255, -1, -1))) if c is not None and c not in chosen)
     classes = [{"name": name, "color": list(color)} for name, color in zip(names, chosen, strict=True)]
     found = from_dict({"classes": classes, "void_color": list(void)}, place)

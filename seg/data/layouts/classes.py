@@ -149,9 +149,9 @@ def _of_integers(seen: Sequence[Seen], values: list[int], entries: list[Entry], 
         notes.append(f"the values {', '.join(map(str, keys))} are taken as gray levels: a class each, numbered in their order")
     entries = entries or [(f"class_{key}", None) for key in keys]
     every = [(name, color or palette.get(key)) for key, (name, color) in zip(keys, entries, strict=True)]
-    colors = [color or voc_color(number) for number, (_, color) in enumerate(every)]
-    if len({*colors}) < len(colors):  # equal colors tell nothing
-        every = [(name, None) for name, _ in every]
+    every = [(name, color or voc_color(number)) for number, (name, color) in enumerate(every)]
+    if len({color for _, color in every}) < len(every):  # equal colors tell nothing
+        every = [(name, voc_color(number)) for number, (name, _) in enumerate(every)]
     labels, targets = _without_void(every, place)
     return Meaning(labels, {VOID: VOID} | dict(zip(keys, targets, strict=True)))
 

@@ -194,7 +194,7 @@ def test_a_warm_start_begins_from_the_originals_weights(config, tmp_path):
     original = timm.create_model("legacy_xception", pretrained=False).state_dict()
     save_file(original, tmp_path / "original.safetensors")
     start = [f"model.weights={tmp_path / 'original.safetensors'}", "model.width=1", "model.activation_placement=tf"]
-    with pytest.raises(UserError, match=r"original Xception's: model\.weights_use=warm_start"):
+    with pytest.raises(UserError, match=r"original Xception's: set model\.weights_use=warm_start"):
         Trainer(config("cold", *start), quiet=True)
     trainer = Trainer(config("warm", *start, "model.weights_use=warm_start"), quiet=True)
     assert torch.equal(trainer.model.backbone.conv1.conv.weight, original["conv1.weight"])
