@@ -128,6 +128,14 @@ class ModelConfig:
     decoder: DecoderConfig | None = field(default_factory=DecoderConfig)
     """null: no decoder; the classifier follows the ASPP or the dense prediction cell."""
 
+    @property
+    def title(self) -> str:
+        """The network in words, such as "DeepLab V3+, xception65"."""
+        parts = [self.smp or "DeepLab V3+", self.backbone]
+        if not self.smp:
+            parts += [f"width {self.width:g}"] * (self.width != 1) + ["no decoder"] * (self.decoder is None)
+        return ", ".join(parts)
+
     def __post_init__(self) -> None:
         if self.smp is None and self.backbone not in BACKBONES:
             raise UserError(f"model.backbone={self.backbone}: not a backbone{did_you_mean(self.backbone, BACKBONES)}")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -110,4 +111,7 @@ def evaluate_split(
     if progress:
         progress(0, len(samples))
     scores = evaluate_model(predictor, samples, see, edges)
-    return Evaluation(scores, edges, {"data": str(samples.root), "split": samples.name} | asdict(predictor.config))
+    config = predictor.metadata.config if predictor.metadata else None
+    settings: dict[str, Any] = {"run": config.name, "network": config.model.title} if config else {}
+    settings |= {"data": str(samples.root), "split": samples.name}
+    return Evaluation(scores, edges, settings | asdict(predictor.config))

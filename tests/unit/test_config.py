@@ -325,3 +325,15 @@ def test_a_choice_is_checked_without_a_file_too():
 
 def test_a_choice_may_be_a_reference_to_another():
     assert from_dict({"evaluate": {"output_stride": "${model.output_stride}"}}, "test").evaluate.output_stride == 16
+
+
+@pytest.mark.parametrize(
+    "model, title",
+    [
+        ({}, "DeepLab V3+, xception65"),
+        ({"backbone": "xception41", "width": 0.5, "decoder": None}, "DeepLab V3+, xception41, width 0.5, no decoder"),
+        ({"smp": "Unet", "backbone": "resnet18"}, "Unet, resnet18"),
+    ],
+)
+def test_a_network_has_a_title(model, title):
+    assert from_dict({"model": model}, "test").model.title == title

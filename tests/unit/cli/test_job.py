@@ -21,6 +21,8 @@ def test_the_job_from_training_to_masks(place, capsys):
     assert scores["images"] == len(list((place / "saved").iterdir())) == 3
     assert {"classes", "confusion_matrix", "iou", "miou_all", "pixel_accuracy", "settings"} <= scores.keys()
     assert scores["settings"]["output_stride"] == 16
+    assert scores["settings"]["run"] == "small"
+    assert scores["settings"]["network"] == "DeepLab V3+, xception41, width 0.125, no decoder"
 
     saved = ["--predictions", "saved", "--truth", truth_of_val(place), "--boundary"]
     code, out, _ = run(capsys, "evaluate", *saved, "--json", "masks.json", "--quiet")
