@@ -1,4 +1,4 @@
-"""The commands and Python examples of the README and of the pages in docs/ run as they stand, on toy data."""
+"""The commands and Python examples in README.md and docs/ run on toy data."""
 
 import argparse
 import re
@@ -44,10 +44,10 @@ NOT_RUN = {
     "python -m tests.oracle": "is tests/integration/test_oracle.py",
     "python -m tests.stress": "are long; tests/integration has short ones",
 }
-"""Beginnings of commands that are not run here, and why; the parser is still asked whether it takes those of seg."""
+"""Beginnings of commands that are not run, with the reason. The parser still checks those of seg."""
 
 PUBLISHED = re.compile(r"timm:[\w.]+")
-"""Names of published weights: the network is needed for them. tests/integration/test_hub.py has a hub."""
+"""Names of published weights, which need a network. tests/integration/test_hub.py has a hub."""
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -65,7 +65,7 @@ def name(given) -> str:
 
 
 def commands(block: str) -> list[str]:
-    """Its commands: continued lines joined, comments left out, `&&` taken apart."""
+    """The commands of a block: continued lines joined, comments removed, split at `&&`."""
     joined = re.sub(r"\\\n\s*", "", re.sub(r"\s+#.*$", "", block, flags=re.M))
     lines = [line.strip() for line in joined.splitlines()]
     return [command.strip() for line in lines if line and not line.startswith("#") for command in line.split("&&")]
@@ -73,7 +73,7 @@ def commands(block: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """A folder in which the names in the documents mean something."""
+    """A folder that has the files named in the documents."""
     place = tmp_path_factory.mktemp("documents")
     voc = toy_voc(place / "data/VOC2012")
     lists = voc / "ImageSets/Segmentation"
@@ -122,7 +122,7 @@ def arguments(command: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page, block", blocks_of("sh"), ids=map(name, blocks_of("sh")))
-def test_the_commands_of_a_block_run(place, capsys, page, block):
+def test_the_commands_in_the_documents_run(place, capsys, page, block):
     for command in commands(block):
         reason = next((reason for beginning, reason in NOT_RUN.items() if command.startswith(beginning)), None)
         if command.startswith("seg "):
@@ -141,7 +141,7 @@ SMALLER = {
     r"crop_size=\d+": "crop_size=65",
     r"model\.onnx": "model.pt2",  # which takes a fifth of the time
 }
-"""What is replaced in a Python example so that it takes seconds, without the network."""
+"""Replacements in a Python example, so that it takes seconds and needs no network."""
 
 
 @pytest.mark.parametrize("page, block", blocks_of("python"), ids=map(name, blocks_of("python")))
@@ -194,7 +194,7 @@ def test_every_configuration_is_in_the_page_about_training():
     assert not [path.stem for path in (ROOT / "configs").iterdir() if f"`{path.stem}`" not in text]
 
 
-def test_links_and_pictures_lead_somewhere():
+def test_links_and_pictures_exist():
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / page).read_text(encoding="utf-8")):
             assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"

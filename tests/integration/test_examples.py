@@ -1,4 +1,4 @@
-"""The programs in examples/ run as they stand, on a few scenes."""
+"""The programs in examples/ run unchanged on a few scenes."""
 
 import runpy
 import sys
@@ -17,7 +17,7 @@ SMALL = ["--iterations", "3", "--batch-size", "2", "--crop-size", "33", "--width
 
 @pytest.fixture
 def example(tmp_path, monkeypatch, capsys):
-    """Runs a program in a folder with a few scenes, and gives what it prints."""
+    """Run a program in a folder with a few scenes, and return its output."""
     write_scenes(tmp_path / "scenes", train=4, val=2, size=64)
     monkeypatch.chdir(tmp_path)
 

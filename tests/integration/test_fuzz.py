@@ -26,5 +26,5 @@ def test_commands_on_corrupted_files_succeed_or_print_one_clear_line(first):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["0", "1"])
-def test_the_same_commands_succeed_on_files_that_are_not_corrupted(start):
+def test_the_same_commands_succeed_on_good_files(start):
     assert "commands succeed" in fuzz("--good", start, "2")

@@ -1,4 +1,4 @@
-"""Weights fetched from a hub, and put there: here a server of our own on this machine."""
+"""Download weights from a hub, and upload them. The hub is a local server."""
 
 import base64
 import hashlib
@@ -59,7 +59,7 @@ def convert(address, name, out):
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
-def test_weights_are_fetched_by_name(hub, tmp_path):
+def test_weights_are_downloaded_by_name(hub, tmp_path):
     address, weights = hub
     done = convert(address, "xception41.tf_in1k", tmp_path / "backbone.safetensors")
     assert done.returncode == 0, done.stderr
@@ -68,7 +68,7 @@ def test_weights_are_fetched_by_name(hub, tmp_path):
     assert torch.equal(model.backbone.conv2.conv.weight, weights["stem.1.conv.weight"])
 
 
-def test_what_the_hub_does_not_have_is_one_clear_line(hub, tmp_path):
+def test_weights_missing_on_the_hub_give_one_clear_line(hub, tmp_path):
     done = convert(hub[0], "xception65.tf_in1k", tmp_path / "backbone.safetensors")
     assert done.returncode == 2
     message = done.stderr.splitlines()[-1]
@@ -137,7 +137,7 @@ def own_hub():
         server.shutdown()
 
 
-def test_what_is_shared_is_loaded_by_its_name(own_hub, tmp_path):
+def test_shared_weights_are_loaded_by_their_name(own_hub, tmp_path):
     address, files = own_hub
     config = from_dict(CONFIG, "test")
     write(tmp_path / "best.safetensors", build_model(config.model, 21), config, VOC, {})

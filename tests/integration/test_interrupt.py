@@ -1,4 +1,4 @@
-"""Ctrl-C in a terminal reaches training and its loader workers alike."""
+"""Ctrl-C in a terminal reaches the training and its loader workers."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ CONFIG = {
 }
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path):
+def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(tmp_path):
     toy_voc(tmp_path / "voc")
     (tmp_path / "long.yaml").write_text(yaml.safe_dump(CONFIG))
     command = [sys.executable, "-m", "seg", "train", "long.yaml"]

@@ -1,4 +1,4 @@
-"""Several processes under torchrun, with gloo: the same scores, losses and files as one process alone."""
+"""Several processes under torchrun, with gloo, give the same scores, losses and files as one process."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def python(place, *arguments):
 
 
 def forked(place, *runs):
-    """Each run a number of processes and the arguments of the command."""
+    """Run the command several times; each run is a number of processes and the arguments."""
     done = python(
         place, "-m", "tests.helpers.forks", json.dumps([(world, [*map(str, arguments)]) for world, arguments in runs])
     )
@@ -130,7 +130,7 @@ sys.exit(main(["train", "small.yaml", "--quiet"]))
 """
 
 
-def test_the_message_of_the_process_that_fails_is_told_and_all_end(place):
+def test_the_error_of_one_process_is_printed_and_all_processes_end(place):
     (place / "failing.py").write_text(SCRIPT)
     done = torchrun(place, "failing.py")
     assert done.returncode != 0
@@ -148,7 +148,7 @@ sys.exit(codes != [[2, 2], [2, 2]])
 """
 
 
-def test_bad_data_of_one_process_ends_all_with_one_line(place):
+def test_bad_data_in_one_process_ends_all_processes_with_one_line(place):
     for name in ("first0", "first1", "second0", "second1"):
         shutil.copytree(place / "voc", place / name)
     for name in ("first1", "second0"):
@@ -180,7 +180,7 @@ with process_group():
 """
 
 
-def test_one_process_s_callback_stops_all(place):
+def test_a_callback_of_one_process_stops_all_processes(place):
     (place / "stopping.py").write_text(STOPPING)
     done = torchrun(place, "stopping.py")
     assert done.returncode == 0, done.stderr
@@ -188,7 +188,7 @@ def test_one_process_s_callback_stops_all(place):
     assert checkpoint.read(place / "runs" / "small" / "last.ckpt")["state"]["iteration"] == 7
 
 
-def test_the_script_under_torchrun_tells_a_mistake_once_for_all_processes(place):
+def test_the_script_under_torchrun_prints_a_user_error_once(place):
     done = torchrun(place, ROOT / "tools" / "train.py", "small.yaml", "train.batch_size=5")
     assert done.returncode != 0
     assert done.stderr.count("train.batch_size=5: cannot be split evenly over 2 processes") == 1

@@ -42,7 +42,7 @@ def modules_after(statement: str) -> set[str]:
     return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
 
 
-def test_importing_seg_and_its_command_does_not_wait_for_torch():
+def test_importing_seg_and_its_command_does_not_import_torch():
     assert not {"torch", "numpy", "rich"} & modules_after("import seg.cli.main")
 
 
@@ -64,12 +64,12 @@ DISTRIBUTIONS = {
     "starlette": "fastapi",
     "yaml": "PyYAML",
 }
-"""Of modules that are not named as the distribution that brings them."""
+"""Distributions of modules that have another name."""
 EXTRAS = ("serve", "onnx", "openvino", "heif", "benchmark")
 
 
 def imports(path: Path) -> set[str]:
-    """The top names of what a file imports from outside of the project and the standard library."""
+    """The packages that a file imports, without the project and the standard library."""
     found, todo = set(), [ast.parse(path.read_text(encoding="utf-8"))]
     while todo:
         node = todo.pop()
@@ -93,7 +93,7 @@ def test_every_imported_package_is_declared():
     assert not missing
 
 
-def test_messages_name_the_distribution_and_extras_that_there_are():
+def test_messages_name_existing_distributions_and_extras():
     found = set()
     for path in (ROOT / "seg").rglob("*.py"):
         found |= set(re.findall(r"pip install '([\w-]+)\[", path.read_text(encoding="utf-8")))

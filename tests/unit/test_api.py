@@ -44,7 +44,7 @@ def by_command(weights, folder, *flags):
     return [np.array(Image.open(path)) for path in sorted((folder / "masks").iterdir())]
 
 
-def test_masks_are_those_of_the_command_whatever_holds_the_image(model, weights, tmp_path):
+def test_masks_equal_those_of_the_command_for_every_type_of_image(model, weights, tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(IMAGE).save(path)
     (wanted,) = by_command(weights, tmp_path)
@@ -58,14 +58,14 @@ def test_masks_are_those_of_the_command_whatever_holds_the_image(model, weights,
     np.testing.assert_array_equal(mask, wanted)
 
 
-def test_grey_is_three_equal_channels(model):
+def test_gray_is_three_equal_channels(model):
     gray = IMAGE[..., 0]
     wanted = model.predict(np.stack([gray] * 3, 2))
     for image in (gray, gray[..., None], Image.fromarray(gray), torch.from_numpy(gray), torch.from_numpy(gray)[None]):
         np.testing.assert_array_equal(model.predict(image), wanted)
 
 
-def test_settings_are_the_flags_of_the_command(weights, tmp_path):
+def test_the_arguments_of_load_equal_the_flags_of_the_command(weights, tmp_path):
     Image.fromarray(IMAGE).save(tmp_path / "a.png")
     (wanted,) = by_command(weights, tmp_path, "--scales", "0.75,1.5", "--flip", "--output-stride", "8", "--canvas", "65")
     other = seg.load(weights, scales=[0.75, 1.5], flip=True, output_stride=8, canvas=65)
@@ -74,14 +74,14 @@ def test_settings_are_the_flags_of_the_command(weights, tmp_path):
     assert (wanted != seg.load(weights).predict(IMAGE)).any()
 
 
-def test_a_runtime_sees_what_the_model_sees(model, weights):
+def test_a_runtime_predicts_the_classes_of_the_model(model, weights):
     mask = seg.load(weights, runtime="onnx").predict(IMAGE)
     assert mask.dtype == np.uint8 and (mask == model.predict(IMAGE)).mean() > 0.999
     with refused("runtime onxx", "did you mean 'onnx'?"):
         seg.load(weights, runtime="onxx")
 
 
-def test_an_exported_graph_is_loaded_with_its_policy_and_labels(model, weights, tmp_path):
+def test_an_exported_graph_is_loaded_with_its_inference_config_and_labels(model, weights, tmp_path):
     graph = tmp_path / "a.onnx"
     assert main(["export", str(weights), "--format", "onnx", "--out", str(graph), "--quiet"]) == 0
     loaded = seg.load(graph)
@@ -93,7 +93,7 @@ def test_an_exported_graph_is_loaded_with_its_policy_and_labels(model, weights, 
             seg.load(graph, **named)
 
 
-def test_a_pillow_image_is_turned_upright_and_left_as_it_is(model, tmp_path):
+def test_a_pillow_image_is_read_upright_and_not_changed(model, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.ascontiguousarray(np.rot90(IMAGE))).save(tmp_path / "photo.png", exif=exif)
@@ -107,7 +107,7 @@ def test_a_pillow_image_is_turned_upright_and_left_as_it_is(model, tmp_path):
     assert "transparency" in image.info
 
 
-def test_what_is_drawn_comes_as_the_image_came(model, tmp_path):
+def test_a_drawing_has_the_type_of_its_image(model, tmp_path):
     mask = toy_sample(0)[1]
     wanted = overlay(IMAGE, mask, VOC)
     Image.fromarray(IMAGE).save(tmp_path / "a.png")
@@ -119,14 +119,14 @@ def test_what_is_drawn_comes_as_the_image_came(model, tmp_path):
         np.testing.assert_array_equal(model.draw(image, mask), wanted)
 
 
-def test_it_says_what_it_knows(model):
+def test_a_predictor_states_its_classes_palette_and_score(model):
     assert model.classes == list(VOC.names)
     np.testing.assert_array_equal(model.palette, VOC.palette)
     assert model.score["miou"] == 0.25
     assert "21 classes" in repr(model) and "0.25" in repr(model)
 
 
-def test_what_is_no_image_is_refused(model, tmp_path):
+def test_anything_but_an_image_is_refused(model, tmp_path):
     with refused("float64", "uint8", "255"):
         model.predict(IMAGE / 255)
     with refused("[48, 64, 4]", "[H, W, 3]"):
@@ -154,7 +154,7 @@ def test_a_mask_of_another_size_or_kind_is_refused(model):
         model.draw(IMAGE, np.zeros((48, 64), np.int64))
 
 
-def test_mistakes_in_loading_are_refused(weights):
+def test_wrong_arguments_of_load_are_refused(weights):
     with pytest.raises(seg.UserError, match=r"none\.safetensors: no such weights file"):
         seg.load("none.safetensors")
     with refused("seg.load", "evaluate.scale", "did you mean"):
@@ -169,7 +169,7 @@ def test_a_call_is_a_prediction(model):
     np.testing.assert_array_equal(model(IMAGE), model.predict(IMAGE))
 
 
-def test_evaluation_gives_the_numbers_of_the_command(weights, tmp_path):
+def test_seg_evaluate_gives_the_numbers_of_the_command(weights, tmp_path):
     root = toy_voc(tmp_path / "voc")
     command = ["evaluate", str(weights), "--data", str(root), "--split", "val", "--flip", "--quiet"]
     assert main([*command, "--json", str(tmp_path / "scores.json")]) == 0
@@ -196,11 +196,11 @@ def test_the_suffix_chooses_the_format_of_an_export(model, weights, tmp_path):
         seg.export(model, tmp_path / "model.onx")
 
 
-def test_the_interface_is_found_by_dir():
+def test_dir_lists_the_python_interface():
     assert {"load", "train", "evaluate", "export", "save", "UserError", "models", "data", "training"} <= set(dir(seg))
 
 
-def test_importing_seg_is_instant():
+def test_importing_seg_imports_nothing_heavy():
     code = "import sys, seg; seg.UserError; print(*{'torch', 'numpy', 'PIL'} & set(sys.modules)); seg.nothing"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == ""

@@ -36,7 +36,7 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
-def test_the_folder_of_an_archive_becomes_the_target_and_the_rest_is_left_out(tmp_path, mode):
+def test_only_the_named_folder_of_an_archive_is_unpacked(tmp_path, mode):
     archive = packed(tmp_path / "a.tar", (entry("kit/README"), b"other"), (entry("./kit/set/b.txt"), b"dotted"), mode=mode)
     seen = []
     extract(archive, "kit/set", tmp_path / "new" / "set", 10**6, seen.append)
@@ -72,7 +72,7 @@ def test_a_hostile_archive_is_refused_and_nothing_of_it_stays(tmp_path, name):
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "deep", place, archive]
 
 
-def test_modes_and_owners_of_the_archive_are_not_taken(tmp_path):
+def test_modes_and_owners_of_the_archive_are_ignored(tmp_path):
     own = entry("kit/set/tool", mode=0o6777)
     own.uid = own.gid = 12345
     extract(packed(tmp_path / "a.tar", (own, b"#!")), "kit/set", tmp_path / "set", 10**6)
@@ -81,7 +81,7 @@ def test_modes_and_owners_of_the_archive_are_not_taken(tmp_path):
     assert found.st_uid == os.getuid()
 
 
-def test_more_bytes_than_agreed_are_refused_before_they_are_written(tmp_path):
+def test_an_archive_larger_than_published_is_refused_before_it_is_written(tmp_path):
     zeros = (entry("kit/set/zeros"), bytes(5_000_000))
     archive = packed(tmp_path / "a.tgz", zeros, mode="w:gz")
     assert archive.stat().st_size < 100_000
@@ -92,7 +92,7 @@ def test_more_bytes_than_agreed_are_refused_before_they_are_written(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
-def test_an_archive_cut_short_or_garbled_is_one_line_and_leaves_nothing(tmp_path, mode):
+def test_a_truncated_or_corrupted_archive_gives_one_line_and_leaves_nothing(tmp_path, mode):
     whole = packed(tmp_path / "whole", mode=mode).read_bytes()
     (tmp_path / "whole").unlink()
     archive = tmp_path / "a.tar"
@@ -111,7 +111,7 @@ def test_an_archive_cut_short_or_garbled_is_one_line_and_leaves_nothing(tmp_path
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
-def test_an_archive_garbled_far_inside_is_one_line_and_leaves_nothing(tmp_path, mode):
+def test_an_archive_corrupted_near_its_end_gives_one_line_and_leaves_nothing(tmp_path, mode):
     files = {f"kit/set/{number}.txt": b"%d\n" % number * 9_000 for number in range(100)}
     archive = packed(tmp_path / "a.tar", mode=mode, files=files)
     data = archive.read_bytes()
@@ -121,12 +121,12 @@ def test_an_archive_garbled_far_inside_is_one_line_and_leaves_nothing(tmp_path, 
     assert os.listdir(tmp_path) == ["a.tar"]
 
 
-def test_another_archive_is_told(tmp_path):
+def test_another_archive_is_reported(tmp_path):
     with refused("no files in kit/else/", "right archive"):
         extract(packed(tmp_path / "a.tar"), "kit/else", tmp_path / "set", 10**6)
 
 
-def test_a_target_in_use_and_a_missing_archive_are_told(tmp_path):
+def test_an_existing_target_and_a_missing_archive_are_reported(tmp_path):
     archive = packed(tmp_path / "a.tar")
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "mine").touch()
@@ -137,7 +137,7 @@ def test_a_target_in_use_and_a_missing_archive_are_told(tmp_path):
         extract(tmp_path / "none.tar", "kit/set", tmp_path / "other", 10**6)
 
 
-def test_what_a_killed_run_left_is_cleared(tmp_path):
+def test_files_of_a_killed_run_are_removed(tmp_path):
     left = tmp_path / ".set.extracting"
     left.mkdir()
     (left / "half.jpg").touch()

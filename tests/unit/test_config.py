@@ -26,7 +26,7 @@ def test_defaults_are_the_papers_training_protocol():
     assert config.model.output_stride == 16 and config.evaluate.canvas == 513
 
 
-def test_file_sets_what_it_names_and_leaves_the_rest(tmp_path):
+def test_a_file_overrides_only_the_settings_it_names(tmp_path):
     config = load(write(tmp_path, "model: {backbone: xception41, decoder: {separable: false}}\ntrain: {batch_size: 4}\n"))
     wanted = Config(name="mini")
     wanted.model.backbone = "xception41"
@@ -51,7 +51,7 @@ def test_overrides_win_over_the_file_and_the_last_over_the_first(tmp_path):
     assert config.data.root == "a=b" and config.name == "x"
 
 
-def test_name_is_the_files_unless_it_has_one_and_the_folder_follows(tmp_path):
+def test_the_name_of_a_run_is_its_own_or_that_of_the_file(tmp_path):
     assert load(write(tmp_path, "runs: r")).folder == Path("r/mini")
     assert load(write(tmp_path, "name: other")).folder == Path("runs/other")
 
@@ -86,7 +86,7 @@ CHANGED = {
 
 
 @pytest.mark.parametrize("value", [{}, CHANGED, {"model": {"decoder": None, "smp": "Unet", "backbone": "resnet18"}}])
-def test_as_dict_is_read_back_also_through_yaml(value):
+def test_a_configuration_as_a_dict_is_read_back_also_through_yaml(value):
     config = from_dict(value, "here")
     assert from_dict(as_dict(config), "there") == config
     assert from_dict(yaml.safe_load(yaml.safe_dump(as_dict(config))), "there") == config
@@ -112,7 +112,7 @@ def message(value, overrides=()) -> str:
         ({3: 4}, "unknown setting '3'; known here: name, runs, model"),
     ],
 )
-def test_an_unknown_setting_is_answered_with_the_nearest_name(value, wanted):
+def test_an_unknown_setting_is_refused_with_the_nearest_name(value, wanted):
     text = message(value)
     assert text.startswith("mini.yaml: ") and wanted in text
 
@@ -136,7 +136,7 @@ def test_an_unknown_setting_is_answered_with_the_nearest_name(value, wanted):
         ({"data": {"crop_size": 32}}, "data.crop_size=32"),
     ],
 )
-def test_a_value_of_the_wrong_type_is_a_users_mistake_that_names_file_and_setting(value, place):
+def test_a_value_of_the_wrong_type_is_a_user_error_that_names_file_and_setting(value, place):
     assert message(value).startswith(f"mini.yaml: {place}: ")
 
 
@@ -149,14 +149,14 @@ def test_a_value_of_the_wrong_type_is_a_users_mistake_that_names_file_and_settin
         ({}, ["data.transforms.ToGray=1"]),
     ],
 )
-def test_a_list_in_the_place_of_a_mapping_and_the_reverse_are_users_mistakes(value, overrides):
+def test_a_list_instead_of_a_mapping_and_the_reverse_are_user_errors(value, overrides):
     message(value, overrides)
 
 
 @pytest.mark.parametrize(
     "value, place", [({"train": 3}, "'train'"), ({"model": {"aspp": [6]}}, "'model.aspp'"), ({"data": "x"}, "'data'")]
 )
-def test_a_value_in_the_place_of_a_section_is_a_users_mistake(value, place):
+def test_a_value_instead_of_a_section_is_a_user_error(value, place):
     assert f"{place} is a section of settings" in message(value)
 
 
@@ -215,14 +215,14 @@ def test_a_value_in_the_place_of_a_section_is_a_users_mistake(value, place):
         ("evaluate.output_stride=4", "evaluate.output_stride=4: must be one of null, 8, 16, 32"),
     ],
 )
-def test_a_value_out_of_range_is_a_users_mistake_that_says_the_range(override, wanted):
+def test_a_value_out_of_range_is_a_user_error_that_states_the_range(override, wanted):
     assert wanted in message({}, [override])
 
 
 @pytest.mark.parametrize(
     "limits", ["data.crop_size=33", "data.flip=1", "model.width=8", "evaluate.scales=[0.1,8]", "data.num_workers=0"]
 )
-def test_limits_themselves_are_allowed(limits):
+def test_the_limits_of_a_range_are_allowed(limits):
     from_dict({}, "mini.yaml", [limits])
 
 
@@ -244,11 +244,11 @@ def test_any_backbone_is_allowed_with_smp_alone(backbone):
         ("=3", "command line: unknown setting ''"),
     ],
 )
-def test_an_override_that_is_none_is_a_users_mistake(override, wanted):
+def test_an_invalid_override_is_a_user_error(override, wanted):
     assert wanted in message({}, [override])
 
 
-def test_a_file_that_is_none_is_a_users_mistake(tmp_path):
+def test_a_missing_or_invalid_configuration_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match="a configuration cannot be read"):
         load(tmp_path / "none.yaml")
     with pytest.raises(UserError, match="must be a mapping of keys to values, not list"):
@@ -261,20 +261,20 @@ def test_losses_named_in_a_file_replace_the_default():
     assert from_dict(as_dict(config), "test") == config
 
 
-def test_what_is_no_mapping_is_a_users_mistake():
+def test_anything_but_a_mapping_is_a_user_error():
     assert message([1]) == "mini.yaml: a configuration must be a mapping of settings, not [1]"
 
 
-def test_where_the_command_line_may_have_set_it_too_it_is_named():
+def test_an_error_names_the_command_line_if_it_may_have_set_the_value():
     assert message({}, ["data.crop_size=32"]).startswith("mini.yaml and command line: data.crop_size=32: must be at least 33")
 
 
-def test_a_wrong_override_is_blamed_on_the_command_line():
+def test_a_wrong_override_is_reported_as_an_error_of_the_command_line():
     with pytest.raises(UserError, match=r"^command line: train\.batch_size: "):
         from_dict({}, "mini.yaml", ["train.batch_size=x"])
 
 
-def test_a_section_is_not_offered_for_its_own_misspelt_setting():
+def test_a_misspelled_setting_is_not_answered_with_its_own_section():
     with pytest.raises(UserError, match=r"'model\.decoder\.seperable'; did you mean 'model\.decoder\.separable'"):
         from_dict({}, "test", ["model.decoder.seperable=3"])
 
@@ -311,14 +311,14 @@ def test_a_file_may_have_any_name_but_that_of_a_configuration_of_the_package(tmp
         ("folder/voc_mini", "did you mean 'voc_mini'?"),
     ],
 )
-def test_a_wrong_name_is_answered_with_the_nearest_and_the_list(tmp_path, monkeypatch, name, wanted):
+def test_a_wrong_name_is_refused_with_the_nearest_name_and_the_list(tmp_path, monkeypatch, name, wanted):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as error:
         load(name)
     assert wanted in str(error.value)
 
 
-def test_a_choice_is_checked_without_a_file_too():
+def test_a_choice_is_checked_also_without_a_file():
     with pytest.raises(UserError, match=r"model\.output_stride=12: must be one of 8, 16, 32"):
         ModelConfig(output_stride=12)
 

@@ -27,7 +27,7 @@ def test_a_single_process_is_a_group_of_one():
         assert rank is None
 
 
-def test_the_device_is_torchs_current_one_whatever_a_scheduler_sets(gpus, monkeypatch):
+def test_the_device_is_torchs_current_one_regardless_of_scheduler_variables(gpus, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")  # without torchrun
     assert distributed.device() == torch.device("cuda", 2)
 
@@ -48,6 +48,6 @@ def test_each_process_of_torchrun_gets_its_own_gpu(gpus, monkeypatch):
         pass
 
 
-def test_an_error_of_a_single_process_is_raised_as_it_is():
+def test_an_error_of_a_single_process_is_raised_unchanged():
     with pytest.raises(UserError, match=r"^a\.yaml: wrong$"), distributed.raise_on_all_ranks():
         raise UserError("a.yaml: wrong")

@@ -11,12 +11,12 @@ def test_every_optional_module_is_in_its_extra():
         assert import_extra(module)
 
 
-def test_the_libraries_do_not_send_notes_of_their_use():
+def test_libraries_send_no_telemetry():
     import_extra("openvino"), import_extra("nncf")
     assert not [name for name in sys.modules if name.startswith("openvino_telemetry.")]
 
 
-def test_a_missing_module_is_answered_with_the_command(monkeypatch):
+def test_a_missing_module_gives_the_command_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with refused("onnxruntime cannot be imported", "pip install 'seg-deeplab[onnx]'"):
         import_extra("onnxruntime")

@@ -23,7 +23,7 @@ def test_a_file_is_written_and_nothing_else_is_left(tmp_path):
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_the_temporary_file_is_beside_the_target_with_its_suffix(tmp_path):
+def test_the_temporary_file_is_in_the_same_folder_with_the_same_suffix(tmp_path):
     with atomic_write(tmp_path / "image.png") as temporary:
         assert temporary.parent == tmp_path and temporary.suffix == ".png" and temporary.name.startswith(".")
 
@@ -130,7 +130,7 @@ def test_data_that_does_not_reach_the_disk_is_an_error(tmp_path, monkeypatch, nu
 
 
 def test_a_system_that_cannot_open_folders_can_be_written(tmp_path, monkeypatch):
-    """As Windows."""
+    """Windows cannot open folders."""
     monkeypatch.setattr(
         os, "open", fail(os.open, PermissionError(13, "Permission denied"), lambda path, *_: os.path.isdir(path))
     )

@@ -65,7 +65,7 @@ def test_rgb_masks_have_vocs_colors_unless_the_label_set_has_its_own():
     assert VOC.mask_colors == VOC.colors
 
 
-def test_palette_has_the_label_sets_colors_and_the_voc_maps_elsewhere():
+def test_the_palette_has_the_colors_of_the_label_set_then_vocs_color_map():
     labels = LabelSet(("a", "b"), ((1, 2, 3), (4, 5, 6)), (7, 8, 9))
     palette = labels.palette
     assert palette.shape == (256, 3) and palette.dtype == np.uint8
@@ -95,7 +95,7 @@ def test_names_alone_take_the_default_colors(tmp_path):
     assert labels.void_color == (224, 224, 192)
 
 
-def test_as_many_classes_as_a_byte_holds_beside_void():
+def test_a_label_set_has_up_to_255_classes():
     assert len(from_dict({"classes": [f"c{i}" for i in range(255)]}, "here")) == 255
     with pytest.raises(UserError, match="2 to 255 classes"):
         from_dict({"classes": [f"c{i}" for i in range(256)]}, "here")
@@ -126,13 +126,13 @@ def test_as_many_classes_as_a_byte_holds_beside_void():
         ({"classes": ["a", "b"], "void_color": [86, 180, 233]}, "two classes have the color .86, 180, 233."),
     ],
 )
-def test_a_wrong_label_set_is_a_users_mistake_that_names_the_place(value, message):
+def test_a_wrong_label_set_is_a_user_error_that_names_the_place(value, message):
     with pytest.raises(UserError, match=message) as error:
         from_dict(value, "labels.yaml")
     assert str(error.value).startswith("labels.yaml: ") and "\n" not in str(error.value)
 
 
-def test_a_missing_label_file_is_a_users_mistake(tmp_path):
+def test_a_missing_label_file_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match="a label set cannot be read"):
         load(str(tmp_path / "none.yaml"))
 
@@ -142,7 +142,7 @@ def test_a_missing_label_file_is_a_users_mistake(tmp_path):
 ANIMALS = {"classes": ["background", "animal"], "values": {0: "background", 1: "animal", 2: "animal", "9,8,7": "void"}}
 
 
-def test_values_say_what_is_in_the_masks_and_are_read_back(tmp_path):
+def test_the_flag_values_assigns_classes_and_is_read_back(tmp_path):
     labels = from_dict(ANIMALS, "here")
     assert labels.values == ((0, 0), (1, 1), (2, 1), ((9, 8, 7), VOID))
     assert labels.indexed.values is None and labels.indexed.names == labels.names
@@ -171,7 +171,7 @@ def test_values_say_what_is_in_the_masks_and_are_read_back(tmp_path):
         ({7: "animal", "7": "background"}, "values: 7 is listed twice"),
     ],
 )
-def test_wrong_values_are_a_users_mistake_that_names_the_place(values, message):
+def test_wrong_values_are_a_user_error_that_names_the_place(values, message):
     with refused("labels.yaml: ", message):
         from_dict({"classes": ["background", "animal"], "values": values}, "labels.yaml")
 
@@ -181,13 +181,13 @@ def test_a_class_named_void_is_refused_beside_values():
         from_dict({"classes": ["a", "void"], "values": {0: "a"}}, "labels.yaml")
 
 
-def test_a_label_set_of_one_name_is_answered_with_the_one_to_write():
+def test_a_label_set_of_one_class_is_refused_with_a_corrected_one():
     for entry in ("crack", {"name": "crack"}):
         with refused("classes: [background, crack]"):
             from_dict({"classes": [entry]}, "labels.yaml")
 
 
-def test_built_in_sets_have_the_published_numbers_of_classes_and_colors_that_tell_them_apart():
+def test_built_in_sets_have_the_published_numbers_of_classes_and_distinct_colors():
     for name, count in (("voc", 21), ("cityscapes", 19), ("cityscapes_train_ids", 19), ("ade20k", 150), ("camvid", 11)):
         labels = load(name)
         assert len(labels) == len(set(labels.names)) == len(labels.colors) == count

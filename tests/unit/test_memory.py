@@ -19,6 +19,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the setting")
 @pytest.mark.parametrize("kept", [True, False])
-def test_freed_memory_is_taken_again_without_page_faults(kept):
+def test_freed_memory_is_reused_without_page_faults(kept):
     done = subprocess.run([sys.executable, "-c", CODE, "kept" if kept else ""], capture_output=True, text=True, check=True)
     assert (int(done.stdout) < 100) == kept, done.stdout

@@ -9,7 +9,7 @@ from seg.opencv import check_opencv
 from tests.helpers.packaging import required
 
 
-def test_the_installed_opencv_is_taken():
+def test_the_installed_opencv_is_accepted():
     check_opencv()
 
 
@@ -21,7 +21,7 @@ def test_the_installed_opencv_is_taken():
         (None, "OpenCV cannot be imported"),
     ],
 )
-def test_another_opencv_is_answered_with_the_commands_that_mend_it(monkeypatch, module, wanted):
+def test_another_opencv_gives_the_commands_that_repair_it(monkeypatch, module, wanted):
     monkeypatch.setitem(sys.modules, "cv2", module)
     with pytest.raises(UserError) as error:
         check_opencv()

@@ -23,7 +23,7 @@ def test_durations_are_hours_minutes_and_seconds(seconds, text):
     assert duration(seconds) == text
 
 
-def test_a_plain_line_tells_speed_and_time_left_to_standard_error(clock, capsys):
+def test_a_plain_line_shows_speed_and_time_left_on_standard_error(clock, capsys):
     with Progress("evaluate", 20) as tell:
         clock[0] += 10
         tell(5, "mIoU 0.41")
@@ -32,7 +32,7 @@ def test_a_plain_line_tells_speed_and_time_left_to_standard_error(clock, capsys)
     assert captured.out == ""
 
 
-def test_plain_lines_come_now_and_then_and_at_the_end(clock, capsys):
+def test_plain_lines_are_printed_every_10_seconds_and_at_the_end(clock, capsys):
     with Progress("check", 100) as tell:
         for done in range(1, 101):
             clock[0] += 1
@@ -41,21 +41,21 @@ def test_plain_lines_come_now_and_then_and_at_the_end(clock, capsys):
     assert told == [f"{done}/100" for done in range(10, 101, 10)]
 
 
-def test_the_end_is_told_however_quick(clock, capsys):
+def test_the_last_line_is_printed_even_for_quick_work(clock, capsys):
     with Progress("check", 3) as tell:
         for done in (1, 2, 3):
             tell(done)
     assert [line.split()[:2] for line in capsys.readouterr().err.splitlines()] == [["check", "3/3"]]
 
 
-def test_a_resumed_run_counts_only_what_it_did_itself(clock, capsys):
+def test_the_speed_of_a_resumed_run_counts_its_own_steps_only(clock, capsys):
     with Progress("train", 100, start=90, each=16, unit="crops") as tell:
         clock[0] += 10
         tell(95)
     assert capsys.readouterr().err == "train 95/100 8.0 crops/s 0:10 left\n"
 
 
-def test_quiet_says_nothing(clock, capsys):
+def test_quiet_prints_nothing(clock, capsys):
     with Progress("check", 2, quiet=True) as tell:
         clock[0] += 60
         tell(1)
@@ -64,7 +64,7 @@ def test_quiet_says_nothing(clock, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_line_that_stays_goes_to_standard_error(clock, capsys):
+def test_a_permanent_line_goes_to_standard_error(clock, capsys):
     with Progress("check", 2) as tell:
         tell.say("best so far [mIoU] 0.5")
     assert capsys.readouterr().err == "best so far [mIoU] 0.5\n"
@@ -75,7 +75,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_has_a_bar_and_the_lines_above_it(monkeypatch):
+def test_a_terminal_shows_a_bar_below_the_lines(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
@@ -87,7 +87,7 @@ def test_a_terminal_has_a_bar_and_the_lines_above_it(monkeypatch):
     assert "iteration [20]: best" in shown
 
 
-def test_the_bar_is_taken_down_after_an_error(monkeypatch):
+def test_the_bar_is_removed_after_an_error(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setenv("TERM", "xterm")
     with pytest.raises(RuntimeError), Progress("evaluate", 20) as tell:
@@ -95,14 +95,14 @@ def test_the_bar_is_taken_down_after_an_error(monkeypatch):
     assert not tell.bar.live.is_started
 
 
-def test_where_the_total_is_unknown_speed_alone_is_told(clock, capsys):
+def test_without_a_total_only_the_speed_is_shown(clock, capsys):
     with Progress("predict", None, unit="frames") as tell:
         clock[0] += 10
         tell(5)
     assert capsys.readouterr().err == "predict 5 0.5 frames/s\n"
 
 
-def test_the_total_may_come_later_and_the_time_before_the_first_image_does_not_count(clock, capsys):
+def test_the_total_may_be_set_later_and_restarts_the_clock(clock, capsys):
     with Progress("evaluate", 0) as tell:
         clock[0] += 60  # the model is loaded
         tell.update(0, 4)

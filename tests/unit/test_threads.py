@@ -8,7 +8,7 @@ import pytest
 from seg.threads import THREADS, BackgroundWorker, GracefulShutdown, limit_opencv_threads, prefetch
 
 
-def test_results_come_in_order_whatever_takes_longer():
+def test_results_are_in_order_even_if_some_take_longer():
     def slow_first(number):
         time.sleep(0.05 if number == 0 else 0)
         return number**2
@@ -17,7 +17,7 @@ def test_results_come_in_order_whatever_takes_longer():
     assert list(prefetch(slow_first, [])) == []
 
 
-def test_few_are_begun_before_they_are_asked_for():
+def test_only_a_few_items_are_prefetched():
     begun = []
     stream = prefetch(begun.append, range(100))
     next(stream)
@@ -27,19 +27,19 @@ def test_few_are_begun_before_they_are_asked_for():
     assert len(begun) <= 2 * THREADS + 1
 
 
-def test_work_ahead_goes_on_while_the_loop_waits():
+def test_prefetching_continues_while_the_loop_waits():
     second = threading.Event()
     stream = prefetch(lambda number: number == 1 and second.set(), range(3))
     next(stream)
     assert second.wait(5)
 
 
-def test_as_many_work_at_once_as_there_are_threads():
+def test_prefetching_uses_all_threads_at_once():
     all_here = threading.Barrier(THREADS + 3, timeout=5)
     assert len(list(prefetch(lambda _: all_here.wait(), range(THREADS + 3), THREADS + 3))) == THREADS + 3
 
 
-def test_an_error_is_raised_in_its_turn():
+def test_an_error_is_raised_in_the_order_of_the_items():
     def inverse(number):
         return 1 / number
 
@@ -49,7 +49,7 @@ def test_an_error_is_raised_in_its_turn():
         next(stream)
 
 
-def test_calls_behind_are_made_in_order_and_finished_at_the_end():
+def test_background_calls_run_in_order_and_finish_with_the_block():
     done = []
     with BackgroundWorker() as behind:
         for number in range(20):
@@ -57,7 +57,7 @@ def test_calls_behind_are_made_in_order_and_finished_at_the_end():
     assert done == list(range(20))
 
 
-def test_only_a_few_calls_are_behind():
+def test_only_a_few_background_calls_wait():
     gate, begun = threading.Event(), []
 
     def fill():
@@ -75,12 +75,12 @@ def test_only_a_few_calls_are_behind():
     assert len(begun) == 50
 
 
-def test_an_error_behind_is_raised_by_the_block():
+def test_an_error_of_a_background_call_is_raised_at_the_end_of_the_block():
     with pytest.raises(ZeroDivisionError), BackgroundWorker() as behind:
         behind(lambda: 1 / 0)
 
 
-def test_an_error_in_the_block_wins_and_drops_what_waits():
+def test_an_error_in_the_block_cancels_the_waiting_calls():
     done = []
     with pytest.raises(KeyError), BackgroundWorker() as behind:
         behind(time.sleep, 0.05)
@@ -90,7 +90,7 @@ def test_an_error_in_the_block_wins_and_drops_what_waits():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_asks_the_loop_to_stop_and_the_handlers_come_back(number):
+def test_a_signal_stops_the_loop_and_the_old_handlers_are_restored(number):
     before = signal.getsignal(number)
     with GracefulShutdown() as shutdown:
         assert not shutdown.asked
@@ -101,7 +101,7 @@ def test_a_signal_asks_the_loop_to_stop_and_the_handlers_come_back(number):
     assert signal.getsignal(number) is before
 
 
-def test_outside_of_the_main_thread_a_loop_runs_without_signals():
+def test_outside_the_main_thread_a_loop_runs_without_signal_handlers():
     asked = []
 
     def loop():

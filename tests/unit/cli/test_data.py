@@ -5,7 +5,7 @@ from seg.data.prepare.sbd import prepare_trainaug
 from tests.helpers.command import first, run, the_line, truncate
 
 
-def test_data_verbs(place, capsys):
+def test_the_data_verbs_work(place, capsys):
     code, out, _ = run(capsys, "data", "scenes", "scenes", "--train", "2", "--val", "1", "--size", "64", "--quiet")
     assert code == 0 and out.splitlines() == [
         "2 training and 1 validation scenes in scenes",

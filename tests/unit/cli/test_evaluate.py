@@ -16,7 +16,7 @@ def test_two_evaluations_are_compared(place, weights, capsys):
     assert "takes two JSON files" in the_line(capsys, "evaluate", "x.safetensors", "--compare", "a.json", "a.json")
 
 
-def test_a_report_is_written_of_a_run_and_of_saved_masks(place, weights, capsys):
+def test_reports_are_written_for_a_run_and_for_saved_masks(place, weights, capsys):
     code, out, _ = run(capsys, "report", "runs/small", "--json", "reported.json", "--quiet")
     assert json.loads((place / "reported.json").read_text())["images"] == 3
     assert code == 0 and out.splitlines()[-1] == "report: runs/small/report/index.html"

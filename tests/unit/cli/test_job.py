@@ -6,7 +6,7 @@ import numpy as np
 from tests.helpers.command import run, the_line, truth_of_val
 
 
-def test_the_job_from_training_to_masks(place, capsys):
+def test_train_evaluate_and_predict_work_in_turn(place, capsys):
     code, out, err = run(capsys, "train", "small.yaml", "data.root=voc")
     assert code == 0
     assert "train 2/2" in err
@@ -86,7 +86,7 @@ def test_no_process_waits_for_the_videos_of_the_others(place, weights, capsys, m
     assert asked == [["a video"]]
 
 
-def test_an_exported_graph_scores_as_its_weights(place, weights, capsys):
+def test_an_exported_graph_has_the_scores_of_its_weights(place, weights, capsys):
     arguments = ["--format", "openvino", "--out", "small.xml", "--canvas", "65", "--json", "export.json", "--quiet"]
     code, out, _ = run(capsys, "export", weights, *arguments)
     assert code == 0 and "small.xml: float32 graph; canvas 65, output stride 16" in out

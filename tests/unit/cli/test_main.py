@@ -38,7 +38,7 @@ from tests.helpers.paths import ROOT
         (["info", "small.yaml", "model.backbone=xception66"], "did you mean 'xception65'?"),
     ],
 )
-def test_mistakes_of_each_verb(place, capsys, arguments, message):
+def test_every_verb_refuses_its_user_errors(place, capsys, arguments, message):
     assert message in the_line(capsys, *arguments)
 
 
@@ -76,7 +76,7 @@ def test_every_verb_and_flag_has_a_help_text_that_is_a_phrase_or_sentences():
                 assert action.help and not action.help.endswith("."), (verb.prog, action.dest)
 
 
-def test_the_example_of_every_verb_is_a_command_that_it_takes():
+def test_the_example_of_every_verb_is_a_valid_command():
     for verb in parsers(parser()):
         if verb.epilog.startswith("example: seg "):
             words = shlex.split(verb.epilog.removeprefix("example: "))
@@ -98,7 +98,7 @@ print(*sys.modules, file=open("imported", "w"))
 
 
 def imported_by(place, *arguments) -> set[str]:
-    """Which of the heavy libraries a command has imported in a process of its own."""
+    """The heavy libraries that a command imports in its own process."""
     subprocess.run([sys.executable, "-c", IMPORTED, *map(str, arguments)], check=True, capture_output=True)
     return {*HEAVY} & {*(place / "imported").read_text().split()}
 
@@ -118,11 +118,11 @@ def imported_by(place, *arguments) -> set[str]:
         "submit x",
     ],
 )
-def test_help_and_mistakes_do_not_wait_for_libraries(place, arguments):
+def test_help_and_user_errors_do_not_import_heavy_libraries(place, arguments):
     assert imported_by(place, *arguments.split()) == set()
 
 
-def test_what_needs_no_network_does_not_wait_for_torch(place):
+def test_commands_that_need_no_network_do_not_import_torch(place):
     truth = truth_of_val(place)
     saved = ["evaluate", "--predictions", truth, "--truth", truth, "--boundary", "--json", "a.json"]
     assert {"numpy", "PIL"} <= imported_by(place, *saved) <= {*HEAVY} - {"torch"}
@@ -135,7 +135,7 @@ def test_what_needs_no_network_does_not_wait_for_torch(place):
 @pytest.mark.parametrize(
     "error", [MemoryError("Unable to allocate 9 GiB"), RuntimeError("x: can't allocate memory: you tried")]
 )
-def test_where_memory_is_short_a_line_says_what_to_lower(place, capsys, monkeypatch, error):
+def test_an_out_of_memory_prediction_says_which_settings_to_lower(place, capsys, monkeypatch, error):
     def short(*_):
         raise error
 
@@ -145,7 +145,7 @@ def test_where_memory_is_short_a_line_says_what_to_lower(place, capsys, monkeypa
     assert "lower train.batch_size" in line
 
 
-def test_a_reader_that_leaves_early_is_no_error(place):
+def test_a_closed_output_pipe_is_not_an_error(place):
     command = f"{sys.executable} -m seg completion bash | head -1"
     found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
     assert found.stderr == "" and found.stdout.count("\n") == 1

@@ -24,7 +24,7 @@ def test_serve_runs_the_network_in_another_runtime_or_an_exported_graph(place, w
     assert all((answer == answers[0]).mean() > 0.999 for answer in answers)
 
 
-def test_serve_says_what_is_missing_and_what_is_taken(place, capsys, monkeypatch):
+def test_serve_reports_missing_weights_a_missing_extra_and_a_port_in_use(place, capsys, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"127.0.0.1 port {port}: Address already in use" in the_line(capsys, "serve", "x.safetensors", "--port", port)

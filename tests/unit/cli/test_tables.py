@@ -24,12 +24,12 @@ LABELS = LabelSet(("ground", "road", "water", "nowhere"), tuple((i, 0, 0) for i 
 
 
 def cells(text, name):
-    """What a table's row of that name holds beside it."""
+    """The cells of the row of that name."""
     row = next(line for line in text.splitlines() if line.strip().startswith(name))
     return row.strip().removeprefix(name).split()
 
 
-def test_scores_are_shown_a_class_a_row_and_then_the_means():
+def test_scores_are_shown_per_class_and_then_as_means():
     matrix = np.zeros((4, 4), np.int64)
     matrix[0, 0], matrix[0, 1], matrix[1, 1], matrix[1, 2] = 6000, 2000, 1500, 500
     text = table(Scores(LABELS, matrix, 12))
@@ -42,12 +42,12 @@ def test_scores_are_shown_a_class_a_row_and_then_the_means():
     assert "pixel accuracy 75.00 %, mean accuracy 75.00 %, frequency-weighted IoU 67.50 %" in text
 
 
-def test_class_names_are_not_cut_short():
+def test_class_names_are_shown_completely():
     text = table(Scores(VOC, np.eye(21, dtype=np.int64), 1))
     assert [cells(text, name) for name in VOC.names] == [["100.00", "100.00", "1"]] * 21
 
 
-def test_class_counts_are_images_and_share_of_the_pixels():
+def test_class_counts_show_images_and_the_share_of_pixels():
     counts = np.zeros((3, 256), np.int64)
     counts[0, [0, 1]], counts[1, 0], counts[2, [0, 255]] = (70, 5), 20, (1, 4)
     text = class_table(counts, LABELS)
@@ -58,7 +58,7 @@ def test_class_counts_are_images_and_share_of_the_pixels():
     assert "nan" not in class_table(counts[:0], LABELS)
 
 
-def test_sizes_are_counted_by_both_sides_and_the_extremes_are_named():
+def test_image_sizes_are_counted_and_the_extremes_named():
     sizes = np.array([[500, 375], [375, 500], [500, 375], [513, 514], [0, 0], [5000, 100]])
     text = size_table(sizes)
     assert cells(text, "385-513") == ["3", "1"]
@@ -85,7 +85,7 @@ def test_a_profile_shows_time_memory_and_rate_of_each_group():
     assert cells(text, "total") == ["50.0", "ms", "100.00", "1.5", "1.000", "B", "40.0"]
 
 
-def test_boundary_scores_are_shown_a_class_a_row_and_then_each_width():
+def test_boundary_scores_are_shown_per_class_and_per_width():
     boundary = Boundary(LABELS, widths=(1, 20))
     boundary.intersection[:], boundary.union[:] = [30, 10, 0, 0], [40, 40, 5, 0]
     boundary.present[:] = [True, True, False, False]

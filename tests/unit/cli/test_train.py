@@ -46,7 +46,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_ends_in_one_line_and_code_2_with_nothing_written(place, capsys, name):
+def test_a_user_error_prints_one_line_exits_with_2_and_writes_nothing(place, capsys, name):
     spoil, overrides, message = MISTAKES[name]
     if spoil:
         spoil(place)
@@ -61,7 +61,7 @@ def test_overrides_may_stand_after_flags(place, capsys):
     assert "runs/other/best.safetensors" in out
 
 
-def test_a_run_stopped_in_the_middle_says_how_to_go_on(place, capsys, monkeypatch):
+def test_a_stopped_run_says_how_to_resume(place, capsys, monkeypatch):
     step = Trainer._update
 
     def interrupted(self, *batch):
@@ -76,7 +76,7 @@ def test_a_run_stopped_in_the_middle_says_how_to_go_on(place, capsys, monkeypatc
     assert run(capsys, "train", "small.yaml", "data.root=voc", "--quiet", "--resume")[0] == 0
 
 
-def test_the_commands_that_a_run_prints_run(place, capsys):
+def test_commands_printed_by_a_run_work(place, capsys):
     code, out, _ = run(capsys, "train", "small.yaml", "data.root=voc", "runs=my runs", "--quiet")
     assert code == 0
     printed = [shlex.split(line.split(":  ", 1)[1]) for line in out.splitlines() if line.startswith("  ")]

@@ -31,7 +31,7 @@ def test_a_sample_is_the_image_and_the_mask_of_the_files(root):
         np.testing.assert_array_equal(mask, toy_sample(6 + index)[1])
 
 
-def test_a_loop_over_it_ends(root):
+def test_a_loop_over_a_dataset_ends(root):
     assert sum(1 for _ in VOCSegmentation(root)) == 6
 
 
@@ -65,7 +65,7 @@ def test_labels_are_a_name_a_file_or_a_label_set(root, tmp_path):
         VOCSegmentation(root, masks="masks")
 
 
-def test_it_can_be_sent_to_a_process_that_is_started_anew(root):
+def test_a_dataset_can_be_pickled_for_a_spawned_process(root):
     data = pickle.loads(pickle.dumps(VOCSegmentation(root, transform=TrainTransform(crop_size=33, transforms=["ToGray"]))))
     assert data[0][0].shape == (3, 33, 33)
 
@@ -81,7 +81,7 @@ def test_it_can_be_sent_to_a_process_that_is_started_anew(root):
         ({"spilt": "val"}, "did you mean 'split'?"),
     ],
 )
-def test_torchvisions_arguments_are_answered_with_ours(root, argument, told):
+def test_torchvisions_arguments_are_refused_with_our_names(root, argument, told):
     with pytest.raises(TypeError, match="VOCSegmentation") as error:
         VOCSegmentation(root, **argument)
     assert told in str(error.value)
@@ -92,18 +92,18 @@ def test_a_missing_folder_says_how_to_get_the_data(tmp_path):
         VOCSegmentation(tmp_path / "none")
 
 
-def test_torchvisions_root_is_answered_with_the_folder_inside(tmp_path):
+def test_torchvisions_root_is_refused_with_the_right_folder(tmp_path):
     inner = toy_voc(tmp_path / "VOCdevkit" / "VOC2012")
     with refused(tmp_path, f"the data set is in {inner}"):
         VOCSegmentation(tmp_path)
 
 
-def test_a_misspelled_split_is_answered(root):
+def test_a_misspelled_split_is_refused_with_the_nearest_name(root):
     with refused("vaal", "did you mean 'val'?"):
         VOCSegmentation(root, "vaal")
 
 
-def test_importing_the_package_does_not_wait_for_torch():
+def test_importing_the_package_does_not_import_torch():
     code = "import sys, seg.data, seg.data.voc; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -34,7 +34,7 @@ SCENE, SCENE_MASK = toy_sample(1)
 
 
 def every_label(labels=VOC):
-    """A mask that holds each class of the set and void."""
+    """A mask with every class of the label set, and void."""
     values = [*range(len(labels)), 255]
     return np.array(values * 4, np.uint8)[: 4 * len(labels)].reshape(4, -1)
 
@@ -99,7 +99,7 @@ def test_every_kind_of_image_is_read_as_rgb(tmp_path, picture, wanted, kind):
 @pytest.mark.parametrize("orientation", [1, 6])
 @pytest.mark.parametrize("mode", ["RGB", "L", "I;16"])
 @pytest.mark.parametrize("size", [(9, 7), (1, 1), (2100, 2001)], ids=["small", "one", "in-pieces"])
-def test_of_four_bytes_a_pixel_the_first_three_are_the_image(tmp_path, size, mode, orientation):
+def test_the_first_three_of_four_bytes_per_pixel_are_the_image(tmp_path, size, mode, orientation):
     noise = np.random.default_rng(2).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     picture = {"RGB": noise, "L": noise[..., 0], "I;16": noise[..., 0].astype(np.uint16) * 257}[mode]
     path = save(tmp_path / "image.png", picture, exif=turned_exif(orientation), compress_level=0)
@@ -108,7 +108,7 @@ def test_of_four_bytes_a_pixel_the_first_three_are_the_image(tmp_path, size, mod
     np.testing.assert_array_equal(got[..., :3], read_image(path))
 
 
-def test_the_memory_of_four_bytes_a_pixel_stays_and_goes_with_the_array(tmp_path):
+def test_the_memory_of_four_bytes_per_pixel_lives_as_long_as_the_array(tmp_path):
     path = save(tmp_path / "image.png", np.full((1500, 1500, 3), 7, np.uint8))
     kept, sizes = read_rgbx(path), []
     for _ in range(40):
@@ -143,7 +143,7 @@ def test_the_content_decides_not_the_name(tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_of_16_bits_a_channel_the_upper_8_are_taken(tmp_path, channels, suffix):
+def test_images_of_16_bits_keep_the_upper_8(tmp_path, channels, suffix):
     wide = np.random.default_rng(1).integers(0, 65536, (6, 9, channels), dtype=np.uint16)
     path = tmp_path / f"image{suffix}"
     assert cv2.imwrite(str(path), wide)
@@ -156,7 +156,7 @@ def test_of_16_bits_a_channel_the_upper_8_are_taken(tmp_path, channels, suffix):
 @pytest.mark.parametrize("bits", [8, 10, 12])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_fewer_bits_stored_in_16_lose_nothing_and_are_noted(tmp_path, bits, channels, suffix):
+def test_images_with_fewer_bits_in_16_lose_nothing_and_are_reported(tmp_path, bits, channels, suffix):
     wide = np.random.default_rng(1).integers(0, 1 << bits, (6, 9, channels), dtype=np.uint16)
     wide[2, 3] = (1 << bits) - 1
     path = tmp_path / f"image{suffix}"
@@ -168,7 +168,7 @@ def test_fewer_bits_stored_in_16_lose_nothing_and_are_noted(tmp_path, bits, chan
     ]
 
 
-def test_of_13_bits_and_more_the_upper_8_of_16_are_taken(tmp_path):
+def test_images_of_13_to_16_bits_keep_the_upper_8_of_16(tmp_path):
     path = save(tmp_path / "image.png", np.full((3, 4), 4096, np.uint16))
     assert (read_image(path) == 16).all() and images.range_notes(images.decode(path), images.read_header(path)) == []
 
@@ -194,12 +194,12 @@ def test_a_big_endian_tiff_of_16_bits_is_read(tmp_path):
 
 
 def cmyk_as_rgb(cmyk):
-    """Light that four inks let through, each its share."""
+    """RGB of four inks on white paper."""
     c, m, y, k = np.moveaxis(255.0 - cmyk, -1, 0)
     return np.stack([c * k, m * k, y * k], -1) / 255
 
 
-def test_cmyk_is_read_as_the_light_that_its_inks_let_through(tmp_path):
+def test_cmyk_is_converted_as_ink_on_white_paper(tmp_path):
     cmyk = np.dstack([RGB, GREY // 2])
     got = read_image(save(tmp_path / "image.tif", cmyk_image(cmyk)))
     assert np.abs(got - cmyk_as_rgb(cmyk)).max() <= 1
@@ -241,14 +241,14 @@ def test_ycbcr_is_read_as_rgb(tmp_path):
         pytest.param(GREY > 99, BLACK_WHITE, 0, id="black-white"),
     ],
 )
-def test_what_lies_beneath_transparent_pixels_is_taken(tmp_path, picture, wanted, transparent):
+def test_the_color_of_transparent_pixels_is_read(tmp_path, picture, wanted, transparent):
     path = save(tmp_path / "image.png", picture, transparency=transparent)
     assert b"tRNS" in path.read_bytes()
     np.testing.assert_array_equal(read_image(path), wanted)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_of_an_animation_or_several_pages_the_first_is_taken(tmp_path, kind):
+def test_the_first_frame_or_page_is_read(tmp_path, kind):
     pictures = [Image.fromarray(np.full((6, 9, 3), value, np.uint8)) for value in (40, 160, 250)]
     options = {"lossless": True} if kind == "WEBP" else {}
     path = tmp_path / "image"
@@ -258,7 +258,7 @@ def test_of_an_animation_or_several_pages_the_first_is_taken(tmp_path, kind):
     np.testing.assert_array_equal(read_image(path), np.asarray(pictures[0]))
 
 
-def test_frames_that_are_left_out_are_noted(tmp_path):
+def test_skipped_frames_are_reported(tmp_path):
     pages = [Image.fromarray(RGB)] * 3
     path = save(tmp_path / "image.tif", pages[0], save_all=True, append_images=pages[1:])
     assert images.read_header(path) == (9, 6, 1, 3)
@@ -268,7 +268,7 @@ def test_frames_that_are_left_out_are_noted(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_a_header_says_the_size_of_the_upright_image(tmp_path, orientation):
+def test_a_header_gives_the_size_of_the_upright_image(tmp_path, orientation):
     path = save(tmp_path / "image.png", RGB, exif=turned_exif(orientation))
     height, width, _ = read_image(path).shape
     assert images.read_header(path) == (width, height, orientation, 1)
@@ -301,7 +301,7 @@ def test_heif_is_read_by_the_extra(tmp_path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
-def test_an_image_comes_upright_by_its_exif_orientation(tmp_path, kind, orientation):
+def test_an_image_is_rotated_by_its_exif_orientation(tmp_path, kind, orientation):
     # Blocks of a color, as large as JPEG's, so that the compression changes nothing that counts.
     upright = np.kron(np.arange(0, 240, 40).reshape(2, 3), np.ones((16, 16), int))[..., None].repeat(3, 2).astype(np.uint8)
     stored = np.ascontiguousarray(STORED[orientation](upright))
@@ -313,7 +313,7 @@ def test_an_image_comes_upright_by_its_exif_orientation(tmp_path, kind, orientat
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["palette", "index", "index16", "rgb", "black-white"])
-def test_a_mask_is_turned_by_its_exif_like_its_image(tmp_path, kind, orientation):
+def test_a_mask_is_rotated_by_exif_like_its_image(tmp_path, kind, orientation):
     upright = every_label() if kind != "black-white" else np.array([[1, 0, 0], [1, 1, 0]], np.uint8)
     stored = np.ascontiguousarray(STORED[orientation](upright))
     made = {
@@ -328,12 +328,12 @@ def test_a_mask_is_turned_by_its_exif_like_its_image(tmp_path, kind, orientation
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 255, 65535])
-def test_an_orientation_that_is_none_turns_nothing(tmp_path, orientation):
+def test_an_invalid_orientation_is_ignored(tmp_path, orientation):
     np.testing.assert_array_equal(read_image(save(tmp_path / "image.png", RGB, exif=turned_exif(orientation))), RGB)
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"])
-def test_an_exif_that_cannot_be_read_turns_nothing(tmp_path, exif):
+def test_an_unreadable_exif_is_ignored(tmp_path, exif):
     np.testing.assert_array_equal(read_image(save(tmp_path / "image.png", RGB, exif=exif)), RGB)
 
 
@@ -377,7 +377,7 @@ def test_masks_of_a_label_set_from_yaml_are_read_by_its_colors(tmp_path):
     np.testing.assert_array_equal(read_mask(path, load(str(tmp_path / "labels.yaml"))), mask)
 
 
-def test_what_is_larger_than_a_band_is_read_whole(tmp_path):
+def test_images_larger_than_a_band_are_read_completely(tmp_path):
     mask = np.random.default_rng(2).choice(np.array([*range(21), 255], np.uint8), (1500, 800))
     path = save(tmp_path / "mask.png", VOC.palette[mask], compress_level=1)
     np.testing.assert_array_equal(read_mask(path, VOC), mask)
@@ -391,7 +391,7 @@ def test_what_is_larger_than_a_band_is_read_whole(tmp_path):
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 @pytest.mark.parametrize("label", [21, 254])
-def test_a_label_out_of_range_is_refused_with_its_place(tmp_path, kind, label):
+def test_a_label_out_of_range_is_refused_with_its_position(tmp_path, kind, label):
     mask = np.zeros((48, 64), kind)
     mask[7, 11] = mask[9, 3] = label
     path = save(tmp_path / "mask.png", mask)
@@ -424,7 +424,7 @@ def test_a_color_that_is_no_class_is_refused_with_its_place_and_what_the_mask_se
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
-def test_a_mask_of_a_kind_that_changes_labels_is_refused(tmp_path, kind):
+def test_a_lossy_mask_format_is_refused(tmp_path, kind):
     (tmp_path / "mask.png").write_bytes(content_of(np.zeros((8, 8), np.uint8), kind))
     with refused(tmp_path / "mask.png", "none of PNG"):
         read_mask(tmp_path / "mask.png", VOC)
@@ -464,7 +464,7 @@ def test_values_above_a_byte_and_colors_are_looked_up(tmp_path):
         read_mask(save(path, np.full((2, 2, 3), 9, np.uint8)), CODED)
 
 
-def test_with_255_classes_a_value_that_is_not_listed_is_still_refused(tmp_path):
+def test_with_255_classes_unlisted_values_are_still_refused(tmp_path):
     names = tuple(f"c{i}" for i in range(255))
     labels = LabelSet(names, tuple((i, 0, 0) for i in range(255)), values=tuple((i + 1000, i) for i in range(255)))
     path = save(tmp_path / "mask.png", np.array([[1254, 1000]], np.uint16))
@@ -511,13 +511,13 @@ def test_a_truncated_file_is_refused(tmp_path, kind, part):
     ],
 )
 @pytest.mark.parametrize("reads", [read_image, lambda path: read_mask(path, VOC)], ids=["image", "mask"])
-def test_a_file_that_is_no_image_is_refused(tmp_path, content, reads):
+def test_a_file_that_is_not_an_image_is_refused(tmp_path, content, reads):
     (tmp_path / "image.jpg").write_bytes(content)
     with refused(tmp_path / "image.jpg", "not a readable image"):
         reads(tmp_path / "image.jpg")
 
 
-def test_what_is_no_file_is_refused_without_being_opened(tmp_path):
+def test_anything_but_a_regular_file_is_refused_without_opening_it(tmp_path):
     with refused(tmp_path / "none.jpg", "no such file"):
         read_image(tmp_path / "none.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
@@ -534,7 +534,7 @@ def test_what_is_no_file_is_refused_without_being_opened(tmp_path):
 
 @contextlib.contextmanager
 def as_nobody():
-    """Without root's right to read everything."""
+    """Run the rest of the test as a user without root's rights."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65534)
@@ -553,7 +553,7 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("picture", [GREY.astype(np.float32), GREY.astype(np.int32) * 1000, -GREY.astype(np.int32)])
-def test_values_of_no_known_range_are_refused(tmp_path, picture):
+def test_pixel_values_of_unknown_range_are_refused(tmp_path, picture):
     path = save(tmp_path / "image.tif", picture)
     with refused(path, "values of mode", "8 or 16 bits"):
         read_image(path)
@@ -588,7 +588,7 @@ def test_an_image_beyond_the_limit_is_refused_before_it_is_decoded(tmp_path, mon
         read_image(path)
 
 
-def test_a_png_whose_data_is_said_to_be_shorter_is_refused(tmp_path):
+def test_a_png_with_a_wrong_data_length_is_refused(tmp_path):
     path = save(tmp_path / "mask.png", SCENE_MASK)
     content = path.read_bytes()
     place = content.index(b"IDAT") - 4
@@ -643,8 +643,8 @@ def test_damage_anywhere_in_a_file_gives_an_image_or_one_clear_line(tmp_path, ki
     assert "refused" in outcomes
 
 
-def test_nothing_is_said_but_the_error(tmp_path):
-    """Neither by Python's warnings nor by the libraries below, which write to the terminal past Python."""
+def test_decoding_prints_nothing_but_the_error(tmp_path):
+    """Neither Python's warnings nor the C libraries, which write directly to the terminal."""
     rng = np.random.default_rng(0)
     paths = [save(tmp_path / "large.png", Image.new("1", (9500, 9500)))]  # 90 megapixels, of which Pillow warns
     for number in range(60):

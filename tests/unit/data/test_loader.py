@@ -62,7 +62,7 @@ def test_a_batch_holds_the_samples_of_its_numbers(root):
         np.testing.assert_array_equal(got.numpy(), part)
 
 
-def test_a_sample_is_the_same_whatever_was_drawn_before(root):
+def test_a_sample_does_not_depend_on_earlier_samples(root):
     numbers = [17, 3, 9, 3, 0]
     source = samples(root)
     for number in numbers:
@@ -70,7 +70,7 @@ def test_a_sample_is_the_same_whatever_was_drawn_before(root):
             np.testing.assert_array_equal(got, wanted)
 
 
-def test_an_image_is_cropped_anew_in_each_epoch_and_under_each_seed(root):
+def test_an_image_has_another_crop_in_each_epoch_and_for_each_seed(root):
     drawn = [sample(samples(root, seed), number)[0] for seed in (0, 1) for number in range(12)]
     assert len({crop.tobytes() for crop in drawn}) == 24
 
@@ -92,7 +92,7 @@ def test_batches_do_not_depend_on_the_workers(root, transforms):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_later_start_gives_the_tail_of_the_whole_run(root, workers):
+def test_batches_of_a_later_start_are_the_last_ones_of_a_full_run(root, workers):
     assert_same(run(samples(root), 3, 6, workers), run(samples(root), 0, 6)[3:])
 
 
@@ -137,7 +137,7 @@ def test_the_input_of_a_batch_is_its_images_normalized_within_their_padding(root
         assert (got.permute(0, 2, 3, 1).numpy()[padded == 127.5] == 0).all()
 
 
-def test_half_and_half_is_the_released_formula_and_padding_is_zero():
+def test_mean_and_std_of_one_half_give_the_released_formula_and_padding_is_zero():
     values = torch.arange(0, 511).view(1, 1, 1, -1).expand(1, 3, 1, -1) / 2  # with the halves between bytes
     got = normalize(values, HALF, HALF)
     assert got.dtype == torch.float32
@@ -151,7 +151,7 @@ def test_other_statistics_are_torchvisions_formula():
     torch.testing.assert_close(normalize(images, mean, std), vision.normalize(images / 255, mean, std), rtol=0, atol=2e-6)
 
 
-def test_the_layout_is_kept_and_the_images_are_not_changed():
+def test_normalization_keeps_the_memory_layout_and_the_input():
     images = torch.rand(2, 3, 5, 7).to(memory_format=torch.channels_last)
     before = images.clone()
     assert normalize(images, HALF, HALF).is_contiguous(memory_format=torch.channels_last)

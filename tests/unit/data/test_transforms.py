@@ -59,7 +59,7 @@ def nearest(mask, size):
 
 
 def plain(image, mask, settings, rng):
-    """Float crop, mask, and where it is image, made one after the other: resize the whole, pad, crop, flip."""
+    """Crop, mask and valid area of the plain pipeline: resize the whole image, pad, crop, flip."""
     scale, crop = draw_scale(settings, rng), settings.crop_size
     size = tuple(max(1, int(np.float32(side) * np.float32(scale))) for side in mask.shape)
     top, left = (int(rng.integers(max(0, side - crop) + 1)) for side in size)
@@ -74,7 +74,7 @@ def plain(image, mask, settings, rng):
 
 
 def chi_square(counts):
-    """Of counts that should all be alike: its mean is their number less one, its variance twice that."""
+    """Chi-squared statistic of counts with equal expectation: its mean is their number minus one, its variance twice that."""
     counts = np.asarray(counts)
     return float(((counts - counts.mean()) ** 2 / counts.mean()).sum())
 
@@ -91,7 +91,7 @@ def test_resizes_are_those_of_the_released_code(scale):
 
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("size", [(51, 67), (20, 27), (41, 54), (1, 1), (2, 90), (82, 3), (300, 200)])
-def test_bilinear_resize_is_torchs_with_aligned_corners_to_rounding(size, mirror):
+def test_bilinear_resize_equals_torchs_with_aligned_corners_up_to_rounding(size, mirror):
     image = RELEASED["image"]
     whole = torch.from_numpy(image).permute(2, 0, 1)[None].double()
     wanted = F.interpolate(whole, size, mode="bilinear", align_corners=True)[0].permute(1, 2, 0).numpy()
@@ -102,7 +102,7 @@ def test_bilinear_resize_is_torchs_with_aligned_corners_to_rounding(size, mirror
 
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("size", [(51, 67), (82, 108), (20, 27), (41, 54)])
-def test_a_window_of_the_resize_is_that_part_of_the_whole(size, mirror):
+def test_a_resized_window_is_that_part_of_the_resized_image(size, mirror):
     image, mask = RELEASED["image"], RELEASED["label"]
     whole, labels, turn = exact(image, size), resize_mask(mask, size), -1 if mirror else 1
     for window in ((0, 0, 1, 1), (3, 5, 18, 20), (0, 7, *size), (size[0] - 1, size[1] - 2, *size)):
@@ -114,7 +114,7 @@ def test_a_window_of_the_resize_is_that_part_of_the_whole(size, mirror):
 
 @pytest.mark.parametrize("shape", [(9, 40000), (40000, 9), (40, 5000)])
 @pytest.mark.parametrize("scale", [0.75, 1.75])
-def test_the_far_end_of_a_large_image_is_as_exact(shape, scale):
+def test_resizing_is_exact_at_the_far_end_of_a_large_image(shape, scale):
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     size = tuple(int(side * scale) for side in shape)
     window = (*(max(0, side - 65) for side in size), *size)
@@ -122,7 +122,7 @@ def test_the_far_end_of_a_large_image_is_as_exact(shape, scale):
     assert np.abs(got - exact(image, size)[window[0] :, window[1] :]).max() <= 0.51
 
 
-def test_at_its_own_size_an_image_is_itself_in_memory_of_its_own():
+def test_resizing_to_the_same_size_copies_the_image():
     image = RELEASED["image"].copy()
     for mirror in (False, True):
         got = resize_image(image, image.shape[:2], mirror=mirror)
@@ -140,7 +140,7 @@ def test_a_fourth_channel_changes_nothing(transforms):
 
 
 def shapes():
-    """Of images: usual ones, thin, a single pixel wide, and as large as the crop of 33 at a scale."""
+    """Image sizes: usual, thin, one pixel wide, and exactly the crop of 33 at one scale."""
     rng = np.random.default_rng(0)
     return [
         (1, 1),
@@ -156,7 +156,7 @@ def shapes():
 
 
 @pytest.mark.parametrize("step", [0.25, 0.0])
-def test_one_resampling_is_the_plain_pipeline_to_rounding(step):
+def test_a_single_resampling_equals_the_plain_pipeline_up_to_rounding(step):
     rng, settings = np.random.default_rng(0), DataConfig(crop_size=33, scale_step=step)
     for shape in shapes():
         image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
@@ -177,7 +177,7 @@ def nearest_index(side, new):
 
 
 @pytest.mark.parametrize("side", [500, 375, 333, 486, 281, 334, 366, 499, 442, 112, 357, 54, 2])
-def test_nearest_takes_halves_upwards(side):
+def test_nearest_resize_rounds_halves_up(side):
     for scale in SCALES:
         new = int(side * scale)
         got = nearest_index(side, new)
@@ -192,7 +192,7 @@ def test_nearest_takes_halves_upwards(side):
                 assert exact % 1 == Fraction(1, 2) and got[position] == exact - Fraction(1, 2)
 
 
-def test_halves_that_float32_holds_go_upwards():
+def test_exact_halves_are_rounded_up():
     # 5 of a side to 9: every second position lies in the middle between two pixels.
     assert nearest_index(5, 9).tolist() == [0, 1, 1, 2, 2, 3, 3, 4, 4]
 
@@ -222,7 +222,7 @@ def test_crops_have_the_types_and_the_size_asked_for():
         assert target.shape == (33, 33) and target.dtype == np.uint8 and target.flags.c_contiguous
 
 
-def test_crops_lie_evenly_over_the_image_with_both_ends():
+def test_crop_positions_are_uniform_over_the_image():
     # 8 places down, 5 across.
     image, mask = positions(40, 37), np.zeros((40, 37), np.uint8)
     tops, lefts = np.array([pixels[0, 0, :2] for pixels, _ in draws(config(), image, mask, 2000)], int).T
@@ -269,13 +269,13 @@ def test_the_flip_mirrors_the_padded_crop():
     assert extent.tolist() == [20, 13, 33]
 
 
-def test_flips_come_as_often_as_their_probability():
+def test_the_frequency_of_flips_is_their_probability():
     image, mask = positions(33, 33), np.zeros((33, 33), np.uint8)
     flipped = sum(pixels[0, 0, 1] == 32 for pixels, _ in draws(config(flip=0.3), image, mask, 2000))
     assert abs(flipped - 600) < 4 * (2000 * 0.3 * 0.7) ** 0.5
 
 
-def test_a_crop_is_a_function_of_its_generator_alone_and_changes_no_input():
+def test_a_crop_depends_only_on_its_generator_and_changes_no_input():
     settings = DataConfig(crop_size=33, transforms=[])
     augment, (image, mask) = RandomCrop(settings), toy_sample(0)
     before = image.copy(), mask.copy()
@@ -290,7 +290,7 @@ def test_a_crop_is_a_function_of_its_generator_alone_and_changes_no_input():
 
 
 def drift(pixels, target):
-    """How far the image of `written` is from its mask, away from the boundaries and the void."""
+    """Largest distance between the image of `written` and its mask, away from boundaries and void."""
     window = np.ones((5, 5), np.uint8)
     inside = (cv2.dilate(target, window) == cv2.erode(target, window)) & (target != 255)
     inside[[0, 1, -2, -1]] = inside[:, [0, 1, -2, -1]] = False
@@ -319,14 +319,14 @@ def test_transforms_leave_image_and_mask_aligned_and_fill_with_void():
     assert target[0, 0] == 255 and set(np.unique(target[:48])) == {7, 255}
 
 
-def test_a_fill_that_is_asked_for_is_kept():
+def test_a_requested_fill_value_is_kept():
     mask = np.full((48, 64), 7, np.uint8)
     shift = {"Affine": {"translate_px": {"x": 10, "y": 0}, "p": 1.0, "fill_mask": 3}}
     target = draws(config(crop_size=64, transforms=[shift]), written(mask), mask, 1)[0][1]
     assert (target[:48, :9] == 3).all()
 
 
-def test_transforms_are_a_function_of_the_generator():
+def test_transforms_depend_only_on_the_generator():
     image, mask = toy_sample(0)
     settings = config(
         crop_size=64, transforms=[{"ColorJitter": {"p": 1.0}}, "GaussNoise", "HorizontalFlip", {"Affine": {"rotate": 20}}]
@@ -351,7 +351,7 @@ def test_transforms_come_first_at_the_images_own_size():
 
 
 @pytest.mark.parametrize("transform", ["Normalize", {"ToFloat": {"p": 1.0}}], ids=["Normalize", "ToFloat"])
-def test_a_transform_that_makes_no_uint8_image_is_refused(transform):
+def test_a_transform_whose_result_is_not_uint8_is_refused(transform):
     with refused("data.transforms", "float32", "leave out"):
         draws(config(transforms=[transform]), *toy_sample(0), 1)
 
@@ -401,7 +401,7 @@ print("made")
 """
 
 
-def test_naming_a_transform_asks_nothing_of_the_network():
+def test_naming_a_transform_makes_no_network_request():
     environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
     environment["PYTHONPATH"] = os.getcwd()
     result = subprocess.run([sys.executable, "-c", OFFLINE], capture_output=True, text=True, env=environment, timeout=60)
@@ -412,7 +412,7 @@ def test_naming_a_transform_asks_nothing_of_the_network():
 
 
 @pytest.mark.parametrize("mean, std", [((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
-def test_tensors_hold_the_crop_normalized_and_its_padding(mean, std):
+def test_the_transform_returns_normalized_crops_and_their_padding(mean, std):
     image, mask = toy_sample(0, (30, 50))
     transform = TrainTransform(crop_size=49, mean=mean, std=std)
     settings = DataConfig(crop_size=49)
@@ -458,7 +458,7 @@ class Repeated(torch.utils.data.Dataset):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_torchs_seed_fixes_the_crops_and_workers_draw_their_own(workers):
+def test_torchs_seed_decides_the_crops_and_workers_differ(workers):
     def crops(seed):
         torch.manual_seed(seed)
         return list(torch.utils.data.DataLoader(Repeated(), batch_size=1, num_workers=workers))

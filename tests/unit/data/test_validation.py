@@ -55,7 +55,7 @@ def pairs(split):
 
 
 def the_problem(report, file) -> str:
-    """What is wrong with the file, where nothing else is."""
+    """The single error of the file."""
     assert [problem.file for problem in report.problems] == [str(file)], [str(problem) for problem in report.problems]
     assert "\n" not in report.problems[0].problem
     return report.problems[0].problem
@@ -94,7 +94,7 @@ def test_the_histograms_are_those_that_numpy_and_opencv_count(root):
         assert found["void_share"] == pytest.approx(pixels[255] / pixels.sum())
 
 
-def test_each_file_is_read_once_however_many_lists_have_it(root, monkeypatch):
+def test_a_file_in_several_lists_is_read_once(root, monkeypatch):
     list_of(root, "trainval").write_text(list_of(root).read_text() + list_of(root, "val").read_text())
     list_of(root, "few").write_text("toy_004\ntoy_007\n")
     reads, lock = [], threading.Lock()
@@ -113,7 +113,7 @@ def test_each_file_is_read_once_however_many_lists_have_it(root, monkeypatch):
     np.testing.assert_array_equal(counts["few"], wanted)
 
 
-def test_progress_counts_every_sample_also_the_bad_ones(root, split):
+def test_progress_counts_bad_samples_too(root, split):
     damage(split, 3)
     seen, all_seen = [], []
     scan(pairs(split), VOC, progress=seen.append)
@@ -125,13 +125,13 @@ def test_progress_counts_every_sample_also_the_bad_ones(root, split):
 # What is wrong.
 
 
-def test_a_sound_data_set_has_no_problem(root):
+def test_a_correct_data_set_has_no_problems(root):
     report = check(root, VOC)
     assert report.problems == report.notes == [] and set(report.splits) == {"train", "val"}
     assert set(check(root, VOC, "val").splits) == {"val"}
 
 
-def test_all_problems_are_listed_one_a_bad_file_in_order_and_those_count_nothing(root, split):
+def test_every_bad_file_is_listed_once_in_order_and_is_not_counted(root, split):
     damage(split, 4, 0)
     save_palette(split.masks[2], np.full((48, 64), 30, np.uint8))
     save_palette(split.masks[0], np.full((48, 64), 40, np.uint8))
@@ -162,33 +162,33 @@ def test_all_missing_files_are_listed(root):
     assert not report.scan.counts[~report.scan.valid].any() and report.scan.valid.sum() == 6
 
 
-def test_a_size_that_differs_is_told_with_both_sizes(root):
+def test_different_sizes_are_reported_with_both_sizes(root):
     save_palette(mask_of(root, 1), np.zeros((64, 48), np.uint8))
     problem = the_problem(check(root, VOC), mask_of(root, 1))
     assert "48x64 pixels" in problem and "64x48" in problem and str(image_of(root, 1)) in problem
 
 
-def test_a_label_out_of_range_is_told_with_its_place(root):
+def test_a_label_out_of_range_is_reported_with_its_position(root):
     mask = toy_sample(7)[1]
     mask[5, 9] = 33
     save_palette(mask_of(root, 7), mask)
     assert "label 33 at (5, 9)" in the_problem(check(root, VOC), mask_of(root, 7))
 
 
-def test_masks_in_another_palette_are_told_with_it(root):
+def test_masks_with_another_palette_are_reported_with_it(root):
     for number in range(9):
         save_rgb(mask_of(root, number), toy_sample(number)[1])
     report = check(root, OTHERS)
     assert len(report.problems) == 9 and all("--labels voc" in problem.problem for problem in report.problems)
 
 
-def test_masks_resized_with_smoothing_are_told_as_such(root):
+def test_smoothed_masks_are_reported(root):
     noise = np.random.default_rng(0).integers(0, 21, (48, 64))
     Image.fromarray(cv2.blur(VOC.palette[noise], (3, 3))).save(mask_of(root, 0))
     assert "resizing" in the_problem(check(root, VOC), mask_of(root, 0))
 
 
-def test_binary_masks_of_0_and_255_are_told_for_each_list(root):
+def test_binary_masks_of_0_and_255_are_reported_for_each_list(root):
     for number in range(6):
         save_palette(mask_of(root, number), np.where(toy_sample(number)[1] > 0, 255, 0).astype(np.uint8))
     problem = the_problem(check(root, VOC), list_of(root))
@@ -216,7 +216,7 @@ def test_binary_masks_of_0_and_255_are_told_for_each_list(root):
     ],
 )
 @pytest.mark.parametrize("masks_only", [False, True])
-def test_what_is_wrong_with_a_list_is_told_and_its_ids_are_read_nevertheless(root, content, words, masks_only):
+def test_problems_of_a_list_are_reported_and_its_ids_are_read(root, content, words, masks_only):
     list_of(root).write_bytes(content)
     report = check(root, VOC, masks_only=masks_only)
     problem = the_problem(report, list_of(root))
@@ -228,7 +228,7 @@ def test_what_is_wrong_with_a_list_is_told_and_its_ids_are_read_nevertheless(roo
 
 
 @pytest.mark.parametrize(("content", "words"), [(b"", "is empty"), (b"\n \n", "is empty"), (b"\xff\xd8\xff\xe0", "not a list")])
-def test_a_list_that_is_empty_or_no_text_is_told(root, content, words):
+def test_an_empty_list_and_a_binary_file_are_reported(root, content, words):
     list_of(root).write_bytes(content)
     assert words in the_problem(check(root, VOC), list_of(root))
 
@@ -252,15 +252,15 @@ def test_folders_and_lists_that_are_not_there_are_refused(root, tmp_path):
         check(root, VOC)
 
 
-def test_two_files_of_one_name_are_told(root):
+def test_two_files_with_the_same_name_are_reported(root):
     Image.new("RGB", (64, 48)).save(image_of(root, 1).with_suffix(".png"))
     assert "toy_001.png has the same name" in the_problem(check(root, VOC), image_of(root, 1))
     assert check(root, VOC, "val").problems == []
 
 
 @pytest.mark.parametrize("width", [1, 5, 9])
-def test_one_class_with_void_borders_is_noted_and_not_taken_for_binary(root, width):
-    """As a validation list without objects has it: 0, and 255 along borders only."""
+def test_one_class_with_void_borders_is_reported_and_not_binary(root, width):
+    """A mask without objects: 0, and 255 along borders only."""
     for number in range(6, 9):
         mask = np.zeros((48, 64), np.uint8)
         mask[20 : 20 + width] = 255
@@ -274,19 +274,19 @@ def test_one_class_with_void_borders_is_noted_and_not_taken_for_binary(root, wid
     assert len(notes) == 1 and str(root) in notes[0]
 
 
-def test_masks_of_void_alone_beside_masks_of_one_class_are_read(root):
+def test_a_split_may_have_masks_of_only_void(root):
     for number in range(6, 9):
         save_palette(mask_of(root, number), np.full((48, 64), 255 * (number == 7), np.uint8))
     assert check(root, VOC).problems == []
     assert (validate_split(open_split(root, "val", VOC)).sum(1) > 0).tolist() == [True, False, True]
 
 
-def test_splits_that_share_images_are_noted(root):
+def test_images_in_two_splits_are_reported(root):
     list_of(root, "val").write_text("toy_004\ntoy_007\n")
     assert any(note.startswith("train and val share 1 images") for note in check(root, VOC).split_notes)
 
 
-def test_images_of_few_bits_and_several_frames_are_noted(root):
+def test_images_with_few_bits_or_several_frames_are_reported(root):
     image_of(root, 1).unlink()
     Image.fromarray(np.full((48, 64), 4000, np.uint16)).save(image_of(root, 1).with_suffix(".png"))
     image_of(root, 2).unlink()
@@ -301,7 +301,7 @@ def test_images_of_few_bits_and_several_frames_are_noted(root):
 CODED = LabelSet(("ground", "thing"), ((9, 9, 9), (1, 2, 3)), values=((0, 0), (255, 1)))
 
 
-def test_values_are_honored(root):
+def test_the_values_of_a_label_set_are_used(root):
     for number in range(9):
         save_palette(mask_of(root, number), np.where(toy_sample(number)[1] > 0, 255, 0).astype(np.uint8))
     report = check(root, CODED)
@@ -336,7 +336,7 @@ def test_masks_alone_need_neither_images_nor_lists(root):
 # Conversion.
 
 
-def test_rgb_masks_in_the_label_sets_colors_are_noted_and_converted(root):
+def test_rgb_masks_in_the_colors_of_the_label_set_are_reported_and_converted(root):
     for number in (1, 7):
         save_rgb(mask_of(root, number), toy_sample(number)[1])
     before = {path: path.read_bytes() for path in (root / "SegmentationClass").iterdir()}
@@ -371,7 +371,7 @@ def test_a_damaged_or_unfit_mask_is_never_converted(root):
 # What training asks for.
 
 
-def test_a_sound_split_gives_its_class_counts_without_void(split):
+def test_a_correct_split_gives_its_class_counts_without_void(split):
     counts = validate_split(split)
     assert counts.shape == (6, 21)
     np.testing.assert_array_equal(counts, scan(pairs(split), VOC).counts[:, :21])

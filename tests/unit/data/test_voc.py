@@ -42,7 +42,7 @@ def test_a_split_gives_images_and_masks_in_the_order_of_its_list(root):
         assert image.shape == drawn.shape and np.abs(image.astype(int) - drawn).mean() < 12
 
 
-def test_files_are_a_sequence_of_the_paths_that_were_named(tmp_path):
+def test_files_is_a_sequence_of_paths(tmp_path):
     names = ["a.jpg", "ein längerer Name.JPG", "b.png", os.fsdecode(b"\xff.jpg")]
     files = Files(tmp_path, names)
     paths = [tmp_path / name for name in names]
@@ -53,7 +53,7 @@ def test_files_are_a_sequence_of_the_paths_that_were_named(tmp_path):
         files[4]
 
 
-def test_a_split_takes_little_memory_which_every_loader_process_holds(root):
+def test_a_split_takes_little_memory_in_every_loader_process(root):
     count = 2000
     for number in range(count):
         os.link(image_of(root), image_of(root, f"n{number}"))
@@ -66,7 +66,7 @@ def test_a_split_takes_little_memory_which_every_loader_process_holds(root):
     assert len(split) == count and held < 200 * count  # a path object alone takes as much
 
 
-def test_images_of_other_suffixes_belong_to_a_split(root):
+def test_a_split_may_have_images_with_other_suffixes(root):
     image_of(root).unlink()
     save(image_of(root).with_suffix(".PNG"), RGB)
     np.testing.assert_array_equal(open_split(root, "train", VOC).image(1), RGB)
@@ -109,7 +109,7 @@ def test_an_empty_split_is_refused(root, text):
         open_split(root, "train", VOC)
 
 
-def test_a_list_that_is_no_text_is_refused(root):
+def test_a_list_that_is_not_text_is_refused(root):
     list_of(root).write_bytes(b"\xff\xd8\xff\xe0 not a list")
     with refused(list_of(root)):
         open_split(root, "train", VOC)
@@ -160,13 +160,13 @@ def test_a_mask_of_another_size_is_refused(root):
 
 
 @pytest.mark.parametrize("line", ["toy_001.jpg", "JPEGImages/toy_001.jpg", "toy_001 1", "/a/toy_001.jpg /b/toy_001.png"])
-def test_a_line_that_is_no_id_is_refused_with_the_id_it_means(root, line):
+def test_a_line_that_is_not_an_id_is_refused_with_the_likely_id(root, line):
     list_of(root).write_text(f"toy_000\n{line}\n")
     with refused(list_of(root), f"'{line}' should be 'toy_001'"):
         open_split(root, "train", VOC)
 
 
-def test_an_id_may_hold_dots_and_blanks(root):
+def test_an_id_may_contain_dots_and_spaces(root):
     for name in ("my photo 1", "toy_001.jpg"):
         save(image_of(root, name), RGB)
         save(mask_of(root, name), RGB[..., 0] % 21)
@@ -190,7 +190,7 @@ def test_lines_that_start_with_a_number_sign_are_comments(root):
     assert open_split(root, "train", VOC).ids == ("toy_000", "toy_001")
 
 
-def test_ids_may_name_folders_below(root):
+def test_ids_may_name_subfolders(root):
     for path in (image_of(root), mask_of(root)):
         (path.parent / "seq" / "deep").mkdir(parents=True)
         path.rename(path.parent / "seq" / "deep" / path.name)
@@ -210,7 +210,7 @@ def test_masks_may_be_files_of_other_kinds_without_loss(root, kind):
     np.testing.assert_array_equal(open_split(root, "train", VOC).mask(1), toy_sample(1)[1])
 
 
-def test_two_files_of_one_id_are_refused_by_name_if_the_list_has_the_id(root):
+def test_two_listed_files_with_the_same_id_are_refused_by_name(root):
     save(image_of(root).with_suffix(".png"), RGB)  # as a prediction that was written beside its image
     with refused(image_of(root), "toy_001.png has the same name"):
         open_images(root, "train", VOC)
@@ -221,13 +221,13 @@ def test_two_files_of_one_id_are_refused_by_name_if_the_list_has_the_id(root):
         open_split(root, "train", VOC)
 
 
-def test_hidden_files_are_no_images(root):
+def test_hidden_files_are_ignored(root):
     (root / "JPEGImages" / "._toy_001.jpg").write_bytes(b"Mac OS X")
     (root / "JPEGImages" / ".toy_001.png").write_bytes(b"")
     assert len(open_split(root, "train", VOC)) == 6
 
 
-def test_a_mask_that_is_not_turned_like_its_image_is_said_to_be(root):
+def test_a_mask_that_is_not_rotated_like_its_image_is_reported(root):
     exif = Image.Exif()
     exif[0x0112] = 6
     save(image_of(root), np.zeros((48, 64, 3), np.uint8), exif=exif)
@@ -246,7 +246,7 @@ def test_a_mask_is_saved_with_its_values_and_the_colors(tmp_path, labels):
         np.testing.assert_array_equal(np.asarray(image.convert("RGB")), labels.palette[mask])
 
 
-def test_a_mask_of_no_label_set_is_saved_grey_and_texts_are_kept(tmp_path):
+def test_a_mask_without_label_set_is_saved_gray_and_texts_are_kept(tmp_path):
     mask = np.array([[0, 1, 20], [255, 21, 254]], np.uint8)
     save_mask(tmp_path / "mask.png", mask, None, source="a model")
     with Image.open(tmp_path / "mask.png") as image:

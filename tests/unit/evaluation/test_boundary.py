@@ -41,14 +41,14 @@ def naive_boundary(mask, width):
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("width", [1, 2, 5])
-def test_bands_are_those_of_a_search_pixel_by_pixel(seed, width):
+def test_boundary_bands_equal_a_search_pixel_by_pixel(seed, width):
     truth, _ = random_masks(seed)
     np.testing.assert_array_equal(trimaps(truth, [width])[0], naive_trimap(truth, width))
     for index in range(3):
         np.testing.assert_array_equal(inner_boundary(truth == index, width), naive_boundary(truth == index, width))
 
 
-def test_scores_are_those_of_counting_pixel_by_pixel():
+def test_boundary_scores_equal_counting_pixel_by_pixel():
     boundary = Boundary(THREE, widths=(1, 3))
     matrices = {width: np.zeros((3, 3), int) for width in (1, 3)}
     shared, joint = np.zeros(3, int), np.zeros(3, int)
@@ -86,7 +86,7 @@ def test_a_square_a_pixel_off_by_hand():
     assert np.isnan(boundary.iou[2])
 
 
-def test_the_truth_itself_scores_one_whatever_it_says_in_void():
+def test_the_truth_scores_one_whatever_is_predicted_in_void():
     boundary = Boundary(VOC)
     for number in range(4):
         truth = toy_sample(number)[1]
@@ -95,7 +95,7 @@ def test_the_truth_itself_scores_one_whatever_it_says_in_void():
     assert all(boundary.trimap_miou(width) == 1 for width in boundary.matrices)
 
 
-def test_without_void_there_is_no_band():
+def test_without_void_there_is_no_trimap_band():
     boundary = Boundary(THREE)
     boundary.add(np.zeros((9, 9), np.uint8), np.ones((9, 9), np.uint8))
     assert boundary.as_dict()["trimap"] == [{"width": width, "miou": 0.0} for width in (1, 5, 10, 20, 40)]

@@ -13,7 +13,7 @@ LABELS = LabelSet(("sky", "road", "car"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
 
 
 def scores(wrong, images=40, seed=0, labels=LABELS):
-    """Of images whose predictions are wrong in a share of the pixels, which varies from image to image."""
+    """Scores of images with a varying share of wrong pixels."""
     each = []
     for number in range(images):
         rng = np.random.default_rng([seed, number])
@@ -24,7 +24,7 @@ def scores(wrong, images=40, seed=0, labels=LABELS):
     return Scores.over(labels, each)
 
 
-def test_the_sum_of_the_images_is_the_whole():
+def test_the_confusion_matrices_of_the_images_add_up_to_the_whole():
     whole = scores(0.3)
     assert whole.images == 40 and whole.matrix.sum() == 40 * 600
     np.testing.assert_array_equal(sum(image.matrix(3) for image in whole.each), whole.matrix)
@@ -42,7 +42,7 @@ def test_an_evaluation_does_not_differ_from_itself():
     assert found.difference == 0 and found.interval == (0, 0)
 
 
-def test_the_interval_is_that_of_resampled_images_drawn_one_by_one():
+def test_the_interval_equals_that_of_a_simple_bootstrap():
     first, second = scores(0.3), scores(0.2)
     found = compare(first, second)
     assert found.difference == pytest.approx(second.miou - first.miou)
@@ -62,7 +62,7 @@ def test_images_are_paired_by_name_not_by_place():
     assert compare(first, turned).interval == compare(first, second).interval
 
 
-def test_exchanged_evaluations_give_the_opposite():
+def test_exchanging_the_evaluations_negates_the_difference():
     one, other = compare(scores(0.3), scores(0.2)), compare(scores(0.2), scores(0.3))
     assert other.difference == -one.difference
     np.testing.assert_allclose(other.interval, (-one.interval[1], -one.interval[0]))
@@ -96,7 +96,7 @@ def test_scores_are_read_back_from_json(tmp_path, labels):
         (lambda d: d.update(confusion_matrix={}), "do not add up"),
     ],
 )
-def test_what_is_no_evaluation_is_refused_in_a_line(tmp_path, spoil, message):
+def test_a_file_that_is_not_an_evaluation_gives_one_line(tmp_path, spoil, message):
     numbers = scores(0.3).as_dict()
     numbers = json.loads(json.dumps(numbers))
     spoil(numbers)
@@ -106,7 +106,7 @@ def test_what_is_no_evaluation_is_refused_in_a_line(tmp_path, spoil, message):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "nan", '{"classes": 1e999}', "[" * 100000])
-def test_what_is_no_json_object_is_refused_in_a_line(tmp_path, text):
+def test_a_file_that_is_not_a_json_object_gives_one_line(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
     with refused(tmp_path / "a.json"):
         read_scores(tmp_path / "a.json")

@@ -27,7 +27,7 @@ def masks(size, seed, wrong=0.0):
 
 @pytest.fixture
 def split(tmp_path):
-    """Images of several sizes that show `Reader` predictions with a third of the pixels wrong."""
+    """Images of several sizes, for which `Reader` predicts a third of the pixels wrong."""
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
     images, paths = [], []
@@ -53,7 +53,7 @@ def test_every_pixel_is_scored_at_its_images_own_size(split, canvas):
     assert 0.3 < scores.miou < 0.9
 
 
-def test_scales_and_flips_go_through_the_model(split):
+def test_every_scale_and_flip_is_predicted(split):
     # Resized class codes are blurred at every pixel, so only the identity scale is exact; the flip is.
     scores = evaluate_model(Predictor(Reader(), VOC, InferenceConfig(canvas=None, flip=True)), split)
     np.testing.assert_array_equal(scores.matrix, expected())
@@ -82,7 +82,7 @@ def test_each_image_is_shown_in_order_as_it_was_scored(split):
         np.testing.assert_array_equal(prediction, wanted)
 
 
-def test_the_model_is_asked_in_evaluation_mode_at_the_policys_output_stride_and_given_back(split):
+def test_the_model_is_evaluated_at_the_configured_output_stride_and_restored(split):
     model = Reader(output_stride=16, wanted=8).train()
     evaluate_model(Predictor(model, VOC, InferenceConfig(canvas=None, output_stride=8)), split)
     assert model.training and model.output_stride == 16
@@ -92,7 +92,7 @@ def test_the_model_is_asked_in_evaluation_mode_at_the_policys_output_stride_and_
     assert model.training and model.output_stride == 16
 
 
-def test_masks_score_as_the_model_that_made_them(split, tmp_path):
+def test_saved_masks_have_the_scores_of_their_model(split, tmp_path):
     (tmp_path / "out").mkdir()
     policy = InferenceConfig(canvas=None)
     scores = evaluate_model(

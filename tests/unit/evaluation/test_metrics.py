@@ -35,7 +35,7 @@ def scores_of(truth, prediction, images=1):
 
 
 def naive_iou(truth, prediction, label):
-    """Of the sets of pixels themselves; None where both are empty."""
+    """IoU of two sets of pixels; None if both are empty."""
     scored = {tuple(place) for place in np.argwhere(truth != 255)}
     a, b = ({tuple(place) for place in np.argwhere(mask == label)} & scored for mask in (truth, prediction))
     return len(a & b) / len(a | b) if a | b else None
@@ -52,7 +52,7 @@ def test_the_matrix_counts_pixel_by_pixel(seed, classes):
 
 @pytest.mark.parametrize("block", [1, 2, 4, 8, 16, 64])
 @pytest.mark.parametrize("classes", [2, 21, 255])
-def test_flat_masks_and_noise_count_alike(block, classes):
+def test_flat_masks_and_noise_are_counted_correctly(block, classes):
     """Runs of equal pixels of every length, from an image of noise to one of areas."""
     rng = np.random.default_rng(block)
     truth, prediction = (
@@ -73,7 +73,7 @@ def test_flat_masks_and_noise_count_alike(block, classes):
 
 @pytest.mark.parametrize("block", [1, 40])
 @pytest.mark.parametrize("kind", [np.uint8, np.int64])
-def test_how_the_labels_lie_in_memory_does_not_matter(block, kind):
+def test_the_memory_layout_of_labels_does_not_matter(block, kind):
     truth, prediction = (mask.repeat(block, 0).repeat(block, 1) for mask in masks(shape=(6, 10)))
     wanted = naive_matrix(truth, prediction, 5)
     prediction = prediction.astype(kind)
@@ -85,7 +85,7 @@ def test_how_the_labels_lie_in_memory_does_not_matter(block, kind):
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 7), (), (1, 1)])
-def test_no_pixel_or_one(shape):
+def test_a_mask_of_one_or_no_pixel_is_counted(shape):
     ones = np.ones(shape, np.uint8)
     assert confusion_matrix(ones, ones, 2).tolist() == [[0, 0], [0, ones.size]]
 
@@ -102,7 +102,7 @@ def test_rows_are_truth_and_columns_prediction():
     assert confusion_matrix(np.array([[0, 0, 0]], np.uint8), np.array([[1, 1, 0]], np.uint8), 2).tolist() == [[1, 2], [0, 0]]
 
 
-def test_void_pixels_never_count_whatever_is_predicted_there():
+def test_void_pixels_never_count():
     truth, prediction = masks()
     matrix = confusion_matrix(truth, prediction, 5)
     assert matrix.sum() == (truth != 255).sum()
@@ -138,7 +138,7 @@ def test_labels_out_of_range_and_unlike_shapes_are_errors(where):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_scores_are_their_definitions(seed):
+def test_scores_equal_their_definitions(seed):
     truth, prediction = masks(seed)
     prediction[prediction == 4] = 0
     truth[truth == 3] = 255
@@ -175,7 +175,7 @@ def test_a_class_that_is_only_predicted_lowers_miou_all_alone():
     assert scores.miou_all == pytest.approx((1 + 0.5 + 0) / 3)
 
 
-def test_nothing_scored_is_zero_without_a_warning():
+def test_scores_without_pixels_are_zero_without_a_warning():
     scores = Scores(VOC, np.zeros((21, 21), np.int64), 0)
     assert np.isnan(scores.iou).all()
     assert (scores.miou, scores.miou_all, scores.pixel_accuracy, scores.mean_accuracy) == (0, 0, 0, 0)
@@ -203,7 +203,7 @@ def test_as_dict_is_json_with_null_where_undefined():
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
-def test_parts_that_processes_score_in_any_order_sum_to_the_whole(processes):
+def test_scores_of_several_processes_add_up_to_the_whole(processes):
     samples = [toy_sample(number)[1] for number in range(7)]
     pairs = [(truth, np.where(truth == VOID, 0, np.roll(truth, 5, 1))) for truth in samples]
     pairs = [(truth, np.where(prediction == VOID, 0, prediction).astype(np.uint8), 21) for truth, prediction in pairs]
@@ -213,7 +213,7 @@ def test_parts_that_processes_score_in_any_order_sum_to_the_whole(processes):
     np.testing.assert_array_equal(sum(parts), whole)
 
 
-def test_threads_count_beside_each_other():
+def test_threads_can_count_at_the_same_time():
     rng = np.random.default_rng(0)
     pairs = [[np.repeat(rng.integers(0, 5, 300, np.uint8), size) for _ in range(2)] for size in range(40, 140)]
     wanted = [confusion_matrix(*pair, 5) for pair in pairs]
@@ -225,7 +225,7 @@ def test_threads_count_beside_each_other():
 # The accumulator of a loop of one's own.
 
 
-def test_an_accumulated_matrix_is_the_sum_over_images_of_any_size_from_numpy_or_torch():
+def test_a_confusion_matrix_adds_up_images_of_any_size_from_numpy_or_torch():
     matrix, wanted = ConfusionMatrix(5), np.zeros((5, 5), np.int64)
     for seed, shape in enumerate([(17, 23), (5, 9), (2, 8, 8)]):
         truth, prediction = masks(seed, shape)
@@ -261,6 +261,6 @@ def test_scores_are_indexed_by_class_name_and_number():
         (np.full((3, 3), 7), np.zeros((3, 3), int), "label 7 of 5 classes"),
     ],
 )
-def test_what_is_no_labels_is_refused_by_the_accumulator(truth, prediction, part):
+def test_the_confusion_matrix_refuses_anything_but_labels(truth, prediction, part):
     with refused("ConfusionMatrix.update", part):
         ConfusionMatrix(5).update(truth, prediction)

@@ -11,7 +11,7 @@ SIZES = [(40, 57), (33, 80), (66, 45), (20, 20)]
 
 
 def masks(size, seed):
-    """A truth with void and the prediction that is right everywhere."""
+    """A truth with void, and the prediction that is correct everywhere."""
     rng = np.random.default_rng([seed, *size])
     truth = rng.integers(0, 21, size, dtype=np.uint8)
     prediction = truth.copy()
@@ -39,12 +39,12 @@ def test_perfect_masks_score_one(saved):
     assert scores.matrix.sum() == sum((masks(size, number)[0] != 255).sum() for number, size in enumerate(SIZES))
 
 
-def test_the_truth_itself_scores_one_with_its_void(saved):
+def test_the_truth_with_its_void_scores_one(saved):
     truth, _ = saved
     assert evaluate_masks(truth, truth, VOC).miou == 1
 
 
-def test_permuted_classes_move_the_matrix_and_lose_the_score(saved):
+def test_permuted_classes_permute_the_matrix_and_score_zero(saved):
     truth, predictions = saved
     permutation = np.roll(np.arange(21, dtype=np.uint8), 1)
     for number, size in enumerate(SIZES):
@@ -117,7 +117,7 @@ def test_the_scores_of_each_image_are_kept_by_name(saved):
 
 
 def test_memory_does_not_grow_with_the_number_of_masks(tmp_path):
-    """Ten masks, under the names of twenty and of two hundred: what is alive at the peak is the same but for the scores."""
+    """Ten masks under the names of 20 and 200 files: the peak memory differs only by the scores."""
     import tracemalloc
 
     sizes = {}

@@ -15,13 +15,13 @@ NATIVE = InferenceConfig(canvas=None)
 
 
 def labeled(number, size=(40, 50)):
-    """A mask without void, of the objects of a toy sample."""
+    """A mask of the objects of a toy sample, without void."""
     mask = toy_sample(number, size)[1]
     return np.where(mask == 255, 0, mask).astype(np.uint8)
 
 
 def put(path, number=0, size=(40, 50)):
-    """An image file in which `Reader` reads labeled(number)."""
+    """An image file for which `Reader` predicts labeled(number)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(written(labeled(number, size))).save(path)
     return path
@@ -44,7 +44,7 @@ def test_an_image_is_found_under_its_name(tmp_path):
     assert find_images([path]) == find_images([str(path)]) == [(path, Path("a.png"))]
 
 
-def test_a_folder_gives_its_images_and_those_below_at_their_places(tmp_path):
+def test_a_folder_gives_its_images_and_those_of_its_subfolders(tmp_path):
     for name in ("b.png", "a.JPG", "x/a.png", "x/y/c.webp"):
         put(tmp_path / "in" / name)
     (tmp_path / "in" / "notes.txt").write_text("x")
@@ -83,7 +83,7 @@ def test_a_voc_split_is_a_list_of_ids(tmp_path):
     assert [str(place) for _, place in found] == ["toy_006.jpg", "toy_007.jpg", "toy_008.jpg"]
 
 
-def test_inputs_are_taken_one_after_the_other(tmp_path):
+def test_inputs_are_read_in_order(tmp_path):
     a, b = put(tmp_path / "a.png"), put(tmp_path / "folder" / "b.png")
     assert [image for image, _ in find_images([tmp_path / "folder", a])] == [b, a]
 
@@ -97,20 +97,20 @@ def test_an_input_without_an_image_is_refused(tmp_path):
             find_images([tmp_path / "a.png", tmp_path / item])
 
 
-def test_a_file_that_is_no_image_by_its_name_is_refused(tmp_path):
+def test_a_file_whose_name_is_not_that_of_an_image_is_refused(tmp_path):
     (tmp_path / "a.doc").write_text("x")
     with refused(tmp_path / "a.doc", "its suffix is not that of an image", ".jpg"):
         find_images([tmp_path / "a.doc"])
 
 
-def test_a_list_that_names_no_image_is_refused(tmp_path):
+def test_a_list_without_an_image_is_refused(tmp_path):
     for line in ("2007_000033", "x" * 100_000, "a\0b"):
         (tmp_path / "list.txt").write_text(f"{line}\n")
         with refused(tmp_path / "list.txt", line[:1]):
             find_images([tmp_path / "list.txt"])
 
 
-def test_a_list_that_is_no_text_is_refused(tmp_path):
+def test_a_list_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "list.txt").write_bytes(b"\xff\xd8\xff\xe0")
     with refused(tmp_path / "list.txt"):
         find_images([tmp_path / "list.txt"])
@@ -119,7 +119,7 @@ def test_a_list_that_is_no_text_is_refused(tmp_path):
 # What is written for them.
 
 
-def test_index_masks_are_the_classes_in_grey(tmp_path):
+def test_index_masks_are_the_classes_in_gray(tmp_path):
     written_to, problems = predict([put(tmp_path / "a.png")], tmp_path / "out", "index")
     assert (written_to, problems) == ([tmp_path / "out" / "a.png"], [])
     with Image.open(written_to[0]) as image:
@@ -151,7 +151,7 @@ def test_side_by_side_shows_image_and_overlay(tmp_path):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_photo_lying_on_its_side_is_predicted_upright(tmp_path, mode):
+def test_a_photo_with_exif_rotation_is_predicted_upright(tmp_path, mode):
     upright = np.kron(np.array([[1, 8, 12], [15, 3, 0]], np.uint8), np.ones((24, 24), np.uint8))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -166,7 +166,7 @@ def test_a_photo_lying_on_its_side_is_predicted_upright(tmp_path, mode):
         assert picture.shape[1] == {"overlay": 72, "side-by-side": 148}[mode]
 
 
-def test_places_below_a_folder_are_kept(tmp_path):
+def test_subfolders_are_kept_in_the_output(tmp_path):
     put(tmp_path / "in" / "a.png", 0), put(tmp_path / "in" / "x" / "a.jpg.png", 1, (33, 70))
     written_to, _ = predict([tmp_path / "in"], tmp_path / "out")
     assert written_to == [tmp_path / "out" / "a.png", tmp_path / "out" / "x" / "a.jpg.png"]
@@ -186,7 +186,7 @@ def test_a_damaged_image_is_reported_and_the_others_are_written(tmp_path):
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_a_mask_from_before_is_not_counted_as_written_for_a_damaged_image(tmp_path):
+def test_an_old_mask_does_not_count_for_a_damaged_image(tmp_path):
     path = put(tmp_path / "in" / "a.png")
     predict([path], tmp_path / "out")
     path.write_bytes(b"damaged")
@@ -194,7 +194,7 @@ def test_a_mask_from_before_is_not_counted_as_written_for_a_damaged_image(tmp_pa
     assert written_to == [] and len(problems) == 1
 
 
-def test_two_images_of_one_output_name_are_refused_before_anything_is_written(tmp_path):
+def test_two_images_with_the_same_output_name_are_refused_before_anything_is_written(tmp_path):
     a, b = put(tmp_path / "x" / "a.png"), put(tmp_path / "y" / "a.jpg")
     with refused(tmp_path / "out" / "a.png", a, b):
         predict([a, b], tmp_path / "out")
@@ -206,7 +206,7 @@ def test_an_image_named_twice_is_predicted_once(tmp_path):
     assert predict([path, path], tmp_path / "out")[0] == [tmp_path / "out" / "a.png"]
 
 
-def test_an_image_named_by_two_spellings_is_predicted_once(tmp_path, monkeypatch):
+def test_an_image_given_by_two_paths_is_predicted_once(tmp_path, monkeypatch):
     path = put(tmp_path / "a.png")
     monkeypatch.chdir(tmp_path)
     assert predict([path, "a.png"], tmp_path / "out")[0] == [tmp_path / "out" / "a.png"]
@@ -223,7 +223,7 @@ def test_overwriting_an_input_is_refused_before_anything_is_written(tmp_path, mo
     assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["a.jpg", "b.png"]
 
 
-def test_the_policy_s_output_stride_is_set_and_the_model_given_back(tmp_path):
+def test_the_configured_output_stride_is_set_and_restored(tmp_path):
     model = Reader(output_stride=16, wanted=8).train()
     policy = InferenceConfig(canvas=65, output_stride=8)
     predict_images(Predictor(model, VOC, policy), [put(tmp_path / "a.png")], tmp_path / "out", "index")
@@ -231,7 +231,7 @@ def test_the_policy_s_output_stride_is_set_and_the_model_given_back(tmp_path):
     assert model.training and model.output_stride == 16
 
 
-def test_the_first_image_far_larger_than_the_training_s_crops_is_told_once(tmp_path, capsys):
+def test_an_image_much_larger_than_the_crops_gives_one_warning(tmp_path, capsys):
     for name, size in (("a", (40, 50)), ("b", (60, 201)), ("c", (300, 20))):
         put(tmp_path / "in" / f"{name}.png", size=size)
     predict([tmp_path / "in"], tmp_path / "out")

@@ -41,7 +41,7 @@ def bilinear(x, size):
 
 
 def padded(image, canvas):
-    """Float 1,3,canvas,canvas in 0..255 with the image at the top left of gray."""
+    """Float tensor 1,3,canvas,canvas from 0 to 255, gray with the image at the top left."""
     whole = np.full((canvas, canvas, 3), 127.5, np.float32)
     whole[: image.shape[0], : image.shape[1]] = image
     return torch.from_numpy(whole).permute(2, 0, 1)[None]
@@ -49,7 +49,7 @@ def padded(image, canvas):
 
 @torch.inference_mode()
 def released_multi_scale(model, image, canvas, scales, flip):
-    """Mean softmax [classes, h, w], step by step as the released evaluation takes them."""
+    """Mean softmax [classes, h, w], computed step by step as in the released evaluation."""
     whole = padded(image, canvas)
     found = []
     for scale in scales:
@@ -70,7 +70,7 @@ def clear(probabilities, margin=1e-3):
     return (best[0] - best[1] > margin).numpy()
 
 
-def test_scaled_sides_are_counted_between_the_outer_pixels():
+def test_scaled_sizes_are_measured_between_pixel_centers():
     assert [scaled_side(513, scale) for scale in (*SCALES, 0.25)] == [257, 385, 513, 641, 769, 897, 129]
     assert [scaled_side(500, scale) for scale in SCALES] == [250, 375, 500, 624, 749, 874]
 
@@ -84,7 +84,7 @@ def test_padding_is_that_of_the_released_code():
 @pytest.mark.parametrize(
     "size, canvas, wanted", [((20, 40), None, (33, 40)), ((20, 40), 65, (65, 65)), ((66, 40), 65, (81, 65))]
 )
-def test_padding_is_grey_at_the_bottom_and_right(size, canvas, wanted):
+def test_padding_is_gray_at_the_bottom_and_right(size, canvas, wanted):
     image = picture(*size)
     got = pad_to_canvas(image, canvas)[0].permute(1, 2, 0).numpy()
     assert got.shape[:2] == wanted
@@ -114,7 +114,7 @@ def test_the_canvas_changes_the_answer(model):
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("size", [(41, 57), (65, 38)])
-def test_scales_and_flip_are_the_released_evaluations(model, size, flip):
+def test_scales_and_flip_equal_the_released_evaluation(model, size, flip):
     image = picture(*size)
     wanted = released_multi_scale(model, image, 65, SCALES, flip)
     config = InferenceConfig(scales=SCALES, flip=flip, canvas=65)
@@ -132,7 +132,7 @@ def test_flip_alone_averages_the_image_with_its_mirror(model):
     torch.testing.assert_close(got, mirrored, rtol=1e-3, atol=1e-5)
 
 
-def test_one_scale_that_is_not_1_is_a_single_scale(model):
+def test_a_single_scale_other_than_1_gives_logits(model):
     image = picture(65, 65)
     with torch.inference_mode():
         logits = model.logits(2 / 255 * bilinear(padded(image, 65), (33, 33)) - 1)
@@ -149,7 +149,7 @@ def test_predictions_have_the_size_of_the_image(model, size, config):
     assert mask.shape == size and mask.dtype == np.uint8 and mask.max() < 5
 
 
-def test_predictions_of_one_image_do_not_depend_on_those_before(model):
+def test_a_prediction_does_not_depend_on_earlier_images(model):
     config, images = InferenceConfig(canvas=65), [picture(41, 57), picture(65, 33, 1)]
     forwards = [infer(model, image, config) for image in images]
     backwards = [infer(model, image, config) for image in reversed(images)][::-1]
@@ -157,7 +157,7 @@ def test_predictions_of_one_image_do_not_depend_on_those_before(model):
         assert torch.equal(one, other)
 
 
-def test_an_image_may_be_read_only_and_a_view_that_runs_backwards(model, recwarn):
+def test_an_image_may_be_a_read_only_or_reversed_view(model, recwarn):
     image, config = picture(41, 57), InferenceConfig(canvas=65)
     turned = image[::-1, ::-1]
     turned.flags.writeable = False
@@ -165,7 +165,7 @@ def test_an_image_may_be_read_only_and_a_view_that_runs_backwards(model, recwarn
     assert not recwarn.list
 
 
-def test_the_image_is_not_changed(model):
+def test_predicting_does_not_change_the_image(model):
     image = picture(41, 57)
     before = image.copy()
     predict_mask(model, image, InferenceConfig(scales=[0.5, 1.0], flip=True, canvas=65))
@@ -185,7 +185,7 @@ SIZES = [(41, 57), (97, 80), None, (41, 57), (300, 250), (41, 57), (33, 97), (97
 
 @pytest.mark.parametrize("canvas", [None, 97])
 @pytest.mark.parametrize("pixels", [1, 4 * 41 * 57, 10**9])
-def test_masks_come_in_order_as_each_image_has_them_alone_however_many_go_together(model, monkeypatch, canvas, pixels):
+def test_masks_come_in_order_and_do_not_depend_on_the_batch(model, monkeypatch, canvas, pixels):
     monkeypatch.setitem(PIXELS_PER_BATCH, "cpu", pixels)
     config = InferenceConfig(canvas=canvas, tile=257)
     images = [size and picture(*size, number) for number, size in enumerate(SIZES)]
@@ -211,7 +211,7 @@ def test_masks_come_in_order_as_each_image_has_them_alone_however_many_go_togeth
 
 
 @pytest.mark.parametrize("scales, together", [([1.0], 8), ([2.0], 2), ([0.5, 1.0, 2.0], 2), ([4.0], 1)])
-def test_larger_scales_are_fewer_images_together(model, monkeypatch, scales, together):
+def test_larger_scales_give_smaller_batches(model, monkeypatch, scales, together):
     batches = []
     monkeypatch.setattr(Predictor, "_masks", lambda self, images: batches.append(len(images)) or images)
     config = InferenceConfig(scales=scales, canvas=129)
@@ -220,14 +220,14 @@ def test_larger_scales_are_fewer_images_together(model, monkeypatch, scales, tog
 
 
 @pytest.mark.parametrize("size, new", [((9, 13), (33, 49)), ((9, 13), (30, 41)), ((40, 31), (17, 19)), ((1, 5), (7, 5))])
-def test_rows_of_a_resize_are_those_of_the_whole(size, new):
+def test_resized_rows_equal_those_of_the_whole_resize(size, new):
     x = torch.randn(2, 5, *size, generator=torch.Generator().manual_seed(0))
     whole = bilinear(x, new)
     for top, bottom in ((0, new[0]), (0, 1), (3, 7), (new[0] - 1, new[0])):
         torch.testing.assert_close(resize_rows(x, new, top, bottom), whole[:, :, top:bottom], rtol=1e-4, atol=1e-5)
 
 
-def test_full_size_scores_are_never_in_memory(model, monkeypatch):
+def test_full_size_scores_are_never_stored(model, monkeypatch):
     seen, original = [], resize_rows
     monkeypatch.setattr(scores, "resize_rows", lambda *given: seen.append(original(*given)) or seen[-1])
     predict_mask(model, picture(300, 200), InferenceConfig(canvas=None))
@@ -236,7 +236,7 @@ def test_full_size_scores_are_never_in_memory(model, monkeypatch):
 
 
 @pytest.mark.parametrize("settings", [{}, {"scales": [0.5, 1.0], "flip": True}, {"canvas": None, "tile": 257}])
-def test_probabilities_add_up_to_one_and_their_argmax_is_the_mask(model, settings):
+def test_probabilities_sum_to_one_and_their_argmax_is_the_mask(model, settings):
     predictor = Predictor(model, VOC, InferenceConfig(**{"canvas": 65, **settings}))
     image = picture(290, 260) if "tile" in settings else picture(41, 57)
     found = predictor.probabilities(image)
@@ -250,7 +250,7 @@ def test_probabilities_add_up_to_one_and_their_argmax_is_the_mask(model, setting
 
 
 class Planes(nn.Module):
-    """The score of each class is an affine function of the red and green of a pixel, at stride 4."""
+    """The logit of each class is an affine function of red and green, at stride 4."""
 
     mean = std = (0.5, 0.5, 0.5)
     logits_stride = 4
@@ -269,7 +269,7 @@ class Planes(nn.Module):
 
 
 def gradient(height, width):
-    """Red rises to the right and green downwards, without rounding from one pixel of stride 4 to the next."""
+    """Red rises to the right and green downwards, in steps that are exact at stride 4."""
     rows, columns = np.mgrid[:height, :width] // 4
     return np.stack([columns % 256, rows % 256, 0 * rows], 2).astype(np.uint8)
 
@@ -284,7 +284,7 @@ def test_tiles_cover_a_side_at_multiples_of_16_and_overlap():
 
 
 @pytest.mark.parametrize("size", [(257 * 2, 300), (600, 257), (1000, 700), (40, 1700)])
-def test_tiles_give_the_whole_images_answer_where_the_network_sees_a_pixel_alone(size):
+def test_tiles_equal_the_whole_image_for_a_network_without_context(size):
     whole, tiled = Planes(), Planes()
     image = gradient(*size)
     wanted = infer(whole, image, InferenceConfig(canvas=33))
@@ -297,8 +297,8 @@ def test_tiles_give_the_whole_images_answer_where_the_network_sees_a_pixel_alone
         assert mask.shape == size and (mask == wanted.argmax(0).numpy())[clear(wanted)].all()
 
 
-def test_tiles_of_a_network_agree_with_the_whole_image(model):
-    """Away from the borders of tiles a pixel sees what it would see in the whole; image pooling differs a little."""
+def test_tiles_of_a_network_are_close_to_the_whole_image(model):
+    """Away from the borders of tiles, only image pooling differs a little from the whole image."""
     image = picture(400, 500)
     for config in (InferenceConfig(canvas=33, tile=257), InferenceConfig(canvas=33, tile=257, scales=[0.5, 1.0], flip=True)):
         whole = infer(model, image, config).argmax(0).numpy()

@@ -26,7 +26,7 @@ def labeled(number, size=(40, 50)):
 
 
 def film(path, count, size=(40, 50), times=None, codec="ffv1", sound=False):
-    """A video in whose frame n `Reader` reads labeled(n); `times` in milliseconds."""
+    """A video for whose frame n `Reader` predicts labeled(n); `times` in milliseconds."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=RATE, options={} if codec == "ffv1" else {"qp": "0"})
         stream.height, stream.width = size
@@ -64,7 +64,7 @@ def drawn(monkeypatch):
     return seen
 
 
-def test_a_hundred_frames_give_a_hundred_with_the_masks_of_each(tmp_path, drawn):
+def test_a_video_of_100_frames_gives_100_frames_with_their_masks(tmp_path, drawn):
     source, told = film(tmp_path / "a.mkv", 100), []
     made = predict(source, tmp_path / "out", "palette", on_frame=lambda *at: told.append(at))
     assert (made.path, made.frames, made.notes) == (tmp_path / "out" / "a.mp4", 100, [])
@@ -82,7 +82,7 @@ def test_a_hundred_frames_give_a_hundred_with_the_masks_of_each(tmp_path, drawn)
 
 
 @pytest.mark.parametrize("size", [(40, 50), (41, 50), (40, 51), (41, 51)])
-def test_every_size_stays_and_side_by_side_is_twice_as_wide(tmp_path, size):
+def test_a_video_keeps_its_size_and_side_by_side_is_twice_as_wide(tmp_path, size):
     source = film(tmp_path / "a.mkv", 2, size)
     assert [frame.shape for frame in read(predict(source, tmp_path).path)[1]] == [(*size, 3)] * 2
     frame = read(predict(source, tmp_path / "wide", "side-by-side").path)[1][0]
@@ -100,7 +100,7 @@ def test_frames_keep_their_times(tmp_path):
     np.testing.assert_allclose(got, np.array(times) / 1000, atol=1e-3)
 
 
-def test_a_video_lying_on_its_side_is_turned_upright(tmp_path, drawn):
+def test_a_rotated_video_is_read_upright(tmp_path, drawn):
     source = film(tmp_path / "a.mp4", 1, codec="libx264rgb")
     data = bytearray(source.read_bytes())
     place = data.index(b"tkhd") + 4 + 40  # the matrix: a quarter turn clockwise
@@ -112,14 +112,14 @@ def test_a_video_lying_on_its_side_is_turned_upright(tmp_path, drawn):
     assert read(made.path)[1][0].shape == (50, 40, 3)
 
 
-def test_the_first_frames_and_lost_sound(tmp_path):
+def test_a_video_may_be_limited_to_its_first_frames_and_loses_its_sound(tmp_path):
     source = film(tmp_path / "a.mkv", 9, sound=True)
     made = predict(source, tmp_path, frames=4)
     assert (made.frames, len(read(made.path)[1])) == (4, 4)
     assert made.notes == ["the sound is left out"]
 
 
-def test_what_is_no_video_is_refused_and_nothing_written(tmp_path):
+def test_a_file_that_is_not_a_video_is_refused_and_nothing_is_written(tmp_path):
     whole = film(tmp_path / "a.mp4", 4, codec="libx264rgb").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.mp4").write_bytes(b"")
@@ -136,7 +136,7 @@ def test_what_is_no_video_is_refused_and_nothing_written(tmp_path):
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
-def test_a_mistake_on_the_way_leaves_nothing(tmp_path, monkeypatch):
+def test_an_error_in_the_middle_leaves_nothing(tmp_path, monkeypatch):
     def fails(*_):
         raise KeyboardInterrupt
 
@@ -179,7 +179,7 @@ def test_a_camera_is_filmed_until_it_ends_or_ctrl_c(tmp_path, monkeypatch, drawn
         predict("camera:front", tmp_path)
 
 
-def test_videos_are_told_from_images(tmp_path):
+def test_videos_are_distinguished_from_images(tmp_path):
     names = [str(tmp_path / name) for name in ("a.MP4", "b.png", "none.mp4")] + ["camera:0"]
     for name in names[:2]:
         open(name, "w").close()

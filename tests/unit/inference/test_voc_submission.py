@@ -20,11 +20,11 @@ IDS = ("2008_000006", "2010_004365", "2009_000012")
 SIZES = ((40, 50), (61, 35), (33, 47))
 PLACE = "results/VOC2012/Segmentation/comp6_test_cls"
 COLORS = {0: (0, 0, 0), 1: (128, 0, 0), 8: (64, 0, 0), 12: (64, 0, 128), 15: (192, 128, 128), 20: (0, 64, 128)}
-"""Of the color map that the development kit prints."""
+"""From the color map that the development kit prints."""
 
 
 def truth(number):
-    """A mask of a toy sample's objects, with class 20 in void's place."""
+    """A mask of the objects of a toy sample, with class 20 instead of void."""
     mask = toy_sample(number, SIZES[number])[1]
     return np.where(mask == 255, 20, mask).astype(np.uint8)
 
@@ -52,13 +52,13 @@ def write_split(root):
 
 @pytest.fixture
 def split(tmp_path):
-    """A test split without masks, of images in which `Reader` reads truth(number)."""
+    """A test split without masks; `Reader` predicts truth(number) for its images."""
     return open_images(write_split(tmp_path / "voc"), "test", VOC)
 
 
 @pytest.fixture
 def run(tmp_path, split):
-    """Submits the split and gives the path, the masks kept, and how many were made."""
+    """Submit the split; return the path, the kept masks, and the number of new masks."""
     (tmp_path / "weights").write_bytes(b"the weights")
 
     def run(out="out", policy=NATIVE, model=None, labels=VOC, competition="comp6"):
@@ -73,7 +73,7 @@ def run(tmp_path, split):
 
 
 def sound():
-    """Name and content of the members of an archive without fault."""
+    """Name and content of the members of a correct archive."""
     return [(f"{PLACE}/{name}.png", palette_png(truth(number))) for number, name in enumerate(IDS)]
 
 
@@ -90,7 +90,7 @@ def pack(path, members):
 # What is made.
 
 
-def test_the_archive_holds_the_masks_of_the_list_in_their_own_sizes_with_the_colors_of_the_kit(tmp_path, run):
+def test_the_archive_has_the_masks_of_the_list_in_their_sizes_and_vocs_colors(tmp_path, run):
     path, kept, made = run()
     assert (path, kept, made) == (tmp_path / "out" / "results.tar.gz", 0, 3)
     with tarfile.open(path, "r:gz") as tar:
@@ -112,18 +112,18 @@ def test_the_competition_and_the_split_name_the_folder(tmp_path, run):
         assert {name.rsplit("/", 1)[0] for name in tar.getnames()} == {PLACE.replace("comp6", "comp5")}
 
 
-def test_the_colors_are_vocs_whatever_those_of_the_weights(run):
+def test_a_submission_has_vocs_colors(run):
     others = LabelSet(VOC.names, tuple((index, 7, 7) for index in range(21)))
     assert run("other", labels=others)[0].read_bytes() == run()[0].read_bytes()
 
 
-def test_two_runs_give_the_same_bytes(run):
+def test_two_submissions_have_the_same_bytes(run):
     content = run("one")[0].read_bytes()
     assert content == run("two")[0].read_bytes()
     assert content[3:8] == bytes(5), "the gzip holds a name or a time"
 
 
-def test_the_policy_is_that_of_the_evaluation(run):
+def test_the_inference_config_is_that_of_the_evaluation(run):
     path, _, _ = run(policy=InferenceConfig(output_stride=8, scales=[1.0], flip=True, canvas=65), model=Reader(wanted=8))
     assert path.is_file()
 
@@ -131,7 +131,7 @@ def test_the_policy_is_that_of_the_evaluation(run):
 # What is there already.
 
 
-def test_masks_that_are_there_are_kept_and_give_the_same_bytes(tmp_path, run):
+def test_existing_masks_are_kept_and_give_the_same_bytes(tmp_path, run):
     content = run()[0].read_bytes()
     path, kept, made = run()
     assert (kept, made) == (3, 0)
@@ -139,7 +139,7 @@ def test_masks_that_are_there_are_kept_and_give_the_same_bytes(tmp_path, run):
 
 
 @pytest.mark.parametrize("change", ["weights", "policy", "image", "gone", "cut", "spoilt", "of another maker"])
-def test_a_mask_of_something_else_is_made_again(tmp_path, split, run, change):
+def test_a_mask_of_other_weights_or_settings_is_made_again(tmp_path, split, run, change):
     content = run()[0].read_bytes()
     policy, mask = NATIVE, tmp_path / "out" / PLACE / f"{IDS[1]}.png"
     if change == "weights":
@@ -163,7 +163,7 @@ def test_a_mask_of_something_else_is_made_again(tmp_path, split, run, change):
     assert (path.read_bytes() == content) == (change not in ("weights", "policy", "image"))
 
 
-def test_a_run_that_was_stopped_goes_on(tmp_path, split, run):
+def test_a_stopped_run_resumes(tmp_path, split, run):
     def stop(done, total):
         if done == 2:
             raise KeyboardInterrupt
@@ -192,7 +192,7 @@ def test_an_image_that_cannot_be_read_is_refused(tmp_path, split, run):
     assert not (tmp_path / "out" / "results.tar.gz").exists()
 
 
-def test_an_archive_that_fails_its_own_check_is_not_left(tmp_path, split, run):
+def test_an_archive_that_fails_its_check_is_removed(tmp_path, split, run):
     content = run()[0].read_bytes()
     with Image.open(split.images[1]) as image:
         exif = image.getexif()
@@ -206,7 +206,7 @@ def test_an_archive_that_fails_its_own_check_is_not_left(tmp_path, split, run):
 # The check of an archive that is there.
 
 
-def test_an_archive_as_tar_makes_it_passes(tmp_path, split):
+def test_an_archive_made_by_tar_passes(tmp_path, split):
     for name, content in sound():
         path = tmp_path / "here" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -236,7 +236,7 @@ def changed(value):
 
 
 def spoilt(content):
-    """The PNG with another checksum of its pixels."""
+    """The PNG with a wrong checksum of its pixels."""
     place = content.index(b"IEND") - 5
     return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 
@@ -281,7 +281,7 @@ def test_an_archive_without_fault_passes(tmp_path, split):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_named_in_a_line(tmp_path, split, fault):
+def test_a_fault_gives_one_line_that_names_it(tmp_path, split, fault):
     plant, message = FAULTS[fault]
     with refused(tmp_path / "a.tar.gz", message) as error:
         check_archive(pack(tmp_path / "a.tar.gz", plant(sound())), split)
@@ -289,7 +289,7 @@ def test_a_fault_is_named_in_a_line(tmp_path, split, fault):
     assert str(error.value).endswith(f" (and {more} more)") if more else "more)" not in str(error.value)
 
 
-def test_what_is_no_whole_archive_is_refused(tmp_path, split):
+def test_an_incomplete_archive_is_refused(tmp_path, split):
     whole = pack(tmp_path / "whole.tar.gz", sound()).read_bytes()
     path = tmp_path / "a.tar.gz"
     spoilt = bytearray(whole)
@@ -321,7 +321,7 @@ def test_what_is_no_whole_archive_is_refused(tmp_path, split):
         check_archive(tmp_path / "none.tar.gz", split)
 
 
-def test_a_spoilt_archive_passes_whole_or_ends_in_a_line(tmp_path, split):
+def test_a_corrupted_archive_passes_completely_or_gives_one_line(tmp_path, split):
     packed = pack(tmp_path / "whole.tar.gz", sound()).read_bytes()
     rng = np.random.default_rng(3)
     path = tmp_path / "a.tar.gz"

@@ -14,7 +14,7 @@ def make(**options):
 
 
 def concatenated(aspp, x):
-    """What the projection is given."""
+    """The input of the projection."""
     seen = []
     handle = aspp.project.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
     aspp(x)
@@ -24,7 +24,7 @@ def concatenated(aspp, x):
 
 @torch.no_grad()
 @pytest.mark.parametrize("separable", [True, False])
-def test_branches_are_concatenated_as_pooling_1x1_then_the_rates_in_order(separable, randomize):
+def test_the_order_of_the_branches_is_pooling_1x1_and_the_rates(separable, randomize):
     aspp = randomize(make(separable=separable)).eval()
     x = torch.randn(2, INPUTS, 20, 23)
     pooled = aspp.pooling(x.mean((2, 3), keepdim=True)).expand(-1, -1, 20, 23)
@@ -37,7 +37,7 @@ def test_branches_are_concatenated_as_pooling_1x1_then_the_rates_in_order(separa
 @torch.no_grad()
 @pytest.mark.parametrize("separable", [True, False])
 @pytest.mark.parametrize("stride, rates", [(16, (6, 12, 18)), (8, (12, 24, 36)), (32, (3, 6, 9))])
-def test_atrous_branches_look_as_far_as_their_rates_say(separable, stride, rates):
+def test_the_reach_of_atrous_branches_follows_their_rates(separable, stride, rates):
     aspp = make(separable=separable)
     aspp.set_output_stride(8)
     aspp.set_output_stride(stride)
@@ -52,7 +52,7 @@ def test_atrous_branches_look_as_far_as_their_rates_say(separable, stride, rates
         assert reached == {(40 + i * rate, 40 + j * rate) for i in (-1, 0, 1) for j in (-1, 0, 1)}
 
 
-def test_a_rate_never_falls_below_1():
+def test_a_scaled_atrous_rate_is_at_least_1():
     aspp = make(atrous_rates=(1, 3))
     aspp.set_output_stride(32)
     assert [conv.depthwise.dilation for conv in aspp.atrous] == [(1, 1), (1, 1)]
@@ -82,7 +82,7 @@ def test_without_image_pooling_the_other_branches_stay():
 
 
 @torch.no_grad()
-def test_pooled_branch_is_the_global_mean_through_convolution_norm_and_relu(randomize):
+def test_the_pooled_branch_is_the_global_mean_convolved_normalized_and_activated(randomize):
     aspp = randomize(make()).eval()
     x = torch.randn(2, INPUTS, 7, 11)
     norm = aspp.pooling.norm
@@ -92,7 +92,7 @@ def test_pooled_branch_is_the_global_mean_through_convolution_norm_and_relu(rand
     torch.testing.assert_close(pooled, y.relu()[:, :, None, None].expand(-1, -1, 7, 11))
 
 
-def test_one_image_in_training_takes_the_pooled_branchs_moving_statistics_and_leaves_them(randomize):
+def test_one_image_in_training_uses_moving_statistics_in_the_pooled_branch(randomize):
     aspp = randomize(make(dropout=0)).train()
     x = torch.randn(1, INPUTS, 9, 9)
     before = {name: value.clone() for name, value in aspp.state_dict().items()}
@@ -105,7 +105,7 @@ def test_one_image_in_training_takes_the_pooled_branchs_moving_statistics_and_le
     assert aspp.pooling.conv.weight.grad.any() and aspp.pooling.norm.weight.grad.any()
 
 
-def test_two_images_in_training_are_the_pooled_branchs_statistics():
+def test_two_images_in_training_give_the_pooled_branch_its_statistics():
     aspp = make().train()
     x = torch.randn(2, INPUTS, 9, 9)
     y = F.conv2d(x.mean((2, 3), keepdim=True), aspp.pooling.conv.weight)[:, :, 0, 0]
@@ -116,7 +116,7 @@ def test_two_images_in_training_are_the_pooled_branchs_statistics():
 
 
 @torch.no_grad()
-def test_dropout_zeroes_its_share_of_the_values_in_training_alone():
+def test_dropout_zeroes_its_share_of_values_only_in_training():
     aspp = make(dropout=0.1).train()
     seen = []
     aspp.project.register_forward_hook(lambda module, inputs, output: seen.append(output))

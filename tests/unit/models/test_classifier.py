@@ -12,7 +12,7 @@ def test_the_original_with_1000_classes_has_the_papers_parameters():
     assert trainable_parameters(model) == 22_855_952
 
 
-def test_logits_are_one_row_an_image_and_dropout_is_half_in_training():
+def test_the_classifier_gives_one_row_per_image_with_dropout_of_one_half():
     torch.manual_seed(0)
     model = build_model(ModelConfig(backbone="xception41", width=0.125, image_classes=7), 21).eval()
     images = torch.rand(2, 3, 65, 97) * 2 - 1

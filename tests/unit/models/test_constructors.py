@@ -1,4 +1,4 @@
-"""Networks by name, as a person calls them who knows torchvision, timm or segmentation-models-pytorch."""
+"""Networks by name, called as in torchvision, timm or segmentation-models-pytorch."""
 
 import ast
 import math
@@ -64,7 +64,7 @@ def test_defaults_are_the_papers_network_for_voc():
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_a_backbone_alone_is_that_of_the_network_and_says_its_strides_and_channels(backbone):
+def test_a_backbone_alone_is_that_of_the_network_and_states_its_strides_and_channels(backbone):
     alone, within = getattr(seg.models, backbone)(width=0.125), constructor(backbone)(**SMALL).backbone
     assert type(alone) is Xception
     assert {k: v.shape for k, v in alone.state_dict().items()} == {k: v.shape for k, v in within.state_dict().items()}
@@ -91,7 +91,7 @@ def test_a_backbone_alone_starts_as_in_the_network():
     assert float(pointwise.std()) == pytest.approx(math.sqrt(2 / len(pointwise)), rel=0.05)
 
 
-def test_two_learning_rates_are_two_lines():
+def test_two_learning_rates_are_logged_separately():
     net = deeplabv3plus_xception41(**SMALL)
     groups = [{"params": net.backbone_parameters(), "lr": 0.001}, {"params": net.head_parameters(), "lr": 0.01}]
     optimizer = torch.optim.SGD(groups, momentum=0.9)  # refuses a parameter in both
@@ -99,7 +99,7 @@ def test_two_learning_rates_are_two_lines():
     assert {id(p) for group in optimizer.param_groups for p in group["params"]} == {id(p) for p in net.parameters()}
 
 
-def test_an_ordinary_loop_trains_it():
+def test_a_plain_training_loop_trains_the_network():
     torch.manual_seed(0)
     net = deeplabv3plus_xception41(num_classes=3, initialization="he", **SMALL)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
@@ -117,7 +117,7 @@ def test_an_ordinary_loop_trains_it():
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_torch_compile_takes_it_whole(training, apart):
+def test_torch_compile_has_no_graph_breaks(training, apart):
     torch.compiler.reset()
     net = deeplabv3plus_xception41(num_classes=5, **SMALL).train(training)
     net.aspp.dropout.p = 0.0
@@ -180,7 +180,7 @@ WRONG_KEYWORDS = [
 @pytest.mark.parametrize(
     "keywords, answer", WRONG_KEYWORDS, ids=lambda value: "-".join(value) if isinstance(value, dict) else ""
 )
-def test_an_argument_of_another_library_is_answered_with_ours(keywords, answer):
+def test_an_argument_of_another_library_is_refused_with_the_name_of_ours(keywords, answer):
     (keyword,) = keywords
     with pytest.raises(TypeError, match=re.escape(f"deeplabv3plus_xception41() has no argument '{keyword}'")) as error:
         deeplabv3plus_xception41(**keywords)
@@ -224,7 +224,7 @@ def test_a_backbone_alone_has_no_head(keyword):
     ],
     ids=str,
 )
-def test_a_wrong_value_is_a_users_mistake(arguments, parts):
+def test_a_wrong_value_is_a_user_error(arguments, parts):
     with refused(*parts) as error:
         deeplabv3plus_xception41(**arguments)
     assert "model." not in str(error.value)
@@ -243,7 +243,7 @@ def under_timms_names(model):
 
 @pytest.fixture
 def trained(tmp_path):
-    """A network in the released code's placement whose batch norms do something."""
+    """A network with the released activation placement and random batch norm parameters."""
     return random_model(small_config(activation_placement="tf"))
 
 
@@ -266,7 +266,7 @@ def sources(trained, tmp_path, monkeypatch):
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["timm", "timm's file", "a path", "hf", "tf"])
-def test_weights_bring_their_activation_placement(sources, trained, kind):
+def test_weights_set_their_activation_placement(sources, trained, kind):
     net = deeplabv3plus_xception41(5, weights=sources[kind], **SMALL).eval()
     alone = xception41(weights=sources[kind], width=0.125).eval()
     wanted = trained.backbone(images(1, 3, 65, 49))
@@ -277,7 +277,7 @@ def test_weights_bring_their_activation_placement(sources, trained, kind):
         assert torch.equal(net(images(1, 3, 65, 49)), trained(images(1, 3, 65, 49)))
 
 
-def test_weights_bring_the_activation_between_their_convolutions(tmp_path):
+def test_weights_set_the_separable_activation(tmp_path):
     config = small_config(separable_activation="elu")
     write(tmp_path / "elu.safetensors", random_model(config), Config(model=config), VOC, {})
     assert xception41(weights=tmp_path / "elu.safetensors", width=0.125).separable_activation == "elu"
@@ -285,7 +285,7 @@ def test_weights_bring_the_activation_between_their_convolutions(tmp_path):
         xception41(weights=tmp_path / "elu.safetensors", width=0.125, separable_activation="relu")
 
 
-def test_another_placement_than_that_of_the_weights_is_refused(sources):
+def test_an_activation_placement_unlike_that_of_the_weights_is_refused(sources):
     for make in (deeplabv3plus_xception41, xception41):
         with refused("activation_placement='paper'", "timm:xception41.tf_in1k", "'tf'", "leave it out"):
             make(weights=sources["timm"], activation_placement="paper", width=0.125)
@@ -314,7 +314,7 @@ def test_a_classifier_of_other_classes_is_initialized_and_the_rest_is_kept(sourc
     assert 0 < float(net.classifier.weight.detach().abs().max()) <= 0.02
 
 
-def test_weights_that_cannot_be_downloaded_are_an_error_never_random(monkeypatch):
+def test_weights_that_cannot_be_downloaded_are_an_error(monkeypatch):
     def offline(*given, **options):
         raise OSError("no network")
 

@@ -56,7 +56,7 @@ def test_defaults_are_the_papers_48_channels_and_two_separable_3x3_of_256():
 
 
 @torch.no_grad()
-def test_convolutions_are_given_the_resized_features_then_the_reduced_low_level_ones(randomize):
+def test_the_decoder_concatenates_resized_features_then_reduced_low_level_features(randomize):
     decoder = randomize(make()).eval()
     seen = []
     decoder.convs.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))

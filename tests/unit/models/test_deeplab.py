@@ -63,7 +63,7 @@ def test_any_size_from_33_up_gives_full_size_logits(model):
 
 
 @torch.no_grad()
-def test_each_image_alone_gives_what_it_gives_in_a_batch(model, apart):
+def test_an_image_gives_the_same_alone_and_in_a_batch(model, apart):
     model.eval()
     batch = images(3, 49, 62)
     alone = torch.cat([model(image[None]) for image in batch])
@@ -89,7 +89,7 @@ def test_backward_reaches_every_parameter(model):
             assert parameter.grad.any(), name
 
 
-def test_training_takes_one_image_a_batch(model):
+def test_training_works_with_one_image_per_batch(model):
     model.train()
     logits = model(images(1, 65, 65))
     assert logits.isfinite().all()
@@ -98,7 +98,7 @@ def test_training_takes_one_image_a_batch(model):
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ALL)
-def test_state_dict_makes_another_model_equal(name, randomize):
+def test_a_state_dict_makes_another_model_equal(name, randomize):
     first, second = randomize(build(name, seed=0)).eval(), build(name, seed=1).eval()
     batch = images(1, 49, 62)
     assert not torch.equal(second(batch), first(batch))
@@ -108,7 +108,7 @@ def test_state_dict_makes_another_model_equal(name, randomize):
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ALL)
-def test_interface_tells_backbone_normalization_and_output_stride(name):
+def test_a_model_states_its_backbone_normalization_and_output_stride(name):
     model = build(name).eval()
     imagenet = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     halves = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -136,7 +136,7 @@ def test_logits_resized_to_the_image_are_the_output(our_model):
 
 
 @torch.no_grad()
-def test_output_stride_of_a_live_model_moves_backbone_and_aspp_and_keeps_the_weights(our_model):
+def test_changing_the_output_stride_changes_backbone_and_aspp_but_no_weights(our_model):
     our_model.eval()
     before = {k: v.clone() for k, v in our_model.state_dict().items()}
     for stride, rates in ((32, [3, 6, 9]), (8, [12, 24, 36]), (16, [6, 12, 18])):
@@ -170,7 +170,7 @@ def test_parameters_are_as_many_as_the_released_networks(backbone, count):
 
 
 def normal(weights, std):
-    """Is it a normal distribution cut at two standard deviations? What is left has 0.8796 of its standard deviation."""
+    """Assert a normal distribution cut at two standard deviations. That leaves 0.8796 of the standard deviation."""
     values = torch.cat([weight.flatten() for weight in weights])
     assert len(values) > 1500
     assert values.abs().max() <= 2 * std * 1.0001 and values.abs().max() > 1.8 * std
@@ -209,7 +209,7 @@ def test_only_the_classifier_has_a_bias_beside_batch_norms():
 
 @pytest.mark.parametrize("name", ["original", "xception41-tf-os8"])
 @pytest.mark.parametrize("training", [False, True])
-def test_compiles_without_graph_breaks_to_what_eager_gives(name, training, randomize, apart):
+def test_the_compiled_network_has_no_graph_breaks_and_equals_eager(name, training, randomize, apart):
     torch.compiler.reset()
     eager, compiled = (randomize(build(name)).train(training) for _ in range(2))
     for model in (eager, compiled):
@@ -225,7 +225,7 @@ def test_compiles_without_graph_breaks_to_what_eager_gives(name, training, rando
         torch.testing.assert_close(compiled.state_dict()[key], value)
 
 
-def test_he_weights_have_the_variance_of_two_over_outputs_and_residual_branches_start_at_zero():
+def test_he_initialization_has_its_variance_and_residual_branches_start_at_zero():
     torch.manual_seed(0)
     model = build_model(ModelConfig(backbone="xception41", width=0.25, activation_placement="tf", initialization="he"), 21)
     pointwise = model.backbone.flow["middle1"].convs[0].pointwise.weight

@@ -45,7 +45,7 @@ def normed(x, norm):
 
 @pytest.mark.parametrize("stride", [16, 8])
 @torch.no_grad()
-def test_the_cell_is_what_the_formula_gives(stride, randomize, apart):
+def test_the_dense_prediction_cell_equals_its_formula(stride, randomize, apart):
     torch.manual_seed(0)
     cell = randomize(DensePredictionCell(7, 5)).double().eval()
     cell.set_output_stride(stride)
@@ -58,7 +58,7 @@ def test_the_cell_is_what_the_formula_gives(stride, randomize, apart):
     assert apart(cell(x), normed(y, cell.project.norm)) < 1e-12
 
 
-def test_dropout_is_before_the_projection():
+def test_dropout_precedes_the_projection():
     cell, seen = DensePredictionCell(4, 8, dropout=0.5).train(), []
     cell.dropout.register_forward_hook(lambda module, inputs, output: seen.append(output))
     cell.project.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
@@ -69,12 +69,12 @@ def test_dropout_is_before_the_projection():
 
 @pytest.fixture(scope="module")
 def published():
-    """Xception-71 with the cell for Cityscapes, shapes alone."""
+    """Xception-71 with the dense prediction cell for Cityscapes, without memory for its weights."""
     with torch.device("meta"):
         return build_model(ModelConfig(backbone="xception71", activation_placement="tf", context="dpc"), 19)
 
 
-def test_its_variables_are_the_released_ones(published):
+def test_the_variables_of_the_cell_are_the_released_ones(published):
     state = {name: value for name, value in published.state_dict().items() if not name.endswith("num_batches_tracked")}
     lines = []
     for name in variables("xception_71", "dpc"):
@@ -127,7 +127,7 @@ def test_weights_start_as_in_the_released_code():
     assert 0.0624 < weight.abs().max() <= 0.0625 and abs(weight.std() * math.sqrt(3) / 0.0625 - 1) < 0.01
 
 
-def test_the_output_stride_moves_the_cell_and_32_changes_nothing():
+def test_the_dense_prediction_cell_follows_the_output_stride():
     model = build_model(ModelConfig(backbone="xception41", width=0.05, context="dpc"), 5).eval()
     for stride, factor in ((8, 2), (16, 1)):
         model.output_stride = stride
@@ -150,7 +150,7 @@ def test_settings_that_do_not_fit_are_refused():
         from_dict({"model": {"context": "dcp"}}, "test")
 
 
-def test_the_constructor_takes_it():
+def test_a_constructor_accepts_the_dense_prediction_cell():
     net = deeplabv3plus_xception71(19, context="dpc", width=0.05)
     assert isinstance(net.context, DensePredictionCell) and net.aspp is None and net.num_classes == 19
 

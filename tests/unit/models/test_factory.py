@@ -38,11 +38,11 @@ def test_backbone_and_width_reach_the_model(name, modules):
 MERGED = [replace(PRE, after=True), replace(PRE, before=False, after=True), replace(PRE, before=False)]
 """The ReLU before a convolution stands after the one before it, within a module."""
 TAPPED = [replace(PRE, after=True), replace(PRE, before=False), PRE]
-"""But not where the second's output is wanted before ReLU."""
+"""Except where the output of the second convolution is needed before ReLU."""
 
 
 @pytest.mark.parametrize("activation_placement, wanted, tapped", [("paper", [POST] * 3, [POST] * 3), ("tf", MERGED, TAPPED)])
-def test_placement_reaches_all_modules_but_the_last(activation_placement, wanted, tapped):
+def test_the_activation_placement_applies_to_all_modules_but_the_last(activation_placement, wanted, tapped):
     flow = build(backbone="xception41", width=0.125, activation_placement=activation_placement).backbone.flow
     found = {name: [conv.activation_placement for conv in module.convs] for name, module in flow.items()}
     assert found.pop("exit2") == [POST] * 3
@@ -92,21 +92,21 @@ def one_line(error) -> str:
     return text
 
 
-def test_an_unknown_architecture_is_a_users_mistake_answered_with_the_nearest_name():
+def test_an_unknown_architecture_is_a_user_error_with_the_nearest_name():
     with pytest.raises(UserError) as error:
         build_model(ModelConfig(smp="DeeplabV3Pluss", backbone="resnet18"), 7)
     assert "DeeplabV3Pluss" in one_line(error) and "did you mean 'DeepLabV3Plus'?" in one_line(error)
 
 
 @pytest.mark.parametrize("encoder", ["resnet188", "tu-resnet188", ""])
-def test_an_unknown_encoder_is_a_users_mistake(encoder):
+def test_an_unknown_encoder_is_a_user_error(encoder):
     with pytest.raises(UserError) as error:
         build_model(ModelConfig(smp="Unet", backbone=encoder), 7)
     assert f"model.backbone={encoder}" in one_line(error)
 
 
 @pytest.mark.parametrize("architecture, encoder", [("DPT", "resnet18"), ("UnetPlusPlus", "mit_b0")])
-def test_parts_that_do_not_fit_together_are_a_users_mistake(architecture, encoder):
+def test_an_encoder_that_does_not_fit_its_architecture_is_a_user_error(architecture, encoder):
     with pytest.raises(UserError) as error:
         build_model(ModelConfig(smp=architecture, backbone=encoder), 7)
     assert architecture in one_line(error) and encoder in one_line(error)
@@ -125,14 +125,14 @@ def test_smp_models_with_an_output_stride_are_built_with_it_and_keep_it(architec
     assert model.output_stride == stride
 
 
-def test_smp_models_without_one_have_32_whatever_was_asked():
+def test_smp_models_without_output_stride_report_32():
     model = build_model(ModelConfig(smp="Unet", backbone="resnet18", output_stride=8), 7)
     assert model.output_stride == 32
     with pytest.raises(UserError, match="32; leave it out"):
         model.output_stride = 8
 
 
-def test_published_encoder_weights_are_asked_for_only_when_pretrained(monkeypatch):
+def test_encoder_weights_are_downloaded_only_if_pretrained(monkeypatch):
     asked = []
 
     def network(encoder, **options):
@@ -204,6 +204,6 @@ def test_the_experiments_of_the_xception_paper_reach_the_model():
 @pytest.mark.parametrize(
     "weights, published", [("imagenet", "imagenet"), ("./folder", None), ("a.safetensors", None), (None, None)]
 )
-def test_only_a_plain_name_is_that_of_published_weights(weights, published):
+def test_only_a_plain_name_means_published_weights(weights, published):
     assert ModelConfig(smp="Unet", backbone="resnet18", weights=weights).published == published
     assert ModelConfig(weights=weights).published is None

@@ -35,7 +35,7 @@ def test_all_batch_norms_of_our_networks_are_folded_and_the_logits_are_equal(nam
 
 
 @torch.inference_mode()
-def test_the_copy_follows_the_output_stride_by_itself():
+def test_a_folded_copy_changes_its_output_stride_independently():
     model, images = random_model(CONFIGS["paper"]), torch.randn(1, 3, 65, 65)
     plain = folded(model)
     plain.output_stride = 8
@@ -54,7 +54,7 @@ def test_a_model_in_training_mode_is_folded_by_its_moving_statistics():
 
 
 @torch.inference_mode()
-def test_of_a_library_s_network_only_certain_neighbors_are_folded():
+def test_only_sure_neighbors_of_an_smp_network_are_folded():
     model = build_model(ModelConfig(smp="DeepLabV3Plus", backbone="resnet18"), 5).eval()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -66,7 +66,7 @@ def test_of_a_library_s_network_only_certain_neighbors_are_folded():
 
 
 class Activated(nn.BatchNorm2d):
-    """As timm's: batch norm by its class, and more."""
+    """Batch norm by its class, with an activation, as timm has it."""
 
     def forward(self, x):
         return super().forward(x).relu()
@@ -78,7 +78,7 @@ class Odd(nn.Sequential):
 
 
 @torch.inference_mode()
-def test_what_only_looks_like_a_convolution_and_its_norm_is_left():
+def test_subclasses_of_convolution_and_batch_norm_are_not_folded():
     model = nn.Sequential(
         nn.Sequential(nn.Conv2d(3, 4, 1), Activated(4)),
         Odd(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)),

@@ -58,7 +58,7 @@ def original_exit(x, depthwise, pointwise, conv):
     "activation_placement, naive", [(POST, post), (PRE, pre), (ORIGINAL, original), (ORIGINAL_EXIT, original_exit)]
 )
 @pytest.mark.parametrize("stride, dilation", [(1, 1), (2, 1), (1, 3)])
-def test_separable_convolution_is_depthwise_then_pointwise_with_relu_and_norm_where_the_placement_says(
+def test_a_separable_convolution_has_relu_and_norm_where_the_placement_says(
     activation_placement, naive, stride, dilation, randomize
 ):
     torch.manual_seed(0)
@@ -91,7 +91,7 @@ def test_convolution_without_activation_keeps_negative_values(randomize):
     torch.testing.assert_close(active(x), wanted.clamp(min=0), rtol=1e-4, atol=1e-5)
 
 
-def test_changed_stride_and_dilation_act_as_if_built_with_them(randomize):
+def test_a_changed_stride_or_dilation_acts_as_if_built_with_it(randomize):
     torch.manual_seed(0)
     x = torch.randn(1, 4, 21, 24)
     built = randomize(SeparableConv2d(4, 8, PRE, eps=EPS, stride=2, dilation=3)).eval()
@@ -112,7 +112,7 @@ def test_moving_statistics_keep_0_9997_of_themselves_and_take_the_unbiased_varia
 
 
 def align_corners(x, height, width):
-    """Bilinear interpolation in which the corner pixels' centers coincide, a pixel at a time."""
+    """Bilinear interpolation with aligned corners, one pixel at a time."""
     result = np.zeros((*x.shape[:2], height, width))
     for i in range(height):
         for j in range(width):

@@ -10,5 +10,5 @@ def test_the_canvas_is_the_setting_or_for_larger_images_the_next_16_k_and_1(canv
         assert padded_side(side, canvas) == wanted, (side, canvas)
 
 
-def test_without_a_canvas_the_side_stays_but_for_the_least_that_the_network_takes():
+def test_without_a_canvas_only_images_below_the_minimum_are_padded():
     assert [padded_side(side, None) for side in (7, 32, 33, 34, 500, 1000)] == [33, 33, 33, 34, 500, 1000]

@@ -11,7 +11,7 @@ from seg.models.summary import summary
 FLOWS = ["entry flow", "middle flow", "exit flow"]
 
 
-def test_parts_are_grouped_as_in_the_networks_figure():
+def test_the_profile_groups_the_parts_of_the_network():
     parts = [
         "backbone.conv2",
         "backbone.flow.entry3",
@@ -33,7 +33,7 @@ def test_parts_are_grouped_as_in_the_networks_figure():
     ],
     ids=["xception71", "no decoder", "image classifier", "smp"],
 )
-def test_groups_share_the_whole_out(config, names):
+def test_the_groups_add_up_to_the_whole_network(config, names):
     model = build_model(config, 7).train()
     *groups, total = found = profile(model, 65, 97, runs=1)
     assert [group.name for group in found] == [*names, "resize and rest", "total"]
@@ -65,12 +65,12 @@ class Chain(nn.Module):
         return self.third(self.second(self.first(x))).sigmoid()
 
 
-def test_what_a_backward_pass_needs_is_counted_once_and_without_weights_and_image():
+def test_activations_are_counted_once_without_weights_and_image():
     # ReLU keeps its output, which the third part reads too; the sigmoid outside of the parts keeps its own.
     assert activations(Chain(), 10, 20) == {"second": 4 * 8 * 200, "resize and rest": 4 * 4 * 200}
 
 
-def test_the_kept_bytes_are_those_that_a_training_pass_holds():
+def test_the_counted_bytes_are_those_that_a_training_pass_stores():
     """By the account of torch's profiler of what is not freed after the forward pass."""
     torch.manual_seed(0)
     model = build_model(ModelConfig(backbone="xception41", width=0.125, activation_placement="tf"), 3).train()

@@ -23,7 +23,7 @@ def separable(name, norm_between=True):
 
 
 def backbone(blocks, norm_between):
-    """Of blocks given by name, number of convolutions, and whether the shortcut has one."""
+    """Names of the tensors of blocks, given by name, number of convolutions, and whether the shortcut has one."""
     names = [*conv_norm("backbone.conv1"), *conv_norm("backbone.conv2")]
     for block, count, shortcut in blocks:
         for index in range(count):
@@ -73,6 +73,6 @@ CLASSIFIER = ["classifier.weight", "classifier.bias"]
     ],
     ids=["aligned", "original", "no decoder", "conv3", "image classifier"],
 )
-def test_the_state_dict_has_these_names_in_this_order(config, wanted):
+def test_the_names_of_the_state_dict_do_not_change(config, wanted):
     with torch.device("meta"):
         assert list(build_model(config, 21).state_dict()) == wanted

@@ -42,7 +42,7 @@ def test_multiply_adds_are_pixels_times_kernel_times_channels():
     }
 
 
-def test_counting_leaves_the_model_as_it_is():
+def test_counting_does_not_change_the_model():
     model = Tiny().train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     assert summary(model, 33, 33) == summary(model, 33, 33)
@@ -53,7 +53,7 @@ def test_counting_leaves_the_model_as_it_is():
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
-def test_trainable_parameters_leave_frozen_ones_out():
+def test_frozen_parameters_are_not_counted_as_trainable():
     model = Tiny()
     assert trainable_parameters(model) == STEM + DEPTHWISE + GROUPED + TWICE + UNUSED
     model.twice.requires_grad_(False)
@@ -63,7 +63,7 @@ def test_trainable_parameters_leave_frozen_ones_out():
     assert (found["stem"][1], found["twice"][1], found["total"][1]) == (STEM - 8, 0, trainable_parameters(model))
 
 
-def test_rows_are_the_parts_in_order_with_their_output_sizes():
+def test_a_summary_lists_the_parts_in_order_with_their_output_sizes():
     with torch.device("meta"):
         model = build_model(ModelConfig(backbone="xception41"), 21)
     found = summary(model, 513, 385)
@@ -86,7 +86,7 @@ def test_rows_are_the_parts_in_order_with_their_output_sizes():
     ],
     ids=["original", "xception71", "smp"],
 )
-def test_totals_are_those_of_torchs_own_counter(config):
+def test_totals_equal_those_of_torchs_flop_counter(config):
     with torch.device("meta"):
         model = build_model(config, 7).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -120,7 +120,7 @@ DENSE_WITHOUT_DECODER = {"aspp": ASPPConfig(separable=False), "decoder": None}
 
 # arXiv 1802.02611, table 5, in billions.
 @pytest.mark.parametrize("stride, paper", [(16, 54.17), (8, 177.10)])
-def test_separable_network_costs_what_the_paper_says(stride, paper):
+def test_multiply_adds_of_the_separable_network_are_the_papers(stride, paper):
     assert billions(stride, **SEPARABLE) == pytest.approx(paper, rel=0.01)
 
 
@@ -133,7 +133,7 @@ def test_separable_network_costs_what_the_paper_says(stride, paper):
         (8, DENSE_WITHOUT_DECODER, 240.85),
     ],
 )
-def test_dense_networks_cost_what_the_paper_says_with_tensorflows_padding_of_atrous_convolutions(stride, options, paper):
+def test_multiply_adds_of_dense_networks_are_the_papers_with_tensorflow_padding(stride, options, paper):
     count = billions(stride, **options)
     assert count < paper
     assert count + space_to_batch(stride) == pytest.approx(paper, rel=0.003)

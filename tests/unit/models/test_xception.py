@@ -35,7 +35,7 @@ def test_parameters_are_as_many_as_published(name, count):
 
 
 @pytest.mark.parametrize("name", ALIGNED)
-def test_placements_have_the_same_state_dict(name):
+def test_both_activation_placements_have_the_same_state_dict(name):
     with torch.device("meta"):
         paper, tf = (
             Xception(name, activation_placement=activation_placement).state_dict() for activation_placement in ("paper", "tf")
@@ -72,7 +72,7 @@ REST = {
 
 @pytest.mark.parametrize("stride", [8, 16, 32])
 @pytest.mark.parametrize("name", ALIGNED)
-def test_strides_and_rates_of_every_module_are_the_released_networks(name, stride):
+def test_strides_and_rates_equal_those_of_the_released_networks(name, stride):
     with torch.device("meta"):
         net = Xception(name, output_stride=stride)
     wanted = {**(ENTRY_71 if name == "xception71" else ENTRY_65), **REST[stride]}
@@ -201,7 +201,7 @@ def from_timm(name: str) -> str:
 
 
 @torch.no_grad()
-def test_original_equals_timms_given_its_weights(randomize, apart):
+def test_the_original_xception_equals_timms_with_its_weights(randomize, apart):
     torch.manual_seed(0)
     theirs = randomize(timm.create_model("legacy_xception", pretrained=False, num_classes=0)).eval()
     for module in theirs.modules():
@@ -238,7 +238,7 @@ def test_max_pool_same_pads_as_tensorflow_does(size, stride):
 
 @pytest.mark.parametrize("size", [(9, 9), (10, 10), (9, 12)])
 @pytest.mark.parametrize("stride, rate", [(1, 1), (2, 1), (1, 2)])
-def test_max_pool_pads_both_sides_alike_otherwise(size, stride, rate):
+def test_max_pool_pads_both_sides_equally_otherwise(size, stride, rate):
     x = np.random.default_rng(0).normal(size=(2, 3, *size)) - 5
     outputs = [math.ceil(n / stride) for n in size]
     wanted = naive_max_pool(x, stride, rate, (rate, rate), outputs)
@@ -246,7 +246,7 @@ def test_max_pool_pads_both_sides_alike_otherwise(size, stride, rate):
 
 
 @pytest.mark.parametrize("name", ["xception", "xception41"])
-def test_without_residuals_modules_are_their_branch_alone(name, randomize):
+def test_without_residuals_a_module_is_only_its_branch(name, randomize):
     net = randomize(Xception(name, activation_placement="tf", width=0.125, residual=False)).eval()
     assert not [key for key in net.state_dict() if "shortcut" in key]
     x = torch.rand(1, 3, 97, 65) * 2 - 1
@@ -263,7 +263,7 @@ def test_without_residuals_modules_are_their_branch_alone(name, randomize):
     "separable_activation, function", [("none", lambda x: x), ("relu", torch.relu), ("elu", torch.nn.functional.elu)]
 )
 @pytest.mark.parametrize("name, activation_placement", MEMBERS)
-def test_an_activation_between_stands_after_every_depthwise_convolution(
+def test_the_separable_activation_follows_every_depthwise_convolution(
     name, activation_placement, separable_activation, function, randomize
 ):
     net = randomize(
@@ -282,7 +282,7 @@ def test_an_activation_between_stands_after_every_depthwise_convolution(
 
 
 @pytest.mark.parametrize("spatial_groups", [1, 2, 4, 8])
-def test_segments_keep_groups_of_channels_apart(spatial_groups):
+def test_spatial_groups_do_not_mix_channels(spatial_groups):
     with torch.device("meta"):
         net = Xception("xception", spatial_groups=spatial_groups)
     spatial = [module for name, module in net.named_modules() if name.endswith("depthwise")]
@@ -292,6 +292,6 @@ def test_segments_keep_groups_of_channels_apart(spatial_groups):
     assert all(conv.weight.numel() == 9 * conv.in_channels**2 // spatial_groups for conv in spatial)
 
 
-def test_segments_that_divide_no_layer_are_an_error():
+def test_spatial_groups_that_divide_no_layer_are_an_error():
     with pytest.raises(ValueError, match="divisible"):
         Xception("xception", spatial_groups=3)

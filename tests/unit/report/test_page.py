@@ -125,7 +125,7 @@ def test_the_title_names_the_run_and_the_network_or_the_source(tmp_path, setting
         assert f'<th scope="row">{name}</th><td>{value}</td>' in page
 
 
-def test_what_the_report_does_not_have_is_listed_with_how_to_add_it(reports, tmp_path):
+def test_missing_parts_of_the_report_are_listed_with_how_to_add_them(reports, tmp_path):
     scores, pictures = various(photos=False)
     bare = write_report(tmp_path, scores, {"weights": "w"}, pictures).read_text(encoding="utf-8")
     for text in ("--boundary", "seg report RUN", "--data ROOT", "--against"):

@@ -49,7 +49,7 @@ def predict_mask(model, image, config):
 
 @pytest.mark.parametrize("canvas", [None, 64, 65])
 @torch.inference_mode()
-def test_the_graph_sees_the_classes_of_the_policy(canvas):
+def test_an_exported_graph_predicts_with_its_inference_config(canvas):
     model = small()
     for count, height, width in SIZES:
         images = [picture(height, width, seed) for seed in range(count)]
@@ -116,7 +116,7 @@ def test_a_graph_gives_the_model_s_classes_without_this_package(tmp_path, format
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
-def test_a_graph_is_read_back_with_its_labels_and_policy(tmp_path, format):
+def test_an_exported_graph_is_read_back_with_its_labels_and_inference_config(tmp_path, format):
     model, path = small(), tmp_path / f"model{FORMATS[format]}"
     export(model, metadata_of(canvas=None, scales=[0.5, 1.0], flip=True), format, path)
     graph, read = open_exported(path)
@@ -127,7 +127,7 @@ def test_a_graph_is_read_back_with_its_labels_and_policy(tmp_path, format):
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
-def test_int8_is_calibrated_on_half_of_the_images_and_compared_on_the_others(tmp_path, format):
+def test_int8_is_calibrated_on_half_of_the_images_and_compared_on_the_rest(tmp_path, format):
     model, path = small(), tmp_path / f"model{FORMATS[format]}"
     result = export(model, metadata_of(), format, path, calibrate=[images_of(tmp_path / "images", 6)])
     assert (result.calibrated, result.tested) == (3, 3)
@@ -140,7 +140,7 @@ def test_int8_is_calibrated_on_half_of_the_images_and_compared_on_the_others(tmp
     assert 0.9 < (mask == predict_mask(model, picture(61, 70, 1), InferenceConfig(canvas=65))).mean() < 1
 
 
-def test_int8_leaves_what_makes_borders_and_what_is_cheap_in_float32(tmp_path):
+def test_int8_keeps_border_layers_and_cheap_layers_in_float32(tmp_path):
     model = random_model(ModelConfig(backbone="xception41", width=0.125))
     # The stem's two, and in each of two modules three pointwise ones and the shortcut's.
     assert fine_convolutions(model) == 10
@@ -155,7 +155,7 @@ def test_int8_leaves_what_makes_borders_and_what_is_cheap_in_float32(tmp_path):
     assert not any(quantized["GroupConvolution"])
 
 
-def test_safetensors_are_the_weights_with_the_policy(tmp_path):
+def test_exported_safetensors_are_the_weights_with_the_inference_config(tmp_path):
     config = ModelConfig(backbone="xception", width=0.125)
     model = random_model(config)
     given = Metadata(Config(model=config, evaluate=InferenceConfig(canvas=65, flip=True)), LABELS, {"miou": 0.5})
@@ -170,7 +170,7 @@ def test_safetensors_are_the_weights_with_the_policy(tmp_path):
 # What is refused; nothing is then written.
 
 
-def test_a_graph_that_sees_other_classes_is_not_written(tmp_path, monkeypatch):
+def test_a_graph_that_predicts_other_classes_is_not_written(tmp_path, monkeypatch):
     model, runner = small(), room.runner
 
     def wrong(graph, format):
@@ -198,14 +198,14 @@ def test_a_graph_that_sees_other_classes_is_not_written(tmp_path, monkeypatch):
         ("onnx", "a.onnx", ("x.png",), ("x.png", "no such image")),
     ],
 )
-def test_mistakes_are_answered_before_any_work(tmp_path, format, name, calibrate, parts):
+def test_user_errors_are_refused_before_any_work(tmp_path, format, name, calibrate, parts):
     with refused(*parts):
         export(None, metadata_of(), format, tmp_path / name, calibrate=calibrate)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("module", ["onnxscript", "openvino", "nncf"])
-def test_a_missing_library_is_answered_with_the_command(tmp_path, monkeypatch, module):
+def test_a_missing_library_gives_the_command_that_installs_it(tmp_path, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     with refused(module, "pip install 'seg-deeplab["):
         export(None, metadata_of(), "openvino", tmp_path / "a.xml", calibrate=["x.png"])

@@ -33,7 +33,7 @@ def relative(got, wanted) -> float:
 
 @pytest.mark.parametrize("size", [(1, 3, 33, 33), (2, 3, 97, 65), (3, 3, 50, 130)])
 @torch.inference_mode()
-def test_logits_are_the_model_s_in_float32_at_any_size_and_batch(model, ours, size):
+def test_exported_logits_equal_the_model_s_at_any_size_and_batch(model, ours, size):
     images = torch.randn(size)
     wanted = model.logits(images)
     for given in (images, images.contiguous(memory_format=torch.channels_last)):
@@ -47,7 +47,7 @@ def test_logits_are_the_model_s_in_float32_at_any_size_and_batch(model, ours, si
     [InferenceConfig(canvas=65), InferenceConfig(canvas=None, scales=[0.75, 1.25], flip=True), InferenceConfig(tile=257)],
     ids=["canvas", "scales and flip", "tiles"],
 )
-def test_the_policy_works_alike_with_every_runtime(model, ours, policy):
+def test_the_inference_config_works_the_same_with_every_runtime(model, ours, policy):
     image = picture(300, 330) if policy.tile == 257 else picture(61, 75)
     found = Predictor(ours, VOC, policy).predict(image)
     assert (found == Predictor(model, VOC, policy).predict(image)).mean() > 0.9999
@@ -67,12 +67,12 @@ os.kill(os.getpid(), signal.SIGINT)
 """
 
 
-def test_ctrl_c_is_heard_when_the_sessions_of_openvino_have_gone():
+def test_ctrl_c_works_after_openvino_models_are_deleted():
     done = subprocess.run([sys.executable, "-c", CTRL_C], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "asked\n"), done.stderr
 
 
-def test_the_output_stride_is_the_policy_s(model):
+def test_the_exported_output_stride_is_the_configured_one(model):
     images = torch.randn(1, 3, 65, 65)
     got = in_runtime(model, "openvino", 8)
     assert got.output_stride == 8 and model.output_stride == 16
@@ -81,7 +81,7 @@ def test_the_output_stride_is_the_policy_s(model):
 
 
 @torch.inference_mode()
-def test_compiling_is_optional_and_equal():
+def test_training_with_and_without_compile_is_equal():
     model = Small().eval()
     compiled = in_runtime(model, "compile")
     for size in ((1, 3, 33, 47), (1, 3, 65, 65)):
@@ -90,7 +90,7 @@ def test_compiling_is_optional_and_equal():
 
 
 @torch.inference_mode()
-def test_a_library_s_network_runs_in_openvino():
+def test_an_smp_network_runs_in_openvino():
     model = build_model(ModelConfig(smp="DeepLabV3Plus", backbone="resnet18"), 5).eval()
     got = in_runtime(model, "openvino")
     for size in ((1, 3, 64, 96), (2, 3, 75, 51)):
@@ -99,14 +99,14 @@ def test_a_library_s_network_runs_in_openvino():
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
-def test_a_runtime_that_is_not_installed_is_answered_with_the_command(model, monkeypatch, name):
+def test_a_missing_runtime_gives_the_command_that_installs_it(model, monkeypatch, name):
     module = {"onnx": "onnxruntime"}.get(name, name)
     monkeypatch.setitem(sys.modules, module, None)
     with refused(module, f"pip install 'seg-deeplab[{name}]'"):
         in_runtime(model, name)
 
 
-def test_an_unknown_runtime_is_answered_with_the_nearest(model):
+def test_an_unknown_runtime_is_refused_with_the_nearest_name(model):
     with refused("runtime openvno", "did you mean 'openvino'?"):
         in_runtime(model, "openvno")
 
@@ -114,7 +114,7 @@ def test_an_unknown_runtime_is_answered_with_the_nearest(model):
 # Exported graphs; what is in them is tested in test_export.
 
 
-def test_a_graph_is_asked_for_classes_and_nothing_else():
+def test_an_exported_graph_predicts_classes_only():
     graph = ExportedModel(lambda images: images[..., 0], InferenceConfig(output_stride=16, tile=257))
     images = [picture(40, 50), picture(70, 33)]
     predictor = Predictor(graph, VOC, InferenceConfig(tile=257))
@@ -126,7 +126,7 @@ def test_a_graph_is_asked_for_classes_and_nothing_else():
         np.testing.assert_array_equal(mask, image[..., 0])
 
 
-def test_what_is_no_exported_graph_is_refused(tmp_path):
+def test_a_file_that_is_not_an_exported_graph_is_refused(tmp_path):
     for name in ("a.onnx", "a.xml"):
         with refused(name, "no such exported model"):
             open_exported(tmp_path / name)
@@ -140,7 +140,7 @@ def test_what_is_no_exported_graph_is_refused(tmp_path):
         open_exported(tmp_path / "a.xml")
 
 
-def test_a_graph_of_another_program_is_refused(tmp_path):
+def test_a_graph_that_seg_did_not_export_is_refused(tmp_path):
     from onnx import TensorProto, helper
 
     shape = [1, 8, 8, 3]
@@ -184,7 +184,7 @@ def exported(tmp_path_factory, model):
     return path
 
 
-def test_an_exported_model_takes_no_runtime(exported):
+def test_an_exported_model_refuses_a_runtime(exported):
     with refused("a.onnx", "within", "torch"):
         open_runtime(exported, "torch")
 
@@ -199,12 +199,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("override", REFUSED)
-def test_an_exported_model_refuses_other_settings_than_its_own(exported, override):
+def test_an_exported_model_refuses_settings_that_are_not_its_own(exported, override):
     with refused("a.onnx", "within", override.replace(",", ", "), REFUSED[override]):
         open_runtime(exported, None, [override])
 
 
-def test_an_exported_model_takes_its_own_settings(exported):
+def test_an_exported_model_accepts_its_own_settings(exported):
     own = ["evaluate.flip=false", "evaluate.scales=[1.0]", "evaluate.canvas=65", "evaluate.output_stride=16"]
     network, metadata = open_runtime(exported, None, own)
     assert metadata.config.evaluate == InferenceConfig(canvas=65, output_stride=16)
@@ -230,7 +230,7 @@ def test_a_converted_network_refuses_another_output_stride(model, name):
     assert network.output_stride == 8
 
 
-def test_weights_are_opened_with_the_policy_asked_for(tmp_path, model):
+def test_weights_are_opened_with_the_given_inference_config(tmp_path, model):
     labels = LabelSet(tuple("abcde"), tuple((i, i, i) for i in range(5)))
     config = Config(model=ModelConfig(backbone="xception", width=0.125))
     weights_file.write(tmp_path / "a.safetensors", model, config, labels, {})

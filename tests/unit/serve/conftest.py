@@ -15,7 +15,7 @@ from tests.helpers.toy import Reader
 
 @pytest.fixture
 def service():
-    """Of a model whose answer is known: see `Reader`."""
+    """A service with a model whose predictions are known; see `Reader`."""
     config = Config()
     config.evaluate.canvas = None
     return serving.Service(Predictor.of(Reader(), Metadata(config, VOC, {})), "reader")

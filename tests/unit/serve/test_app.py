@@ -29,7 +29,7 @@ def pixels(content: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)))
 
 
-def test_the_answer_is_what_seg_predict_writes(address, service, tmp_path):
+def test_the_service_answers_what_seg_predict_writes(address, service, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = encoded(written(MASK), "PNG", exif=exif)
@@ -42,7 +42,7 @@ def test_the_answer_is_what_seg_predict_writes(address, service, tmp_path):
     np.testing.assert_array_equal(pixels(ask(address, turned).content), np.rot90(MASK, -1))
 
 
-def test_json_counts_the_classes_and_holds_the_mask(address):
+def test_the_json_answer_has_class_counts_and_the_mask(address):
     answer = ask(address, headers={"Accept": "application/json"}).json()
     assert (answer["height"], answer["width"]) == MASK.shape
     np.testing.assert_array_equal(pixels(base64.b64decode(answer["mask"])), MASK)
@@ -54,12 +54,12 @@ def test_json_counts_the_classes_and_holds_the_mask(address):
         assert each["share"] == pytest.approx(each["pixels"] / MASK.size)
 
 
-def test_a_form_is_taken_as_the_bytes_are(address):
+def test_a_form_gives_the_same_answer_as_plain_bytes(address):
     response = httpx.post(f"{address}/api/segment", files={"any": ("../../etc/passwd", IMAGE)}, data={"other": "x"})
     assert response.content == ask(address).content
 
 
-def test_what_is_wrong_is_told_with_its_status_in_json(address):
+def test_errors_have_a_status_and_a_json_body(address):
     for status, request in malformed():
         response = httpx.post(f"{address}/api/segment", timeout=30, **request)
         assert (response.status_code, "\n" in response.json()["detail"]) == (status, False), response.text
@@ -68,7 +68,7 @@ def test_what_is_wrong_is_told_with_its_status_in_json(address):
         assert (response.status_code, list(response.json())) == (status, ["detail"])
 
 
-def test_an_upload_beyond_the_limit_is_refused_before_it_has_come(address, monkeypatch):
+def test_an_upload_beyond_the_limit_is_refused_before_it_is_complete(address, monkeypatch):
     monkeypatch.setattr(serving, "BYTES", 2**20)
     host, port = address.removeprefix("http://").split(":")
     for head in (b"Content-Length: 2000000", b"Transfer-Encoding: chunked"):
@@ -80,7 +80,7 @@ def test_an_upload_beyond_the_limit_is_refused_before_it_has_come(address, monke
     assert ask(address).status_code == 200
 
 
-def test_a_slow_client_is_given_up_and_holds_up_nobody(address, service, monkeypatch):
+def test_a_slow_client_is_disconnected_and_delays_nobody(address, service, monkeypatch):
     monkeypatch.setattr(serving, "SECONDS", 0.3)
     monkeypatch.setattr(server, "IDLE", 0.6)
     host, port = address.removeprefix("http://").split(":")
@@ -98,7 +98,7 @@ def test_a_slow_client_is_given_up_and_holds_up_nobody(address, service, monkeyp
     assert service.held == 0
 
 
-def test_so_many_wait_and_no_more_while_health_is_told(address, service, monkeypatch):
+def test_the_queue_is_limited_and_the_health_check_answers_meanwhile(address, service, monkeypatch):
     monkeypatch.setattr(serving, "WAITING", 2)
     go, began, logits = threading.Event(), threading.Event(), service.predictor.model.logits
 
@@ -128,13 +128,13 @@ def until(holds, seconds=20):
         time.sleep(0.02)
 
 
-def test_more_bytes_than_memory_is_for_are_refused(address, service, monkeypatch):
+def test_uploads_beyond_the_memory_limit_are_refused(address, service, monkeypatch):
     monkeypatch.setattr(serving, "HELD", len(IMAGE) - 1)
     assert ask(address).status_code == 503
     assert service.held == 0
 
 
-def test_a_failure_of_ours_leaks_nothing(address, service, monkeypatch):
+def test_an_internal_error_reveals_nothing(address, service, monkeypatch):
     def broken(images):
         raise RuntimeError("/home/secret")
 
@@ -146,7 +146,7 @@ def test_a_failure_of_ours_leaks_nothing(address, service, monkeypatch):
     assert ask(address).status_code == 200
 
 
-def test_the_model_is_described(address, service):
+def test_the_service_describes_its_model(address, service):
     about = httpx.get(f"{address}/api/model").json()
     assert [each["name"] for each in about["classes"]] == list(VOC.names)
     assert about["name"] == "reader" and about["limits"]["pixels"] == serving.PIXELS
@@ -155,7 +155,7 @@ def test_the_model_is_described(address, service):
     assert ask(address, example.content).status_code == 200
 
 
-def test_pages_come_from_here_alone(address):
+def test_the_pages_load_nothing_from_other_servers(address):
     for path in ("/", "/page.js", "/page.css", "/docs"):
         response = httpx.get(address + path)
         assert response.status_code == 200
@@ -168,7 +168,7 @@ def test_pages_come_from_here_alone(address):
     assert {"200", "408", "413", "415", "422", "503"} <= set(described["/api/segment"]["post"]["responses"])
 
 
-def test_a_port_that_is_taken_is_said():
+def test_a_port_in_use_is_reported():
     with server.listen("127.0.0.1", 0) as opened:
         port = opened.getsockname()[1]
         with refused(f"127.0.0.1 port {port}", "in use", "--port"):

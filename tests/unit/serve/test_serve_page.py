@@ -20,7 +20,7 @@ FILE = {"name": "photo.png", "mimeType": "image/png", "buffer": IMAGE}
 
 @pytest.fixture
 def page(browser, address):
-    """The page, ready; afterwards nothing went wrong in it, and it asked nobody else."""
+    """Open the page. Afterwards, check that it printed no error and requested nothing from other servers."""
     with shown(browser, address, viewport={"width": 1280, "height": 900}) as found:
         yield found
 
@@ -43,12 +43,12 @@ def says(page, text: str, place: str = "status"):
 
 
 def canvas(page) -> np.ndarray:
-    """uint8 [h, w, 3]: what the canvas shows."""
+    """The pixels that the canvas shows, uint8 [h, w, 3]."""
     url = page.evaluate("document.getElementById('view').toDataURL()")
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"))
 
 
-def test_legend_opacity_and_downloads_of_a_chosen_file(page):
+def test_a_chosen_file_gets_a_legend_an_opacity_slider_and_downloads(page):
     choose(page)
     answer = httpx.post(f"{page.address}/api/segment", params={"format": "json"}, content=IMAGE).json()
     buttons = page.locator("#legend button")
@@ -75,7 +75,7 @@ def test_legend_opacity_and_downloads_of_a_chosen_file(page):
     np.testing.assert_array_equal(np.asarray(Image.open(download.value.path()).convert("RGB")), canvas(page))
 
 
-def test_the_class_under_pointer_and_crosshair_and_classes_hidden(page):
+def test_the_page_names_the_class_under_the_pointer_and_hides_classes(page):
     choose(page)
     box = page.locator("#view").bounding_box()
     largest = np.bincount(MASK[MASK > 0]).argmax()
@@ -122,7 +122,7 @@ def test_an_image_may_be_dropped_or_pasted(page, event, holder):
     assert canvas(page).shape == PICTURE.shape
 
 
-def test_by_keyboard_alone_and_named_for_a_screen_reader(page):
+def test_the_page_works_by_keyboard_and_with_a_screen_reader(page):
     reached = []
     for _ in range(2):
         page.keyboard.press("Tab")
@@ -139,7 +139,7 @@ def test_by_keyboard_alone_and_named_for_a_screen_reader(page):
     assert page.get_by_role("alert").count() == 1 and page.locator("#status").get_attribute("aria-live") == "polite"
 
 
-def test_what_is_refused_is_told_and_the_page_goes_on(page):
+def test_the_page_shows_an_error_and_continues(page):
     page.set_input_files("#file", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"no image"})
     says(page, "not a readable image", "error")
     assert "415" in page.said.pop()  # the browser's own note of the status

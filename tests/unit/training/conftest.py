@@ -18,7 +18,7 @@ SMALL = {
 
 @pytest.fixture
 def config(tmp_path):
-    """Makes the configuration of a small run of four iterations, by its name and overrides."""
+    """Make the configuration of a small run of four iterations, given its name and overrides."""
     toy_voc(tmp_path / "voc")
 
     def make(name, *overrides):

@@ -26,7 +26,7 @@ def test_every_batch_norm_takes_the_momentum(network, synchronized):
 
 
 @pytest.mark.parametrize("where, frozen", [("none", (False, False)), ("backbone", (True, False)), ("all", (True, True))])
-def test_batch_norms_are_frozen_where_asked_and_nothing_else(network, where, frozen):
+def test_only_the_chosen_batch_norms_are_frozen(network, where, frozen):
     freeze_batch_norm(network, where)
     for part, expected in ((network.backbone, frozen[0]), (network.aspp, frozen[1]), (network.decoder, frozen[1])):
         assert {norm.training for norm in norms(part)} == {not expected}

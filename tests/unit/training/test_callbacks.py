@@ -9,7 +9,7 @@ from tests.helpers.toy import refused, same
 
 
 class Recorder(Callback):
-    """Notes what is called, and what is there at that moment."""
+    """Records the calls and the state at each call."""
 
     def __init__(self):
         self.calls = []
@@ -90,14 +90,14 @@ def test_stopped_by_a_callback_and_resumed_equals_a_straight_run_to_the_bit(conf
         assert same(a[part], b[part]), part
 
 
-def test_asked_to_stop_in_its_last_iteration_a_run_is_complete(config):
+def test_a_run_stopped_in_its_last_iteration_is_complete(config):
     run = Trainer(config("a"), quiet=True, callbacks=[StopAt(4, "step")]).run()
     assert (run.iteration, run.stopped) == (4, False)
 
 
 @pytest.mark.parametrize("error", [ValueError("mine"), OSError(28, "No space"), RuntimeError("mine"), KeyError("mine")])
 @pytest.mark.parametrize("event", ["on_step", "on_validation", "on_end"])
-def test_an_error_in_a_callback_ends_the_run_as_it_is(config, error, event):
+def test_an_error_in_a_callback_ends_the_run_unchanged(config, error, event):
     callback, ended = Callback(), Recorder()
 
     def fail(*_):
@@ -121,7 +121,7 @@ def test_a_callback_may_change_the_network_s_mode(config):
     assert same(checkpoint.read(straight.last)["model"], checkpoint.read(looked.last)["model"])
 
 
-def test_any_object_with_one_of_the_methods_will_do(config):
+def test_any_object_with_one_of_the_methods_is_a_callback(config):
     class Counter:
         ends = 0
 
@@ -146,12 +146,12 @@ class Misspelled(Callback):
         ([Misspelled()], "Misspelled.on_steps is never called; did you mean 'on_step'?"),
     ],
 )
-def test_what_is_no_callback_is_refused(config, callbacks, told):
+def test_an_object_without_callback_methods_is_refused(config, callbacks, told):
     with refused("callbacks: ", told):
         Trainer(config("a"), quiet=True, callbacks=callbacks)
 
 
-def test_the_package_exports_what_the_design_says():
+def test_the_package_exports_the_documented_names():
     assert {name: getattr(seg.training, name).__name__ for name in seg.training.__all__} == {
         name: name for name in ("Callback", "Run", "Trainer", "cross_entropy")
     }

@@ -28,7 +28,7 @@ def saved(tmp_path):
     return tmp_path
 
 
-def test_the_last_and_the_one_before_it_are_kept(saved):
+def test_the_last_two_checkpoints_are_kept(saved):
     assert {path.name for path in saved.iterdir()} == {"last.ckpt", "previous.ckpt"}
     for name, iteration in (("last.ckpt", 8), ("previous.ckpt", 4)):
         got = checkpoint.read(saved / name)
@@ -45,7 +45,7 @@ def assert_falls_back(saved, capsys):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_where_the_last_is_cut_short_the_one_before_is_taken(saved, capsys, seed):
+def test_a_truncated_last_checkpoint_falls_back_to_the_previous_one(saved, capsys, seed):
     path = saved / "last.ckpt"
     data = path.read_bytes()
     path.write_bytes(data[: random.Random(seed).randrange(len(data))])
@@ -53,7 +53,7 @@ def test_where_the_last_is_cut_short_the_one_before_is_taken(saved, capsys, seed
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_where_a_byte_of_the_last_is_flipped_the_one_before_is_taken(saved, capsys, seed):
+def test_a_flipped_byte_in_the_last_checkpoint_falls_back_to_the_previous_one(saved, capsys, seed):
     path, rng = saved / "last.ckpt", random.Random(seed)
     data = bytearray(path.read_bytes())
     data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
@@ -61,14 +61,14 @@ def test_where_a_byte_of_the_last_is_flipped_the_one_before_is_taken(saved, caps
     assert_falls_back(saved, capsys)
 
 
-def test_where_none_is_good_the_first_mistake_is_told(saved):
+def test_without_a_good_checkpoint_the_first_error_is_reported(saved):
     for name in ("last.ckpt", "previous.ckpt"):
         (saved / name).write_bytes(b"")
     with refused(saved / "last.ckpt", "not an intact checkpoint"):
         checkpoint.newest(saved)
 
 
-def test_killed_between_its_renames_nothing_is_lost(saved):
+def test_a_kill_between_the_two_renames_loses_nothing(saved):
     os.replace(saved / "last.ckpt", saved / "new.ckpt")
     assert checkpoint.newest(saved)["state"]["iteration"] == 8
     (saved / "new.ckpt").unlink()
@@ -101,7 +101,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path):
 @pytest.mark.parametrize(
     "content", [7, {}, {"state": 7}, {"state": {}}, {"state": {"iteration": "x"}}, {"state": {"iteration": -1}}]
 )
-def test_a_content_that_is_no_training_state_is_refused_whatever_its_checksum(tmp_path, content):
+def test_a_file_without_a_training_state_is_refused_even_with_a_correct_checksum(tmp_path, content):
     checkpoint.save(tmp_path, content)
     with refused(tmp_path / "last.ckpt", "not a checkpoint that is safe to read"):
         checkpoint.newest(tmp_path)
@@ -129,14 +129,14 @@ except UserError as error:
 """
 
 
-def test_where_the_disk_is_full_the_old_ones_stay(saved):
+def test_a_full_disk_keeps_the_old_checkpoints(saved):
     done = subprocess.run([sys.executable, "-c", FULL, str(saved)], capture_output=True, text=True)
     assert "cannot be written (File too large)" in done.stdout, done.stderr
     assert {path.name for path in saved.iterdir()} == {"last.ckpt", "previous.ckpt"}
     assert checkpoint.newest(saved)["state"]["iteration"] == 8
 
 
-def test_what_cannot_be_read_back_does_not_replace_what_can(saved, monkeypatch):
+def test_a_checkpoint_that_cannot_be_read_back_replaces_nothing(saved, monkeypatch):
     monkeypatch.setattr(
         checkpoint, "verified", lambda path: (_ for _ in ()).throw(checkpoint.DamagedError("its checksum differs"))
     )
@@ -148,7 +148,7 @@ def test_what_cannot_be_read_back_does_not_replace_what_can(saved, monkeypatch):
 
 
 def stepped(momentum=0.9):
-    """A network and an optimizer of it that has made a step."""
+    """A network and its optimizer after one step."""
     model = build_model(ModelConfig(backbone="xception41", width=0.01, decoder=None), 21)
     optimizer = make_optimizer(model, TrainConfig(momentum=momentum))
     for parameter in model.parameters():
@@ -157,7 +157,7 @@ def stepped(momentum=0.9):
     return model, optimizer
 
 
-def test_a_state_is_restored_also_one_without_settings_that_came_later():
+def test_a_state_is_restored_even_without_newer_settings():
     _, before = stepped()
     saved = before.state_dict()
     for group in saved["param_groups"]:

@@ -14,7 +14,7 @@ def network():
 
 
 def change(model, step):
-    """As a step of training does: weights, statistics and counters."""
+    """Change weights, statistics and counters, like a training step."""
     generator = torch.Generator().manual_seed(step)
     with torch.no_grad():
         for tensor in [*model.parameters(), *model.buffers()]:
@@ -22,7 +22,7 @@ def change(model, step):
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.9999, 0.0])
-def test_the_average_is_that_of_torchs_averaged_model_to_the_bit(decay):
+def test_the_moving_average_equals_torchs_averaged_model_to_the_bit(decay):
     model = network()
     average = ExponentialMovingAverage(model, decay)
     peer = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
@@ -34,7 +34,7 @@ def test_the_average_is_that_of_torchs_averaged_model_to_the_bit(decay):
     assert int(average.model[1].num_batches_tracked) == 7
 
 
-def test_the_network_that_trains_is_left_alone():
+def test_exporting_does_not_change_the_network_in_training():
     model = network()
     average = ExponentialMovingAverage(model, 0.5)
     change(model, 1)
@@ -55,7 +55,7 @@ class Operations(TorchDispatchMode):
         return function(*arguments, **(options or {}))
 
 
-def test_an_update_is_a_few_operations_and_reads_nothing_from_the_device():
+def test_an_update_of_the_moving_average_takes_few_operations_and_no_device_read():
     model = nn.Sequential(*(nn.BatchNorm2d(3) for _ in range(50)))
     average = ExponentialMovingAverage(model, 0.9)
     average.update()
@@ -64,7 +64,7 @@ def test_an_update_is_a_few_operations_and_reads_nothing_from_the_device():
     assert sorted(made.names) == ["_foreach_copy_", "_foreach_copy_", "_foreach_lerp_"]
 
 
-def test_a_restored_average_goes_on_to_the_bit():
+def test_a_restored_moving_average_continues_to_the_bit():
     model, straight = network(), None
     for interrupted in (False, True):
         model = network()

@@ -32,7 +32,7 @@ def test_events_are_lines_of_json(tmp_path):
 
 
 @pytest.mark.parametrize("start, validated", [(0, True), (10, False), (20, False), (20, True), (30, False)])
-def test_a_resumed_log_repeats_and_loses_no_step(tmp_path, monkeypatch, start, validated):
+def test_a_resumed_log_has_every_step_once(tmp_path, monkeypatch, start, validated):
     log = EventLog(tmp_path, 0, True)
     for iteration in (10, 20, 30):
         log.step(iteration, 1.0, 0.1)
@@ -60,7 +60,7 @@ def test_a_resumed_log_repeats_and_loses_no_step(tmp_path, monkeypatch, start, v
     assert curve(tmp_path, "val/mIoU") == [20]
 
 
-def test_lines_that_are_no_events_are_left_out():
+def test_lines_that_are_not_events_are_skipped():
     good = '{"iteration": 1, "loss": 2, "lr": 0.1}'
     others = ['{"iteration": 1, "loss": 2}', '{"iteration": 2, "miou": "high"}', "[" * 100_000, "\ufffd"]
     lines = [good, "", "[1]", '{"loss": 1}', '{"iteration": 2, "lo', *others]

@@ -67,7 +67,7 @@ def test_an_all_void_batch_gives_zero_and_zero_gradients(name):
         ("focal", library.FocalLoss),
     ],
 )
-def test_without_void_a_named_loss_is_the_librarys(name, peer):
+def test_without_void_a_named_loss_equals_the_library_s(name, peer):
     logits, target = logits_and_target(void=0.0)
     got = Loss(TrainConfig(loss={name: 1.0}), COUNTS)(logits, target)
     assert float(got) == pytest.approx(float(peer(mode="multiclass")(logits, target)), rel=1e-5)
@@ -120,7 +120,9 @@ OPTIONS = {
 @pytest.mark.parametrize("size, target_size", SIZES)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("dtype, bound", [(torch.float32, 1e-6), (torch.float64, 1e-12)])
-def test_in_tiles_it_is_the_cross_entropy_of_the_resized_logits(monkeypatch, dtype, bound, options, size, target_size, tile):
+def test_the_tiled_loss_equals_the_cross_entropy_of_the_resized_logits(
+    monkeypatch, dtype, bound, options, size, target_size, tile
+):
     if tile:
         monkeypatch.setitem(seg.training.tiled_cross_entropy.TILE, "cpu", tile)
     logits, target = strided(size, target_size, dtype)
@@ -133,19 +135,19 @@ def test_in_tiles_it_is_the_cross_entropy_of_the_resized_logits(monkeypatch, dty
     assert (gradient - slope).abs().max() <= bound * slope.abs().max()
 
 
-def test_a_crop_of_the_papers_size_in_tiles():
+def test_the_tiled_loss_is_correct_for_a_crop_of_the_papers_size():
     logits, target = strided((129, 129), (513, 513), batch=1, classes=21)
     for got, wanted in zip(*(with_gradient(loss, logits, target) for loss in (cross_entropy, plain)), strict=True):
         assert (got - wanted).abs().max() <= 1e-6 * wanted.abs().max()
 
 
-def test_its_derivative_is_that_of_small_differences():
+def test_the_gradient_of_the_tiled_loss_equals_finite_differences():
     logits, target = strided((4, 3), (9, 10), torch.float64)
     weights = torch.tensor([0.3, 2.0, 0.0, 3.0])
     torch.autograd.gradcheck(lambda x: cross_entropy(x, target, weights, None, 0.2), logits.requires_grad_())
 
 
-def test_logits_far_apart_are_exact():
+def test_extreme_logits_are_exact():
     logits, target = strided((9, 9), (33, 33))
     for got, wanted in zip(*(with_gradient(loss, 400 * logits, target) for loss in (cross_entropy, plain)), strict=True):
         assert wanted.isfinite().all()
@@ -161,7 +163,7 @@ def test_the_parts_of_a_batch_add_up_to_it():
     torch.testing.assert_close(torch.cat([gradient for _, gradient in parts]), slope, rtol=1e-12, atol=1e-15)
 
 
-def test_under_autocast_it_computes_in_float32():
+def test_under_autocast_the_loss_is_computed_in_float32():
     logits, target = strided((9, 9), (33, 33))
     features, classifier = logits.detach(), torch.nn.Conv2d(4, 4, 1)
     with torch.autocast("cpu", torch.bfloat16):
@@ -197,7 +199,7 @@ def test_masks_may_be_bytes():
 
 
 class Made(TorchDispatchMode):
-    """Notes the operations and the size of the largest tensor that any of them gives."""
+    """Records the operations and the size of their largest result."""
 
     def __init__(self):
         super().__init__()
@@ -223,7 +225,7 @@ def test_no_tensor_is_larger_than_the_logits_at_stride_4(options):
     assert whole.largest == 21 * 513 * 513
 
 
-def test_where_no_gradient_is_wanted_none_is_made():
+def test_no_gradient_is_computed_if_none_is_needed():
     logits, target = strided((9, 9), (33, 33))
     with Made() as made:
         value = cross_entropy(logits, target)

@@ -12,7 +12,7 @@ def xception65():
         return build_model(ModelConfig(backbone="xception65"), 21)
 
 
-def test_groups_hold_every_parameter_once(xception65):
+def test_every_parameter_is_in_one_group(xception65):
     grouped = [id(p) for group in parameter_groups(xception65, TrainConfig()) for p in group["params"]]
     assert len(grouped) == len(set(grouped)) == 440
     assert set(grouped) == {id(p) for p in xception65.parameters()}
@@ -41,7 +41,7 @@ def test_head_multiplier_scales_all_but_the_backbone_and_biases_learn_twice_as_f
         assert rates[id(parameter)] == pytest.approx(expected)
 
 
-def test_schedule_is_poly_from_the_first_iteration_on():
+def test_the_schedule_is_poly_from_the_first_iteration():
     config = TrainConfig(learning_rate=0.007, iterations=30000, power=0.9)
     assert learning_rate(0, config) == 0.007
     assert learning_rate(15000, config) == pytest.approx(0.007 * 0.5**0.9)

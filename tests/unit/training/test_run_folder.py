@@ -6,7 +6,7 @@ from seg.training.run_folder import changed_settings, run_lock
 from tests.helpers.toy import refused
 
 
-def test_changes_name_settings_in_sections():
+def test_changed_settings_are_named_with_their_sections():
     before = {"a": 1, "b": {"c": [1], "d": None}, "train": {"loss": {}}}
     assert changed_settings(before, before) == []
     after = {"a": 1, "b": {"c": [2], "d": {"e": 1}}, "train": {"loss": {}}}
@@ -46,7 +46,7 @@ def test_the_lock_names_its_holder_and_is_released_at_the_end(tmp_path):
     assert lock_elsewhere() == "locked"
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+def test_a_folder_that_cannot_be_created_gives_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with refused(tmp_path / "file", "cannot be written", "runs=FOLDER"), run_lock(tmp_path / "file" / "a"):
         pass

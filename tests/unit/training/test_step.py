@@ -49,7 +49,7 @@ def gradients(step):
 
 
 @pytest.mark.parametrize("loss", [{"cross_entropy": 1.0}])
-def test_accumulated_parts_are_the_whole_batch_where_batch_norm_is_frozen(loss):
+def test_accumulated_parts_equal_the_whole_batch_if_batch_norm_is_frozen(loss):
     given = batch()
     whole, parts = (make(freeze_batch_norm="all", loss=loss, grad_accumulation=count) for count in (1, 4))
     for step in (whole, parts):
@@ -105,19 +105,19 @@ def kept_bytes(step, images):
     return sum(seen.values())
 
 
-def test_checkpointed_activations_keep_less():
+def test_activation_checkpointing_stores_less():
     given = batch(4)
     plain, lean = (kept_bytes(make(batch_size=4, checkpoint_activations=on), given.images) for on in (False, True))
     assert lean < 0.5 * plain
 
 
-def test_checkpointed_activations_are_for_our_own_networks():
+def test_activation_checkpointing_is_refused_for_smp_networks():
     with refused("train.checkpoint_activations", "leave it out with model.smp"):
         make(model={"smp": "Unet", "backbone": "resnet18"}, checkpoint_activations=True)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_lower_precision_trains_near_float32(precision):
+def test_lower_precision_trains_like_float32(precision):
     given = batch(double=False)
     losses = {}
     for how in ("float32", precision):
@@ -133,7 +133,7 @@ def test_lower_precision_trains_near_float32(precision):
     assert step.scaler.is_enabled() == (precision == "float16")
 
 
-def test_the_mode_is_set_only_where_it_has_changed(monkeypatch):
+def test_the_training_mode_is_set_only_if_it_changed(monkeypatch):
     calls, step, given = [], make(batch_size=2, freeze_batch_norm="backbone", batch_norm_momentum=0.2), batch(2)
     monkeypatch.setattr(seg.training.step, "prepare_mode", lambda *a: calls.append(1) or prepare_mode(*a))
     step(0, given)
@@ -148,7 +148,7 @@ def test_the_mode_is_set_only_where_it_has_changed(monkeypatch):
     assert len(calls) == 4
 
 
-def test_clipping_bounds_the_norm_of_the_whole_gradient():
+def test_clipping_limits_the_norm_of_the_whole_gradient():
     given = batch()
     free, clipped = make(), make(grad_clip_norm=0.1)
     for step in (free, clipped):
@@ -159,7 +159,7 @@ def test_clipping_bounds_the_norm_of_the_whole_gradient():
     assert torch.allclose(a[0] / a[0].norm(), b[0] / b[0].norm())
 
 
-def test_a_frozen_backbone_stays_as_it_is():
+def test_a_frozen_backbone_does_not_change():
     given = batch()
     step = make(freeze_backbone=True, freeze_batch_norm="backbone")
     before = {name: value.clone() for name, value in step.model.state_dict().items()}
@@ -170,7 +170,7 @@ def test_a_frozen_backbone_stays_as_it_is():
     assert not torch.equal(step.model.classifier.weight, before["classifier.weight"])
 
 
-def test_a_compiled_network_steps_alike():
+def test_a_compiled_network_trains_the_same():
     given = batch(2)
     plain, compiled = make(batch_size=2), make(batch_size=2, compile=True)
     compiled.parallel = torch.compile(LogitsModule(compiled.model), backend="eager")
@@ -180,7 +180,7 @@ def test_a_compiled_network_steps_alike():
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_gradient_that_is_no_number_never_reaches_the_weights(first):
+def test_a_nan_or_infinite_gradient_never_reaches_the_weights(first):
     given, bad = batch(), batch()
     bad.images[3, 0, 7, 7] = float("nan")
     step, plain = make(freeze_batch_norm="all"), make(freeze_batch_norm="all")
@@ -194,7 +194,7 @@ def test_a_gradient_that_is_no_number_never_reaches_the_weights(first):
         assert torch.equal(step.model.state_dict()[name], value), name
 
 
-def test_an_overflow_of_float16_leaves_a_step_out_and_is_no_failure():
+def test_an_overflow_of_float16_skips_a_step_and_is_not_a_failure():
     given = batch(double=False)
     step = make(double=False, precision="float16")
     step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
@@ -205,7 +205,7 @@ def test_an_overflow_of_float16_leaves_a_step_out_and_is_no_failure():
     assert step.failures() == []
 
 
-def test_the_last_step_s_outcome_may_wait():
+def test_the_result_of_the_last_step_may_be_read_later():
     given = batch()
     step = make(freeze_batch_norm="all")
     given.images[3, 0, 7, 7] = float("nan")
@@ -231,7 +231,7 @@ def test_a_batch_that_cannot_be_split_evenly_is_refused():
         ({"freeze_batch_norm": "all"}, None),
     ],
 )
-def test_few_images_for_batch_norm_are_told(capsys, train, told):
+def test_a_batch_too_small_for_batch_norm_gives_a_warning(capsys, train, told):
     make(**train)
     message = capsys.readouterr().err
     assert (f"batch norm trains on {told} images at a time" in message) if told else not message

@@ -27,7 +27,7 @@ def weights(trainer):
     return checkpoint.read(trainer.last)
 
 
-def test_a_run_folder_holds_what_the_design_says(config):
+def test_a_run_folder_has_the_documented_files(config):
     trainer = Trainer(config("a"), quiet=True)
     result = trainer.run()
     assert (result.iteration, result.stopped) == (4, False)
@@ -135,7 +135,7 @@ def test_divergence_stops_with_iteration_files_and_a_remedy_and_keeps_the_weight
     assert all(torch.isfinite(value).all() for value in [*saved["model"].values(), *trainer.model.parameters()])
 
 
-def test_a_step_that_is_no_number_can_be_skipped(config, diverging, capsys):
+def test_a_step_with_a_nan_can_be_skipped(config, diverging, capsys):
     trainer = Trainer(config("a", "train.non_finite=skip"), quiet=True)
     assert trainer.run().iteration == 4
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
@@ -143,7 +143,7 @@ def test_a_step_that_is_no_number_can_be_skipped(config, diverging, capsys):
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
 
 
-def test_a_step_that_ruins_batch_norms_statistics_is_not_skipped(config, monkeypatch):
+def test_a_step_with_nan_batch_norm_statistics_is_not_skipped(config, monkeypatch):
     count = [0]
 
     def overflowing(*given):
@@ -157,13 +157,13 @@ def test_a_step_that_ruins_batch_norms_statistics_is_not_skipped(config, monkeyp
     assert all(torch.isfinite(value).all() for value in weights(trainer)["model"].values())
 
 
-def test_one_image_a_batch_and_an_smp_model_train(config):
+def test_training_works_with_one_image_per_batch_and_with_smp_models(config):
     overrides = ["train.batch_size=1", "train.iterations=1", "model.smp=Unet", "model.backbone=resnet18"]
     assert Trainer(config("a", *overrides), quiet=True).run().iteration == 1
     assert Trainer(config("b", "train.batch_size=1", "train.iterations=1"), quiet=True).run().iteration == 1
 
 
-def test_the_average_of_the_weights_is_what_is_validated_and_saved(config):
+def test_the_moving_average_is_validated_and_saved(config):
     trainer = Trainer(config("averaged", "train.ema_decay=0.5"), quiet=True)
     steps = []
     step = trainer._update
@@ -189,7 +189,7 @@ def test_an_image_classifier_is_not_trained(config):
         Trainer(config("classifier", "model.image_classes=3"), quiet=True)
 
 
-def test_a_warm_start_begins_from_the_originals_weights(config, tmp_path):
+def test_a_warm_start_begins_with_the_weights_of_the_original_xception(config, tmp_path):
     torch.manual_seed(3)
     original = timm.create_model("legacy_xception", pretrained=False).state_dict()
     save_file(original, tmp_path / "original.safetensors")
@@ -203,7 +203,7 @@ def test_a_warm_start_begins_from_the_originals_weights(config, tmp_path):
     )
 
 
-def test_a_changed_configuration_is_told_with_what_it_means(config, capsys):
+def test_a_changed_configuration_is_reported_with_its_effect(config, capsys):
     Trainer(config("a"), quiet=True).run()
     resumed = Trainer(
         config("a", "train.iterations=6", "train.learning_rate=0.005", "data.num_workers=1", "train.loss.dice=1"),
@@ -243,7 +243,7 @@ def test_two_runs_in_one_folder_are_refused(config):
     assert trainer.run().iteration == 4
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(config, tmp_path):
+def test_a_folder_that_cannot_be_written_gives_one_line(config, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot be written \(Not a directory\); choose another folder with runs=FOLDER"):
         Trainer(config("a", f"runs={tmp_path / 'file'}"), quiet=True).run()
@@ -266,7 +266,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(config, monkeypatch):
     assert (resumed.state.iteration, resumed.run().iteration) == (2, 4)
 
 
-def test_running_out_of_memory_says_what_to_lower(config, monkeypatch):
+def test_an_out_of_memory_error_says_which_settings_to_lower(config, monkeypatch):
     def greedy(*_):
         raise torch.OutOfMemoryError("tried to allocate 20 GiB")
 
@@ -284,7 +284,7 @@ def test_a_run_that_torchrun_restarts_resumes_automatically(config, monkeypatch)
     assert Trainer(config("b"), quiet=True).state.iteration == 0  # killed before its first checkpoint
 
 
-def test_a_validation_cut_off_from_its_checkpoint_is_told_once(config, monkeypatch):
+def test_a_validation_without_its_checkpoint_is_logged_once(config, monkeypatch):
     save, count = Trainer._save, [0]
 
     def cut_off(self):

@@ -22,7 +22,7 @@ IMAGES = torch.linspace(-1, 1, 3 * 65 * 97).view(1, 3, 65, 97)
 
 @pytest.fixture
 def full_width():
-    """A released network of full width: the file itself does not tell a width."""
+    """A released network of full width; the file does not store a width."""
     return build({"variant": "xception_41", "output_stride": 16})[0]
 
 
@@ -54,7 +54,7 @@ def test_a_backbone_is_written_alone_and_starts_a_training_not_a_prediction(tmp_
     assert torch.equal(model.backbone.conv1.conv.weight, theirs.state_dict()["stem.0.conv.weight"])
 
 
-def test_the_classes_must_be_named_where_they_are_not_vocs(tmp_path):
+def test_the_classes_must_be_named_unless_they_are_vocs(tmp_path):
     config = from_dict({"model": {"backbone": "xception41", "activation_placement": "tf"}}, "test")
     source = checkpoint(tmp_path, build_model(config.model, 3))
     with refused(source, "has 3 classes, the label set 21", "--labels"):
@@ -71,7 +71,7 @@ def library(tmp_path):
     return tmp_path / "pets", model
 
 
-def test_a_folder_of_the_library_becomes_a_model_with_the_same_logits(library, tmp_path):
+def test_a_saved_smp_model_gives_the_same_logits(library, tmp_path):
     folder, theirs = library
     report = convert(folder, tmp_path / "out.safetensors", PETS)
     assert not report.missing
@@ -82,7 +82,7 @@ def test_a_folder_of_the_library_becomes_a_model_with_the_same_logits(library, t
         assert torch.equal(model(images), theirs(images))
 
 
-def test_a_folder_of_the_library_starts_a_training_with_other_classes(library):
+def test_a_saved_smp_model_initializes_a_training_with_other_classes(library):
     folder, theirs = library
     settings = {"smp": "DeepLabV3Plus", "backbone": "resnet18", "weights": str(folder)}
     config = from_dict({"model": settings}, "test")
@@ -104,7 +104,7 @@ def test_a_folder_with_options_that_are_not_ours_is_refused(library):
             convert(folder, folder / "out.safetensors", PETS)
 
 
-def test_an_unknown_source_is_one_line(tmp_path, capsys):
+def test_an_unknown_source_gives_one_line(tmp_path, capsys):
     for source in ("none.safetensors", "tf:none", "timm:resnet50", str(tmp_path)):
         assert main(["convert", source, "--out", str(tmp_path / "out.safetensors")]) == 2
         assert capsys.readouterr().err.count("\n") == 1

@@ -66,7 +66,7 @@ def test_a_saved_network_loads_with_equal_logits(tmp_path, seed):
 
 @pytest.mark.parametrize("settings", [{"smp": "DeepLabV3Plus", "output_stride": 8}, {"smp": "Unet", "weights": "published"}])
 @torch.no_grad()
-def test_a_library_s_network_loads_with_equal_logits(tmp_path, monkeypatch, settings):
+def test_an_smp_network_loads_with_equal_logits(tmp_path, monkeypatch, settings):
     statistics = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
     monkeypatch.setattr(smp.encoders, "get_preprocessing_params", lambda encoder, weights: statistics)
     network = build_model(ModelConfig(backbone="resnet18", **settings), 5).eval()
@@ -92,7 +92,7 @@ def test_the_settings_and_the_score_are_stored(tmp_path):
 
 
 @torch.no_grad()
-def test_a_wrapped_network_is_saved_as_itself(tmp_path):
+def test_a_wrapped_network_is_saved_without_its_wrapper(tmp_path):
     network = small()
     for wrapped in (torch.compile(network), AveragedModel(network), AveragedModel(torch.compile(network))):
         save(tmp_path / "mine.safetensors", wrapped, list(NAMES))
@@ -129,7 +129,7 @@ def test_a_new_classifier_of_another_size_is_saved(tmp_path):
     assert open_model(tmp_path / "mine.safetensors")[1].labels == VOC
 
 
-def test_mistakes_are_answered_and_nothing_is_written(tmp_path):
+def test_user_errors_are_refused_and_nothing_is_written(tmp_path):
     network, path = small(), tmp_path / "mine.safetensors"
     with refused(path, "2 labels for a network of 5 classes"):
         save(path, network, ["background", "cat"])

@@ -31,7 +31,7 @@ def saved(tmp_path):
     return tmp_path / "best.safetensors", model
 
 
-def test_a_written_model_opens_as_it_was(saved):
+def test_a_saved_model_opens_unchanged(saved):
     path, model = saved
     opened, metadata = open_model(path)
     assert not opened.training
@@ -64,7 +64,7 @@ def test_a_classifier_of_another_size_is_reinitialized_and_named(saved):
     assert torch.equal(model.backbone.conv1.conv.weight, saved[1].backbone.conv1.conv.weight)
 
 
-def test_weights_of_another_placement_are_refused(saved):
+def test_weights_of_another_activation_placement_are_refused(saved):
     _, model = small(activation_placement="tf")
     with pytest.raises(UserError, match=r"'paper' placement in a 'tf' network; set model\.activation_placement=paper"):
         read_into(model, saved[0])
@@ -78,14 +78,14 @@ def test_weights_of_another_width_are_refused_and_nothing_is_copied(saved):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_less_than_a_backbone_is_refused_listing_what_fits(saved, tmp_path):
+def test_a_partial_backbone_is_refused_with_a_list_of_what_fits(saved, tmp_path):
     _, model = small(backbone="xception65")
     with pytest.raises(UserError, match=r"does not fill the backbone.*tensors fit: backbone \(\d+\), aspp \(\d+\)"):
         read_into(model, saved[0])
 
 
 @pytest.mark.parametrize("kept", [0, 4, 100, 5000, -1])
-def test_a_truncated_file_is_one_clear_line(saved, kept):
+def test_a_truncated_file_gives_one_clear_line(saved, kept):
     path, model = saved
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(UserError) as error:
@@ -94,7 +94,7 @@ def test_a_truncated_file_is_one_clear_line(saved, kept):
     assert "\n" not in str(error.value)
 
 
-def test_values_that_are_no_numbers_are_refused_and_nothing_is_copied(saved):
+def test_weights_with_nan_are_refused_and_nothing_is_copied(saved):
     path, model = saved
     name, before = "backbone.conv1.conv.weight", model.classifier.weight.clone()
     with safe_open(path, "pt") as file:
@@ -123,7 +123,7 @@ def test_values_that_are_no_numbers_are_refused_and_nothing_is_copied(saved):
         ("score", ""),
     ],
 )
-def test_metadata_that_is_not_ours_is_refused(saved, key, value):
+def test_metadata_of_other_programs_is_refused(saved, key, value):
     path, _ = saved
     with safe_open(path, "pt") as file:
         metadata = file.metadata() | {key: value}
@@ -132,7 +132,7 @@ def test_metadata_that_is_not_ours_is_refused(saved, key, value):
         open_model(path)
 
 
-def test_a_network_that_is_not_the_files_size_is_refused_before_it_takes_memory(saved, monkeypatch):
+def test_a_network_of_another_size_than_the_file_is_refused_before_it_takes_memory(saved, monkeypatch):
     path, _ = saved
     with safe_open(path, "pt") as file:
         tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
@@ -148,7 +148,7 @@ def test_a_network_that_is_not_the_files_size_is_refused_before_it_takes_memory(
     assert made_on == ["meta", "meta"]
 
 
-def test_files_of_others_are_refused(tmp_path):
+def test_weights_files_of_other_programs_are_refused(tmp_path):
     _, model = small()
     save_file({"layer.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(UserError, match=r"not weights of a network that is read here.*layer\.weight"):

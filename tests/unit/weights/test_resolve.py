@@ -15,7 +15,7 @@ from tests.helpers.toy import refused, same
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run's folder with best weights, and their network."""
+    """The folder of a run with its best weights, and their network."""
     folder = tmp_path_factory.mktemp("runs") / "mine"
     config = from_dict(CONFIG, "test")
     model = build_model(config.model, 21)
@@ -24,7 +24,7 @@ def run(tmp_path_factory):
     return folder, model
 
 
-def test_a_run_s_folder_stands_for_its_best_weights(run):
+def test_the_folder_of_a_run_means_its_best_weights(run):
     folder, model = run
     assert resolve_weights(folder) == folder / "best.safetensors"
     for opened in (open_model(folder)[0], open_runtime(str(folder))[0]):
@@ -34,14 +34,14 @@ def test_a_run_s_folder_stands_for_its_best_weights(run):
     assert same(other.state_dict(), model.state_dict())
 
 
-def test_what_share_wrote_is_opened_as_a_folder(run, tmp_path):
+def test_a_shared_folder_is_opened(run, tmp_path):
     folder, model = run
     shared = share(folder, tmp_path / "shared")
     assert same(open_model(shared)[0].state_dict(), model.state_dict())
     assert read_into(build_model(from_dict(CONFIG, "test").model, 21), shared).matched
 
 
-def test_a_folder_without_weights_is_answered(tmp_path):
+def test_a_folder_without_weights_is_refused_with_a_remedy(tmp_path):
     with refused(tmp_path, "has no best.safetensors", "runs/NAME"):
         resolve_weights(tmp_path)
     (tmp_path / "last.ckpt").touch()
@@ -49,7 +49,7 @@ def test_a_folder_without_weights_is_answered(tmp_path):
         resolve_weights(tmp_path)
 
 
-def test_a_file_stands_for_itself(run, tmp_path):
+def test_a_weights_file_means_itself(run, tmp_path):
     for name in ("model.onnx", "model.xml", "none.safetensors"):
         assert resolve_weights(tmp_path / name) == tmp_path / name
     assert resolve_weights(str(run[0] / "best.safetensors")) == run[0] / "best.safetensors"
@@ -61,7 +61,7 @@ def test_an_exported_model_is_not_read_as_weights(tmp_path):
         open_model(tmp_path / "model.onnx")
 
 
-def test_what_holds_no_whole_network_is_answered_with_a_command(run, tmp_path):
+def test_a_source_without_a_complete_network_is_refused_with_a_command(run, tmp_path):
     with refused("timm:xception65.tf_in1k", "without segmentation classes", "model.weights=timm:xception65.tf_in1k"):
         open_runtime("timm:xception65.tf_in1k")
     with refused("tf:model.ckpt-7", "seg convert tf:model.ckpt-7 --out"):

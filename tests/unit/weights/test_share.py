@@ -29,7 +29,7 @@ def shared(network, folder, score):
     return out, yaml.safe_load(head), body
 
 
-def test_the_folder_holds_the_model_and_its_classes(network, tmp_path):
+def test_a_shared_folder_contains_the_model_and_its_classes(network, tmp_path):
     out, _, _ = shared(network, tmp_path, SCORE)
     assert sorted(path.name for path in out.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     model, metadata = open_model(out / "model.safetensors")
@@ -41,7 +41,7 @@ def test_the_folder_holds_the_model_and_its_classes(network, tmp_path):
     assert config["score"] == SCORE
 
 
-def test_the_card_says_what_the_run_measured(network, tmp_path):
+def test_the_model_card_has_the_scores_of_the_run(network, tmp_path):
     _, head, body = shared(network, tmp_path, SCORE)
     (result,) = head["model-index"][0]["results"]
     assert (head["pipeline_tag"], head["library_name"]) == ("image-segmentation", "seg")
@@ -52,13 +52,13 @@ def test_the_card_says_what_the_run_measured(network, tmp_path):
     assert f"{sum(p.numel() for p in network[0].parameters()):,} parameters" in body
 
 
-def test_what_was_not_measured_is_said_to_be_so(network, tmp_path):
+def test_a_model_card_without_scores_says_so(network, tmp_path):
     _, head, body = shared(network, tmp_path, {})
     assert "model-index" not in head
     assert "Not measured." in body and "%" not in body
 
 
-def test_no_path_of_this_machine_is_shared(network, tmp_path):
+def test_shared_weights_contain_no_local_path(network, tmp_path):
     out, _, body = shared(network, tmp_path, SCORE)
     for path in out.iterdir():
         assert b"/secret" not in path.read_bytes() and str(tmp_path).encode() not in path.read_bytes()

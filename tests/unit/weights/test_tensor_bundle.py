@@ -19,7 +19,7 @@ def sample(seed=0) -> dict[str, np.ndarray]:
     return tensors | {"global_step": np.array(41, np.int64), "empty": np.zeros((0, 4), np.float32)}
 
 
-def test_what_tensorflow_wrote_is_read_tensor_by_tensor():
+def test_a_checkpoint_of_tensorflow_is_read_tensor_by_tensor():
     contents = json.loads((FIXTURE / "contents.json").read_text())
     tensors = read_bundle(FIXTURE / "model.ckpt-3")
     assert tensors.keys() == contents.keys()
@@ -92,7 +92,7 @@ BELIEVED = {
 
 
 @pytest.mark.parametrize("change", BELIEVED)
-def test_wrong_entries_under_right_checksums_are_refused(tmp_path, change):
+def test_wrong_entries_with_correct_checksums_are_refused(tmp_path, change):
     write_bundle(tmp_path / "model", sample())
     entries, _ = lay_out(sample())
     entries[2] = BELIEVED[change](*entries[2])
@@ -101,7 +101,7 @@ def test_wrong_entries_under_right_checksums_are_refused(tmp_path, change):
         read_bundle(tmp_path / "model")
 
 
-def test_a_side_may_have_a_name_and_a_header_a_version(tmp_path):
+def test_a_dimension_may_have_a_name(tmp_path):
     write_bundle(tmp_path / "model", {"a": np.ones(3, np.float32)})
     (head, (name, value)), _ = lay_out({"a": np.ones(3, np.float32)})
     named = field(2, field(2, field(1, 3) + field(2, b"channels")))
@@ -118,7 +118,7 @@ def test_missing_files_are_named(tmp_path):
         read_bundle(tmp_path / "model")
 
 
-def test_bytes_of_no_tensor_are_refused(tmp_path):
+def test_bytes_that_belong_to_no_tensor_are_refused(tmp_path):
     write_bundle(tmp_path / "model", sample())
     with open(tmp_path / "model.data-00000-of-00001", "ab") as file:
         file.write(b"more")

@@ -16,7 +16,7 @@ COUNTS = {("xception_41", "aspp"): 492, ("xception_65", "aspp"): 732, ("xception
 
 
 @pytest.mark.parametrize("variant, context", COUNTS)
-def test_every_variable_of_the_released_network_has_one_place_in_ours(variant, context):
+def test_every_variable_of_the_released_network_maps_to_one_of_ours(variant, context):
     names = [name for name in variables(variant, context) if not name.startswith(f"{variant}/logits/")]
     assert len(names) == len(set(names)) == COUNTS[variant, context]
     ours = [variable_name(name) for name in names]
@@ -36,7 +36,7 @@ def test_every_variable_of_the_released_network_has_one_place_in_ours(variant, c
         "resnet_v1_50/conv1/weights",
     ],
 )
-def test_other_variables_have_no_place(name):
+def test_unknown_variables_have_no_counterpart(name):
     assert variable_name(name) is None
 
 
@@ -64,7 +64,7 @@ STRUCTURES = {
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_a_checkpoint_tells_its_structure_and_fills_it(tmp_path, name):
+def test_a_checkpoint_gives_the_structure_of_its_network_and_all_tensors(tmp_path, name):
     model = network(**STRUCTURES[name])
     source = checkpoint(tmp_path, model, extra={"aspp0/weights/Momentum": np.ones(3, np.float32)})
     tensors = read_checkpoint(source.removeprefix("tf:"))
@@ -93,7 +93,7 @@ def test_the_paper_placement_is_refused(tmp_path):
         read_into(build_model(config.model, 21), source)
 
 
-def test_less_than_a_backbone_is_an_error_unless_asked_for(tmp_path):
+def test_a_partial_backbone_is_an_error_unless_allowed(tmp_path):
     write_bundle(tmp_path / "part", {"xception_41/entry_flow/conv1_1/weights": np.ones((3, 3, 3, 8), np.float32)})
     model = network()
     with refused("part", "does not fill the backbone", "weights_use=partial"):

@@ -64,7 +64,7 @@ def test_features_of_the_original_equal_timms(size):
 
 
 @pytest.mark.parametrize("name", ["legacy_xception", *ALIGNED])
-def test_a_file_of_timms_fills_the_backbone_to_the_last_tensor(tmp_path, name):
+def test_a_file_of_timm_fills_every_tensor_of_the_backbone(tmp_path, name):
     theirs = timm.create_model(name, pretrained=False).state_dict()
     save_file(theirs, tmp_path / "model.safetensors")
     ours = "xception" if name == "legacy_xception" else name
@@ -78,7 +78,7 @@ def test_a_file_of_timms_fills_the_backbone_to_the_last_tensor(tmp_path, name):
     assert set(report.unexpected) == {"image_classifier.weight", "image_classifier.bias"}
 
 
-def test_epsilon_and_input_statistics_are_timms_own():
+def test_epsilon_and_input_statistics_are_those_of_timm():
     for name in ALIGNED:
         theirs = timm.create_model(name, pretrained=False)
         model = build_model(ModelConfig(backbone=name, activation_placement="tf"), 21)

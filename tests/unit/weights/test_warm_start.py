@@ -43,7 +43,7 @@ def aligned(name, **model):
     return build_model(config.model, 3)
 
 
-def test_modules_continue_the_originals_in_order():
+def test_extra_modules_continue_those_of_the_original_in_order():
     assert counterparts("xception41")["middle8"] == "middle8"
     assert counterparts("xception65")["middle9"] is None
     entry = {name: theirs for name, theirs in counterparts("xception71").items() if name.startswith("entry")}
@@ -57,7 +57,7 @@ def correlation(a, b):
 
 @pytest.mark.parametrize("name, least", [("xception41", 0.5), ("xception65", 0.5), ("xception71", 0.35)])
 @torch.no_grad()
-def test_the_features_stay_like_the_originals(original, name, least):
+def test_a_warm_start_keeps_features_similar_to_the_original_xception(original, name, least):
     images, others = noise(4), noise(2)
     wanted = original(others)[1]
     model = aligned(name)
@@ -68,7 +68,7 @@ def test_the_features_stay_like_the_originals(original, name, least):
 
 
 @torch.no_grad()
-def test_an_inserted_batch_norm_changes_nothing_on_the_images_it_was_measured_on(original):
+def test_an_inserted_batch_norm_changes_nothing_for_the_images_it_was_measured_on(original):
     images = noise(4)
     model = aligned("xception41")
     warm_start(model, weights(original), images)
@@ -83,7 +83,7 @@ def test_an_inserted_batch_norm_changes_nothing_on_the_images_it_was_measured_on
 
 
 @torch.no_grad()
-def test_new_modules_add_nothing(original):
+def test_modules_added_by_a_warm_start_change_nothing(original):
     model = aligned("xception65")
     warm_start(model, weights(original), noise(2))
     x = torch.randn(1, 728, 7, 7)
@@ -94,7 +94,7 @@ def test_new_modules_add_nothing(original):
 
 
 @torch.no_grad()
-def test_what_stands_for_a_pool_is_fitted_to_the_originals_output_on_other_images_too(original):
+def test_the_replacement_of_a_pool_also_fits_other_images(original):
     images, others = noise(8, 161), noise(4, 161)
     wanted, got, plain = {}, {}, {}
     names = ("entry1", "entry2", "entry3", "exit1")
@@ -129,7 +129,7 @@ def test_the_report_names_every_layer_and_what_was_copied(original):
     assert not set(report.matched) & set(report.missing)
 
 
-def test_what_cannot_be_warm_started_is_refused(original):
+def test_impossible_warm_starts_are_refused(original):
     options = ({"activation_placement": "paper"}, {"width": 0.5}, {"residual": False}, {"spatial_groups": 8})
     for model in (*(aligned("xception41", **option) for option in options), aligned("xception")):
         with refused("weights_use=warm_start", "placement=tf"):

@@ -15,7 +15,7 @@ from seg.labels import VOC, LabelSet, load, voc_color
 from tests.helpers.toy import CLASSES, refused, toy_sample, toy_voc
 
 COLORS = {0: (0, 0, 0), 1: (9, 200, 7), 8: (64, 64, 128), 12: (255, 255, 255), 15: (60, 40, 222), 255: (1, 2, 3)}
-"""What the toy masks' labels are painted with."""
+"""The colors of the labels in the toy masks."""
 
 
 def save(path, values):
@@ -32,14 +32,14 @@ def painted(mask):
 
 
 def dense(mask):
-    """The toy's labels as 0 to 4, void as it is."""
+    """The labels of the toy masks as 0 to 4; void stays 255."""
     table = np.full(256, 255, np.uint8)
     table[[0, *CLASSES]] = range(5)
     return table[mask]
 
 
 def make(folder, form=dense, numbers=range(10), images="images/toy_{:03d}.jpg", masks="masks/toy_{:03d}.png"):
-    """Toy images, and their masks in the form that `form` gives them. Returns the folder."""
+    """Write toy images, and their masks as `form` changes them. Return the folder."""
     for number in numbers:
         image, mask = toy_sample(number)
         save(folder / images.format(number), image)
@@ -57,7 +57,7 @@ def samples(made, split="train"):
 
 
 def expect(made, form, splits=("train", "val")):
-    """Each sample of the splits is the toy's, its mask in the form that `form` gives it."""
+    """Assert that each sample of the splits is the toy's, with its mask as `form` changes it."""
     for split in splits:
         found = samples(made, split)
         assert len(found) == made.splits[split] > 0
@@ -88,13 +88,13 @@ def test_index_masks_are_linked_and_their_values_are_the_classes(tmp_path):
     assert {path.name for path in made.out.iterdir()} == {"JPEGImages", "SegmentationClass", "ImageSets", "labels.yaml"}
 
 
-def test_the_links_move_with_the_folder(tmp_path):
+def test_links_still_work_after_the_folder_is_moved(tmp_path):
     made = create_dataset(make(tmp_path / "mine"))
     (tmp_path / "mine").rename(tmp_path / "there")
     assert open_split(tmp_path / "there" / "voc", "train", made.labels).sample(0)[1].shape == (48, 64)
 
 
-def test_a_fifth_is_val_by_names_alone(tmp_path):
+def test_a_fifth_of_the_images_is_val_chosen_by_name(tmp_path):
     first = create_dataset(make(tmp_path / "a", numbers=range(20)))
     again = create_dataset(make(tmp_path / "b", numbers=range(20)), out=tmp_path / "elsewhere" / "set")
     assert first.splits == again.splits == {"train": 16, "val": 4}
@@ -105,7 +105,7 @@ def test_a_fifth_is_val_by_names_alone(tmp_path):
     assert create_dataset(make(tmp_path / "c", numbers=range(2))).splits == {"train": 1, "val": 1}
 
 
-def test_masks_of_colors_have_a_class_a_color(tmp_path):
+def test_every_color_of_a_mask_becomes_a_class(tmp_path):
     made = create_dataset(make(tmp_path, painted))
     wanted = sorted(COLORS.values())
     assert list(made.labels.colors) == wanted and made.labels.colors[0] == (0, 0, 0)
@@ -133,7 +133,7 @@ LISTS = {
 
 
 def paletted(mask, order=None):
-    """A palette mask in COLORS, the labels numbered by `order`; without it differently from file to file."""
+    """A palette mask in COLORS with the labels in `order`, or in an order that differs between files."""
     labels = np.unique(mask)
     order = np.random.default_rng(mask).permutation(labels).tolist() if order is None else order
     values = np.array([order.index(label) for label in labels])
@@ -182,7 +182,7 @@ def test_a_palette_that_tells_nothing_gives_the_colors_of_voc(tmp_path, palette)
     expect(made, dense)
 
 
-def test_colors_without_a_name_are_classes_too_and_told(tmp_path):
+def test_colors_without_a_name_become_classes_and_are_reported(tmp_path):
     make(tmp_path, painted)
     names(tmp_path, "name,r,g,b\nGround,0,0,0\nTree,5,5,5\n", "class_dict.csv")
     made = create_dataset(tmp_path)
@@ -190,7 +190,7 @@ def test_colors_without_a_name_are_classes_too_and_told(tmp_path):
     assert any("5 colors" in note and "(1, 2, 3)" in note for note in made.notes)
 
 
-def test_codes_name_the_indices_and_a_named_void_becomes_255(tmp_path):
+def test_a_list_of_codes_names_the_indices_and_its_void_becomes_255(tmp_path):
     stored = np.full(256, 2, np.uint8)
     stored[:5] = 0, 1, 3, 4, 5
     names(make(tmp_path, lambda mask: stored[dense(mask)]), "Ground\nDisc\nVoid\nBox\nDiamond\nBar\nTree\n", "codes.txt")
@@ -199,7 +199,7 @@ def test_codes_name_the_indices_and_a_named_void_becomes_255(tmp_path):
     expect(made, dense)
 
 
-def test_names_that_are_too_few_for_the_labels_are_told_and_not_used(tmp_path):
+def test_a_list_with_too_few_names_is_reported_and_not_used(tmp_path):
     names(make(tmp_path), "Ground\nDisc\n", "codes.txt")
     made = create_dataset(tmp_path)
     assert made.labels.names[1] == "class_1" and any("2 names, but the masks have label 4" in note for note in made.notes)
@@ -225,14 +225,14 @@ def test_black_and_white_masks_are_background_and_foreground(tmp_path, kind):
     expect(made, lambda mask: (mask > 0).astype(np.uint8))
 
 
-def test_grey_levels_are_numbered_and_keep_their_value_as_name(tmp_path):
+def test_gray_levels_are_numbered_and_keep_their_value_as_name(tmp_path):
     made = create_dataset(make(tmp_path, lambda mask: np.where(mask == 255, 255, dense(mask) * np.uint8(50)).astype(np.uint8)))
     assert made.labels.names == ("class_0", "class_50", "class_100", "class_150", "class_200")
     assert any("gray levels" in note for note in made.notes)
     expect(made, dense)
 
 
-def test_masks_that_are_no_pngs_are_written_as_pngs(tmp_path):
+def test_masks_in_other_formats_are_written_as_png(tmp_path):
     made = create_dataset(make(tmp_path, masks="masks/toy_{:03d}.tif"))
     assert any("10 of 10 masks are rewritten" in note for note in made.notes)
     expect(made, dense)
@@ -257,7 +257,7 @@ def test_folders_of_splits_are_the_splits(tmp_path, layout, val):
     expect(made, dense, ("train", "val", "test"))
 
 
-def test_images_of_one_name_in_two_splits_are_told_apart(tmp_path):
+def test_images_with_the_same_name_in_two_splits_get_different_names(tmp_path):
     for folder, numbers in (("train", range(4)), ("val", range(2))):
         make(tmp_path, dense, numbers, *(part.format(folder) for part in LAYOUTS["CamVid"]))
     made = create_dataset(tmp_path)
@@ -266,7 +266,7 @@ def test_images_of_one_name_in_two_splits_are_told_apart(tmp_path):
     assert len(list((made.out / "JPEGImages").iterdir())) == 6
 
 
-def test_named_folders_and_files_without_a_partner(tmp_path):
+def test_named_folders_are_paired_and_files_without_a_partner_reported(tmp_path):
     make(tmp_path, images="photos/toy_{:03d}.jpg", masks="drawn/toy_{:03d}.png")
     save(tmp_path / "photos" / "more.jpg", toy_sample(1)[0])
     (tmp_path / "photos" / "notes.txt").write_text("no image")
@@ -275,7 +275,7 @@ def test_named_folders_and_files_without_a_partner(tmp_path):
     expect(made, dense)
 
 
-def test_a_folder_in_voc_layout_gets_its_label_set_alone(tmp_path):
+def test_a_folder_in_voc_layout_only_gets_a_label_set(tmp_path):
     root = toy_voc(tmp_path / "voc")
     before = contents(root)
     made = create_dataset(root)
@@ -287,7 +287,7 @@ def test_a_folder_in_voc_layout_gets_its_label_set_alone(tmp_path):
         create_dataset(root)
 
 
-def test_a_folder_in_voc_layout_without_lists_gets_them(tmp_path):
+def test_a_folder_in_voc_layout_without_lists_gets_lists(tmp_path):
     root = toy_voc(tmp_path / "voc", 8, 2)
     for path in (root / "ImageSets" / "Segmentation").iterdir():
         path.unlink()
@@ -295,7 +295,7 @@ def test_a_folder_in_voc_layout_without_lists_gets_them(tmp_path):
     assert len(open_split(root, "val", load(str(root / "labels.yaml")))) == 2
 
 
-def test_lists_of_what_is_not_there_are_refused(tmp_path):
+def test_lists_of_missing_images_are_refused(tmp_path):
     root = toy_voc(tmp_path / "voc")
     for path in (root / "ImageSets" / "Segmentation").iterdir():
         path.write_text("toy_000\nnone\n")
@@ -309,7 +309,7 @@ def test_a_list_without_masks_is_left_out(tmp_path):
     assert create_dataset(root).splits == {"train": 6, "val": 3}
 
 
-def test_a_folder_in_voc_layout_whose_masks_would_be_misread_is_made_anew_with_its_lists(tmp_path):
+def test_a_folder_in_voc_layout_with_other_mask_values_is_copied_with_its_lists(tmp_path):
     root = toy_voc(tmp_path / "voc")
     for path in (root / "SegmentationClass").iterdir():
         save(path, ((np.array(Image.open(path)) > 0) * 255).astype(np.uint8))
@@ -341,7 +341,7 @@ def noisy(mask):
         ({"numbers": [3]}, ["one image with a mask"]),
     ],
 )
-def test_what_does_not_fit_is_refused_and_nothing_is_written(tmp_path, options, parts):
+def test_data_that_does_not_fit_is_refused_and_nothing_is_written(tmp_path, options, parts):
     folder = make(tmp_path / "mine", **options)
     before = contents(tmp_path)
     with refused(*parts):
@@ -349,7 +349,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(tmp_path, options, 
     assert contents(tmp_path) == before and not (folder / "voc").exists()
 
 
-def test_masks_of_both_kinds_are_refused(tmp_path):
+def test_masks_of_integers_and_of_colors_together_are_refused(tmp_path):
     save(make(tmp_path) / "masks" / "toy_004.png", painted(toy_sample(4)[1]))
     with refused("toy_004.png: holds colors", "toy_000.png indices"):
         create_dataset(tmp_path)
@@ -361,13 +361,13 @@ def test_a_damaged_mask_is_refused(tmp_path):
         create_dataset(tmp_path)
 
 
-def test_two_images_of_one_name_are_refused(tmp_path):
+def test_two_images_with_the_same_name_are_refused(tmp_path):
     save(make(tmp_path) / "images" / "toy_004.png", toy_sample(4)[0])
     with refused("toy_004.png: another file has its name", "toy_004.jpg"):
         create_dataset(tmp_path)
 
 
-def test_what_is_there_is_not_overwritten(tmp_path):
+def test_existing_files_are_not_overwritten(tmp_path):
     made = create_dataset(make(tmp_path))
     (made.out / "labels.yaml").write_text("edited")
     before = contents(tmp_path)
@@ -377,19 +377,19 @@ def test_what_is_there_is_not_overwritten(tmp_path):
 
 
 @pytest.mark.parametrize("line", ["Disc,1,2", "Disc,1,2,256", "Disc 1 2 3"])
-def test_a_list_of_names_that_is_none_is_refused_with_the_line(tmp_path, line):
+def test_a_bad_list_of_names_is_refused_with_the_line(tmp_path, line):
     names(make(tmp_path, painted), f"name,r,g,b\nGround,0,0,0\n{line}\n", "class_dict.csv")
     with refused("class_dict.csv", line):
         create_dataset(tmp_path)
 
 
-def test_two_names_of_one_color_are_refused(tmp_path):
+def test_two_names_with_the_same_color_are_refused(tmp_path):
     names(make(tmp_path, painted), "Ground:0,0,0::\nDisc:0,0,0::\n", "labelmap.txt")
     with refused("labelmap.txt", "two classes have the color (0, 0, 0)"):
         create_dataset(tmp_path)
 
 
-def test_a_run_that_fails_in_the_middle_leaves_nothing(tmp_path, monkeypatch):
+def test_a_failed_run_leaves_nothing(tmp_path, monkeypatch):
     make(tmp_path, lambda mask: ((mask > 0) * 255).astype(np.uint8))
     before, calls = contents(tmp_path), []
 
@@ -404,6 +404,6 @@ def test_a_run_that_fails_in_the_middle_leaves_nothing(tmp_path, monkeypatch):
     assert contents(tmp_path) == before and {path.name for path in tmp_path.iterdir()} == {"images", "masks"}
 
 
-def test_needs_no_torch():
+def test_this_module_does_not_import_torch():
     code = "import sys, seg.data.layouts.create, seg.data.prepare.sbd; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

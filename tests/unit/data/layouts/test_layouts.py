@@ -1,4 +1,4 @@
-"""Every layout is read rightly: images, splits, class names, and each pixel of the masks."""
+"""Every layout is read correctly: images, splits, class names, and each pixel of the masks."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def inner(mask):
 
 
 def number_of(image):
-    """Which toy picture this is, perhaps enlarged or compressed."""
+    """The number of the toy image, which may be enlarged or compressed."""
     step = image.shape[0] // 48
     small = image[::step, ::step].astype(int)
     far = [np.abs(small - toy_sample(number)[0]).mean() for number in range(6)]
@@ -34,7 +34,7 @@ def number_of(image):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_data_set_is_read_rightly(tmp_path, name):
+def test_a_data_set_is_read_correctly(tmp_path, name):
     case = CASES[name]
     root = tmp_path / "mine"
     root.mkdir()
@@ -86,7 +86,7 @@ def test_a_named_layout_that_the_folder_does_not_have_says_what_is_missing(tmp_p
             create_dataset(tmp_path, Hints(layout=layout.name), tmp_path / "made")
 
 
-def test_several_data_sets_in_a_folder_are_named(tmp_path):
+def test_several_data_sets_in_a_folder_are_listed(tmp_path):
     CASES["coco"].write(tmp_path / "one")
     CASES["cityscapes"].write(tmp_path / "two")
     (tmp_path / "one" / "annotations").rename(tmp_path / "one" / "labels")

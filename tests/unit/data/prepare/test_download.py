@@ -41,7 +41,7 @@ OTHER = bytes(len(ARCHIVE))  # of the same size
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `server.content`, whole or a range, to each request in turn as the next of `server.plan` says; then well."""
+    """Serve `server.content` or a range of it. Each request takes the next entry of `server.plan`; later ones succeed."""
 
     protocol_version = "HTTP/1.1"
 
@@ -90,7 +90,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    """A web server on this machine: `.url` of the folder, `.plan`, `.requests` as they came."""
+    """A local web server with `.url`, `.plan` and the `.requests` it received."""
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(transfer, "PAUSE", 0.0)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
@@ -116,7 +116,7 @@ def check(out):
     assert os.listdir(out.parent) == [out.name]
 
 
-def test_a_data_set_comes_whole_and_a_second_run_asks_nobody(server, tmp_path, capsys):
+def test_a_data_set_is_downloaded_completely_and_a_second_run_downloads_nothing(server, tmp_path, capsys):
     out = tmp_path / "data" / "toy"
     source = toy(f"{server.url}/toy.tar")
     assert download(source, out)
@@ -129,7 +129,7 @@ def test_a_data_set_comes_whole_and_a_second_run_asks_nobody(server, tmp_path, c
     assert [request["sent"] for request in server.requests] == [len(ARCHIVE)]
 
 
-def test_quiet_says_nothing(server, tmp_path, capsys):
+def test_quiet_prints_nothing(server, tmp_path, capsys):
     server.plan = [{"status": 404}, {"stop": 1000}]
     assert download(toy(f"{server.url}/1/toy.tar", f"{server.url}/2/toy.tar"), tmp_path / "toy", quiet=True)
     assert capsys.readouterr() == ("", "")
@@ -214,7 +214,7 @@ FIXED = {
 
 
 @pytest.mark.parametrize("name", FIXED)
-def test_a_bad_server_is_gone_on_with_or_left_for_the_next(server, tmp_path, name):
+def test_a_bad_server_is_tried_again_or_the_next_one_is_used(server, tmp_path, name):
     server.plan, expected = list(FIXED[name][0]), FIXED[name][1]
     assert download(toy(f"{server.url}/1/toy.tar", f"{server.url}/2/toy.tar"), tmp_path / "toy", quiet=True)
     check(tmp_path / "toy")
@@ -225,7 +225,7 @@ def test_a_bad_server_is_gone_on_with_or_left_for_the_next(server, tmp_path, nam
     assert found == expected
 
 
-def test_a_silent_server_is_left_after_a_while(server, tmp_path, monkeypatch):
+def test_a_server_that_does_not_answer_times_out(server, tmp_path, monkeypatch):
     monkeypatch.setattr(transfer, "TIMEOUT", 0.7)
     server.plan = [{"stop": 1000, "stall": 30}, {"stop": 0, "stall": 30}]
     began = time.monotonic()
@@ -235,7 +235,7 @@ def test_a_silent_server_is_left_after_a_while(server, tmp_path, monkeypatch):
     check(tmp_path / "toy")
 
 
-def test_a_part_longer_than_the_server_s_file_starts_anew(server, tmp_path):
+def test_a_partial_file_longer_than_the_server_s_is_downloaded_again(server, tmp_path):
     server.plan = [{"content": ARCHIVE[:500]}]
     (tmp_path / "toy.tar.part").write_bytes(ARCHIVE[:1000])
     assert download(toy(f"{server.url}/toy.tar"), tmp_path / "toy", quiet=True)
@@ -245,27 +245,27 @@ def test_a_part_longer_than_the_server_s_file_starts_anew(server, tmp_path):
 
 @pytest.mark.parametrize("part", [OTHER, ARCHIVE + b"x", b"x" * 1000])
 @pytest.mark.parametrize("about", ["", "[]", '{"url": "URL", "validator": [7]}', '{"url": "URL", "validator": "\\"2\\""}'])
-def test_what_lies_in_the_part_s_place_is_not_trusted(server, tmp_path, part, about):
+def test_an_unknown_partial_file_is_not_trusted(server, tmp_path, part, about):
     (tmp_path / "toy.tar.part").write_bytes(part)
     (tmp_path / "toy.tar.part.json").write_text(about.replace("URL", f"{server.url}/toy.tar"))
     assert download(toy(f"{server.url}/toy.tar"), tmp_path / "toy", quiet=True)
     check(tmp_path / "toy")
 
 
-def test_a_whole_part_is_not_fetched_again(server, tmp_path):
+def test_a_complete_partial_file_is_not_downloaded_again(server, tmp_path):
     (tmp_path / "toy.tar.part").write_bytes(ARCHIVE)
     assert download(toy(f"{server.url}/toy.tar"), tmp_path / "toy", quiet=True)
     assert server.requests == []
     check(tmp_path / "toy")
 
 
-def test_the_bytes_are_asked_for_as_they_were(server, tmp_path):
+def test_a_download_asks_for_uncompressed_bytes(server, tmp_path):
     server.plan = [{"stop": HALF}]
     assert download(toy(f"{server.url}/toy.tar"), tmp_path / "toy", quiet=True)
     assert [request["if"] for request in server.requests] == [None, '"1"']
 
 
-def test_no_address_left_is_one_line_and_what_came_is_kept(server, tmp_path):
+def test_a_failed_download_gives_one_line_and_keeps_the_partial_file(server, tmp_path):
     server.plan = [{"status": 404}, {"stop": HALF}, {"status": 503}]
     with refused("toy.tar", "404", "503", "MiB that came are kept", "--mirror", "--from-archive"):
         download(toy(f"{server.url}/1/toy.tar", f"{server.url}/2/toy.tar"), tmp_path / "toy", quiet=True)
@@ -276,14 +276,14 @@ def test_no_address_left_is_one_line_and_what_came_is_kept(server, tmp_path):
     check(tmp_path / "toy")
 
 
-def test_wrong_bytes_everywhere_leave_nothing(server, tmp_path):
+def test_wrong_checksums_from_all_servers_leave_nothing(server, tmp_path):
     server.content = OTHER
     with refused("wrong bytes"):
         download(toy(f"{server.url}/1/toy.tar", f"{server.url}/2/toy.tar"), tmp_path / "toy", quiet=True)
     assert os.listdir(tmp_path) == []
 
 
-def test_nobody_there_is_one_line(server, tmp_path):
+def test_an_unreachable_server_gives_one_line(server, tmp_path):
     with refused("refused"):
         download(toy("http://127.0.0.1:9/toy.tar"), tmp_path / "toy", quiet=True)
     with refused("toy.tar"):
@@ -324,7 +324,7 @@ def test_another_archive_is_refused_before_it_is_opened(tmp_path):
     assert os.listdir(tmp_path) == ["mine.tar"]
 
 
-def test_a_full_disk_is_told_before_anything_is_asked_for(server, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_before_the_download_starts(server, tmp_path, monkeypatch):
     (tmp_path / "toy.tar.part").write_bytes(ARCHIVE[:HALF])
     need = 2 * len(ARCHIVE) - HALF
     monkeypatch.setattr(room.shutil, "disk_usage", lambda _: type("", (), {"free": need - 1}))
@@ -335,7 +335,7 @@ def test_a_full_disk_is_told_before_anything_is_asked_for(server, tmp_path, monk
     assert download(toy(f"{server.url}/toy.tar"), tmp_path / "toy", quiet=True)
 
 
-def test_a_disk_that_fills_up_is_one_line_and_what_came_is_kept(server, tmp_path):
+def test_a_full_disk_gives_one_line_and_keeps_the_downloaded_part(server, tmp_path):
     import resource
 
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -350,7 +350,7 @@ def test_a_disk_that_fills_up_is_one_line_and_what_came_is_kept(server, tmp_path
     assert server.requests[-1]["range"] == "bytes=100000-"
 
 
-def test_a_write_cut_short_goes_on_where_it_was(tmp_path):
+def test_a_short_write_continues_at_its_position(tmp_path):
     class Narrow(io.FileIO):
         def write(self, data):
             return super().write(data[:1000])
@@ -360,7 +360,7 @@ def test_a_write_cut_short_goes_on_where_it_was(tmp_path):
     assert (tmp_path / "part").read_bytes() == ARCHIVE[:10_500]
 
 
-def test_a_folder_with_something_else_is_left_alone(server, tmp_path):
+def test_a_folder_with_other_content_is_not_changed(server, tmp_path):
     out = tmp_path / "toy"
     out.mkdir()
     assert download(toy(f"{server.url}/toy.tar"), out, quiet=True)  # an empty one is taken
@@ -375,7 +375,7 @@ def test_a_folder_with_something_else_is_left_alone(server, tmp_path):
     assert os.listdir(tmp_path) == ["toy"]
 
 
-def test_two_at_once_do_not_mix(server, tmp_path):
+def test_two_downloads_at_once_do_not_interfere(server, tmp_path):
     server.plan = [{"stop": HALF, "stall": 30}]
     source = toy(f"{server.url}/toy.tar")
     first = threading.Thread(target=download, args=(source, tmp_path / "toy"), kwargs={"quiet": True})
@@ -401,7 +401,7 @@ def size(path) -> int:
     return path.stat().st_size if path.exists() else -1
 
 
-def test_a_killed_command_started_again_fetches_only_the_rest(server, tmp_path):
+def test_a_killed_download_resumes(server, tmp_path):
     source = toy(f"{server.url}/toy.tar")
     script = (
         f"from seg.data.prepare.download import SOURCES, Source\nSOURCES['toy'] = {source!r}\n"
@@ -423,8 +423,8 @@ def test_a_killed_command_started_again_fetches_only_the_rest(server, tmp_path):
 
 
 @pytest.mark.parametrize("where", ["os.sync", "os.rename", "seg.download.Part.clear"])
-def test_killed_while_unpacking_it_completes_without_the_network(tmp_path, where, monkeypatch):
-    """The process ends at once, as by SIGKILL, at a point of the last steps."""
+def test_a_kill_while_unpacking_needs_no_new_download(tmp_path, where, monkeypatch):
+    """The process ends at once, as with SIGKILL, at one of the last steps."""
     (tmp_path / "toy.tar.part").write_bytes(ARCHIVE)
     child = os.fork()
     if not child:
@@ -439,7 +439,7 @@ def test_killed_while_unpacking_it_completes_without_the_network(tmp_path, where
     check(tmp_path / "toy")
 
 
-def test_the_command(server, tmp_path, monkeypatch, capsys):
+def test_a_data_set_is_downloaded_by_the_command(server, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(SOURCES, "toy", toy())
     server.plan = [{"status": 404}]

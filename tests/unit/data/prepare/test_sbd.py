@@ -34,7 +34,7 @@ def save_mat(path, mask, compressed=True, **others):
 
 @pytest.fixture
 def sets(root):
-    """VOC of six and three images, and SBD, which has four more, two of VOC's train and one of its val: with other masks."""
+    """VOC with 6 + 3 images, and SBD with 4 more, 2 of VOC's train and 1 of VOC's val, with other masks."""
     folder = root.parent / "sbd"
     (folder / "cls").mkdir(parents=True)
     for name in ONLY_SBD:
@@ -80,7 +80,7 @@ def test_a_mask_is_found_at_any_place_in_the_struct_and_after_other_variables(tm
 
 
 @pytest.mark.parametrize("label", [21, 255, -1, 2.5, np.nan])
-def test_a_label_that_sbd_does_not_have_is_refused_with_its_place(tmp_path, label):
+def test_a_label_that_sbd_does_not_have_is_refused_with_its_position(tmp_path, label):
     mask = clean(1).astype(float)
     mask[7, 11] = mask[30, 2] = label
     with refused(tmp_path / "a.mat", f"label {label}", "at (7, 11)"):
@@ -104,7 +104,7 @@ def test_a_file_of_other_content_is_refused(tmp_path, variables, message):
         read_sbd_mask(tmp_path / "a.mat")
 
 
-def test_a_file_that_unpacks_beyond_all_measure_is_refused(tmp_path, monkeypatch):
+def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     path = save_mat(tmp_path / "a.mat", np.zeros((3000, 3000), np.uint8))
     assert path.stat().st_size < 100_000
     read_sbd_mask(path)
@@ -164,7 +164,7 @@ def test_trainaug_is_all_but_val_in_order_and_the_masks_are_vocs_own_first(sets)
                 assert png.mode == "P" and bytes(png.getpalette()) == VOC.palette.tobytes()
 
 
-def test_a_second_run_keeps_what_is_right_and_replaces_the_rest(sets):
+def test_a_second_run_keeps_correct_files_and_replaces_the_others(sets):
     prepare(sets)
     before = {path: path.stat().st_mtime_ns for path in aug(sets, "").parent.iterdir()}
     Image.fromarray(np.full((48, 64), 3, np.uint8)).save(aug(sets, "toy_003"))
@@ -182,14 +182,14 @@ def test_a_second_run_keeps_what_is_right_and_replaces_the_rest(sets):
     np.testing.assert_array_equal(open_split(sets[0], "train", VOC).mask(3), toy_sample(3)[1])
 
 
-def test_a_source_that_changed_is_not_left_stale(sets):
+def test_a_changed_source_is_read_again(sets):
     prepare(sets)
     save_mat(sets[1] / "cls" / "sbd_100.mat", clean(5))
     assert prepare(sets).replaced == 1
     np.testing.assert_array_equal(np.array(Image.open(aug(sets, "sbd_100"))), clean(5))
 
 
-def test_the_list_is_written_last(sets):
+def test_the_list_of_trainaug_is_written_last(sets):
     (sets[1] / "cls" / "sbd_102.mat").write_bytes(b"damaged")
     with refused("sbd_102.mat", "not a readable SBD mask"):
         prepare(sets)
@@ -223,7 +223,7 @@ def test_another_number_of_ids_is_refused_with_the_counts(sets):
         (lambda voc, sbd: (voc / "SegmentationClass/toy_007.png").write_bytes(b""), ["toy_007.png: not a readable image"]),
     ],
 )
-def test_what_is_missing_or_damaged_is_refused_and_no_list_is_written(sets, spoil, parts):
+def test_missing_or_damaged_files_are_refused_and_no_list_is_written(sets, spoil, parts):
     spoil(*sets)
     with refused(*parts):
         prepare(sets)

@@ -1,4 +1,4 @@
-"""Synthetic scenes: their layout, masks and classes, and that color does not give the classes away."""
+"""Synthetic scenes: layout, masks and classes. Color alone does not reveal the class."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def listed(root, name):
     return (root / "ImageSets" / "Segmentation" / f"{name}.txt").read_text().splitlines()
 
 
-def test_lists_and_files(folder):
+def test_scenes_are_written_with_lists(folder):
     train, val = listed(folder, "train"), listed(folder, "val")
     assert (len(train), len(val)) == (5, 3) and not set(train) & set(val)
     names = listed(folder, "trainval")
@@ -43,11 +43,11 @@ def test_lists_and_files(folder):
     assert {p.name for p in folder.iterdir()} == {"JPEGImages", "SegmentationClass", "ImageSets", "labels.yaml"}
 
 
-def test_labels_are_read_back(folder):
+def test_the_label_set_of_the_scenes_is_read_back(folder):
     assert labels.load(str(folder / "labels.yaml")) == SCENES
 
 
-def test_files_hold_the_scenes(folder):
+def test_the_files_contain_the_scenes(folder):
     for number, name in enumerate(listed(folder, "trainval")):
         image, mask = scene(7, number, 96)
         with Image.open(folder / "SegmentationClass" / f"{name}.png") as png:
@@ -60,14 +60,14 @@ def test_files_hold_the_scenes(folder):
             assert np.abs(np.array(jpeg, float) - image).mean() < 6
 
 
-def test_a_second_set_has_the_same_bytes(folder, tmp_path):
+def test_two_sets_of_scenes_have_the_same_bytes(folder, tmp_path):
     write_scenes(tmp_path, train=5, val=3, size=96, seed=7)
     files = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file()]
     assert len(files) == 2 * 8 + 4
     assert all((folder / p).read_bytes() == (tmp_path / p).read_bytes() for p in files)
 
 
-def test_an_existing_set_is_left_alone(folder):
+def test_an_existing_set_is_not_changed(folder):
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
     with pytest.raises(UserError, match="choose another folder or delete it") as error:
         write_scenes(folder, train=1, val=1, size=64)
@@ -76,20 +76,20 @@ def test_an_existing_set_is_left_alone(folder):
 
 
 @pytest.mark.parametrize("wrong", [{"train": 0}, {"val": 0}, {"size": 63}, {"seed": -1}])
-def test_numbers_too_small(tmp_path, wrong):
+def test_numbers_that_are_too_small_are_refused(tmp_path, wrong):
     with pytest.raises(UserError, match="need train"):
         write_scenes(tmp_path / "set", **wrong)
     assert not (tmp_path / "set").exists()
 
 
-def test_scene_is_a_function_of_its_arguments(some):
+def test_a_scene_depends_only_on_its_arguments(some):
     image, mask = scene(0, 3, 128)
     assert np.array_equal(image, some[3][0]) and np.array_equal(mask, some[3][1])
     assert len({i.tobytes() for i, _ in some}) == len({m.tobytes() for _, m in some}) == len(some)
     assert scene(1, 3, 128)[0].tobytes() != image.tobytes()
 
 
-def test_sizes_and_values(some):
+def test_scenes_have_the_given_size_and_valid_values(some):
     for image, mask in some:
         assert image.dtype == mask.dtype == np.uint8 and image.shape == (*mask.shape, 3)
         assert max(mask.shape) == 128 and min(mask.shape) >= 0.69 * 128
@@ -109,7 +109,7 @@ def test_every_scene_has_objects_and_every_class_its_share(some):
 
 
 @pytest.mark.parametrize("size, reach", [(64, 2), (192, 3), (384, 4)])
-def test_void_is_a_band_along_outlines_only(size, reach):
+def test_void_is_only_a_band_along_outlines(size, reach):
     for number in range(5):
         _, mask = scene(0, number, size)
         # The composition that `scene` starts with: which object every pixel shows, without void.
@@ -133,7 +133,7 @@ def miou(predicted, true):
 
 @pytest.mark.parametrize("balanced", [False, True])
 @pytest.mark.parametrize("bits", [3, 4])
-def test_color_alone_does_badly(some, bits, balanced):
+def test_classification_by_color_alone_scores_badly(some, bits, balanced):
     """The likeliest class of a pixel's color bin, by a histogram of `bits` bits a channel, in 20 other scenes."""
 
     def flat(part):
@@ -151,6 +151,6 @@ def test_color_alone_does_badly(some, bits, balanced):
     assert miou(histogram.argmax(1)[color], mask) < 0.35
 
 
-def test_needs_no_torch():
+def test_this_module_does_not_import_torch():
     code = "import sys, seg.data.prepare.scenes; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,7 +7,7 @@ EPS = 1e-3
 
 
 def same_state(a, b):
-    """Are parameters and moving statistics equal? The counter of batches, which only PyTorch's norm counts, is left out."""
+    """Return whether parameters and moving statistics are equal, without PyTorch's counter of batches."""
     a, b = a.state_dict(), b.state_dict()
     assert list(a) == list(b)
     return all(torch.equal(value, b[name]) for name, value in a.items() if name != "num_batches_tracked")
@@ -24,7 +24,7 @@ def by_formula(x, layer):
 @pytest.mark.parametrize("kind", [BatchNorm2d, SinglePixelBatchNorm2d])
 @pytest.mark.parametrize("momentum", [0.0003, 0.1])
 @pytest.mark.parametrize("training", [True, False])
-def test_values_gradients_and_statistics_are_pytorchs(kind, momentum, training, randomize):
+def test_values_gradients_and_statistics_equal_pytorchs(kind, momentum, training, randomize):
     ours, theirs = (randomize(cls(4, eps=EPS, momentum=momentum)).train(training) for cls in (kind, torch.nn.BatchNorm2d))
     for seed in range(3):
         torch.manual_seed(seed)
@@ -41,7 +41,7 @@ def test_values_gradients_and_statistics_are_pytorchs(kind, momentum, training, 
     assert int(ours.num_batches_tracked) == 0 and int(theirs.num_batches_tracked) == 3 * training
 
 
-def test_without_a_momentum_the_average_is_pytorchs_cumulative_one():
+def test_without_a_momentum_statistics_are_pytorchs_cumulative_average():
     ours, theirs = BatchNorm2d(4, momentum=None), torch.nn.BatchNorm2d(4, momentum=None)
     for _ in range(3):
         x = torch.randn(2, 4, 5, 6)
@@ -49,7 +49,7 @@ def test_without_a_momentum_the_average_is_pytorchs_cumulative_one():
     assert same_state(ours, theirs) and int(ours.num_batches_tracked) == 3
 
 
-def test_single_pixel_norm_takes_moving_statistics_for_one_value_a_channel_and_is_batch_norm_for_more(randomize):
+def test_batch_norm_of_a_single_pixel_uses_moving_statistics(randomize):
     torch.manual_seed(0)
     lone, plain = randomize(SinglePixelBatchNorm2d(4, eps=EPS)), randomize(torch.nn.BatchNorm2d(4, eps=EPS))
     for shape in ((2, 4, 1, 1), (1, 4, 2, 1), (1, 4, 1, 3)):

@@ -29,7 +29,7 @@ def test_values_and_gradients_are_those_of_pytorch(size, rates, memory_format):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
-def test_only_atrous_depthwise_convolutions_are_ours(monkeypatch):
+def test_only_atrous_depthwise_convolutions_use_our_kernel(monkeypatch):
     calls = []
     original = _AtrousDepthwise.apply
     monkeypatch.setattr(_AtrousDepthwise, "apply", lambda *given: calls.append(given[2]) or original(*given))
@@ -41,7 +41,7 @@ def test_only_atrous_depthwise_convolutions_are_ours(monkeypatch):
         assert calls == [(rate, rate)] * ours
 
 
-def test_the_dilations_of_both_directions_are_ours():
+def test_dilations_of_both_directions_use_our_kernel():
     x, conv = torch.randn(1, 4, 40, 40), DepthwiseConv2d(4, 4, 3, 1, (1, 6), (1, 6), groups=4, bias=False)
     for dilation in ((1, 6), (18, 15), (6, 1)):
         conv.dilation = conv.padding = dilation
@@ -82,7 +82,7 @@ def test_pointwise_values_and_gradients_are_those_of_pytorch(shape, memory_forma
         torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-4)
 
 
-def test_only_pointwise_convolutions_of_few_positions_are_ours(monkeypatch):
+def test_only_pointwise_convolutions_of_few_positions_use_our_kernel(monkeypatch):
     calls = []
     original = _Pointwise.apply
     monkeypatch.setattr(_Pointwise, "apply", lambda *given: calls.append(1) or original(*given))
@@ -111,6 +111,6 @@ def test_frozen_pointwise_weights_and_inputs_get_no_gradient():
 @pytest.mark.parametrize(
     "conv", [lambda: PointwiseConv2d(4, 6), lambda: DepthwiseConv2d(4, 4, 3, 1, 6, 6, groups=4, bias=False)]
 )
-def test_autocast_computes_in_its_own_precision(conv):
+def test_autocast_uses_its_own_precision(conv):
     with torch.autocast("cpu", torch.bfloat16):
         assert conv()(torch.randn(1, 4, 9, 9)).dtype == torch.bfloat16

@@ -43,7 +43,7 @@ def outcome(model, images, how, frozen=False):
 
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("activation_placement", ["paper", "tf"])
-def test_loss_gradients_and_statistics_are_those_without(activation_placement, frozen):
+def test_recomputing_changes_neither_loss_nor_gradients_nor_statistics(activation_placement, frozen):
     images = torch.randn(2, 3, 65, 49, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
     plain = outcome(network(activation_placement=activation_placement), images, contextlib.nullcontext, frozen)
     ours = outcome(network(activation_placement=activation_placement), images, recompute, frozen)
@@ -55,8 +55,8 @@ def test_loss_gradients_and_statistics_are_those_without(activation_placement, f
         assert torch.equal(ours[2][name], value), name
 
 
-def test_recomputed_outputs_take_the_place_of_kept_maps(monkeypatch):
-    """Of a separable convolution, only the maps before the norms are kept."""
+def test_recomputed_outputs_replace_stored_ones(monkeypatch):
+    """A separable convolution stores only the maps before its norms."""
     import seg.models.ops.recompute as room
 
     conv = SeparableConv2d(8, 16, POST, eps=1e-3).train()
@@ -70,7 +70,7 @@ def test_recomputed_outputs_take_the_place_of_kept_maps(monkeypatch):
     assert len(maps) == 3  # the input, and what goes into each norm
 
 
-def test_the_backward_pass_frees_what_recomputed_outputs_hold():
+def test_the_backward_pass_frees_recomputed_outputs():
     model, alive = network(), []
     with recompute():
         import seg.models.ops.recompute as room
@@ -108,7 +108,7 @@ def test_without_a_backward_pass_the_whole_graph_is_freed_with_its_output(monkey
 
 
 @pytest.mark.parametrize("activation_placement", [POST, PRE, ORIGINAL, replace(PRE, separable_activation="elu")])
-def test_gradients_are_right_by_finite_differences(activation_placement):
+def test_gradients_equal_finite_differences(activation_placement):
     torch.manual_seed(0)
     conv = SeparableConv2d(3, 4, activation_placement, eps=1e-3).double().train()
 
@@ -119,7 +119,7 @@ def test_gradients_are_right_by_finite_differences(activation_placement):
     assert torch.autograd.gradcheck(through, torch.randn(2, 3, 5, 5, dtype=torch.float64, requires_grad=True))
 
 
-def test_prediction_inside_is_the_ordinary_one():
+def test_recomputing_does_not_change_a_prediction():
     model, images = network().eval(), torch.randn(1, 3, 65, 65, dtype=torch.float64)
     with torch.no_grad(), recompute():
         inside = model(images)
@@ -127,7 +127,7 @@ def test_prediction_inside_is_the_ordinary_one():
         assert torch.equal(inside, model(images))
 
 
-def test_lower_precision_works_inside():
+def test_recomputing_works_with_lower_precision():
     model, images = network().float(), torch.randn(2, 3, 65, 65)
     losses = []
     for how in (contextlib.nullcontext, recompute):
