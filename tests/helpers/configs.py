@@ -1,4 +1,12 @@
-"""A configuration that trains in seconds on the data of `tests.helpers.toy`."""
+"""Configurations that train in seconds on the data of `tests.helpers.toy`."""
+
+MODEL = {
+    "backbone": "xception41",
+    "width": 0.125,
+    "aspp": {"channels": 16},
+    "decoder": {"low_level_channels": 8, "convolutions": [[3, 16]]},
+}
+"""A small network with all parts."""
 
 CONFIG = {
     "model": {"backbone": "xception41", "width": 0.125, "aspp": {"channels": 16}, "decoder": None},

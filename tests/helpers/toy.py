@@ -89,13 +89,18 @@ def random_model(config: ModelConfig | None = None) -> Any:
     torch.manual_seed(0)
     model = build_model(config or ModelConfig(backbone="xception41", width=0.125), 5)
     nn.init.normal_(model.classifier.weight, std=1.0)
+    return randomize_batch_norms(model).eval()
+
+
+def randomize_batch_norms(model: Any) -> Any:
+    """Give all batch norms of a model random parameters and statistics, and return the model."""
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
             nn.init.uniform_(norm.weight, 0.5, 1.5)
             nn.init.normal_(norm.bias, std=0.3)
             nn.init.normal_(norm.running_mean, std=0.1)
             nn.init.uniform_(norm.running_var, 0.5, 1.5)
-    return model.eval()
+    return model
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Download weights from a hub, and upload them. The hub is a local server."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -24,6 +25,16 @@ from tests.helpers.paths import ROOT
 from tests.helpers.toy import same
 
 
+@contextlib.contextmanager
+def serving(handler):
+    """Yield the address of a local server with this request handler."""
+    handler.log_message = lambda *_: None
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 @pytest.fixture
 def hub():
     """Address of a hub that holds timm/xception41.tf_in1k alone, and those weights."""
@@ -44,13 +55,8 @@ def hub():
             if self.do_HEAD():
                 self.wfile.write(body)
 
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", weights
-        server.shutdown()
+    with serving(Hub) as address:
+        yield address, weights
 
 
 def convert(address, name, out):
@@ -128,13 +134,8 @@ def own_hub():
             self.rfile.readline()
             return data
 
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", files
-        server.shutdown()
+    with serving(Hub) as address:
+        yield address, files
 
 
 def test_shared_weights_are_loaded_by_their_name(own_hub, tmp_path):

@@ -17,18 +17,14 @@ from seg.labels import VOC
 from seg.models.factory import build_model
 from seg.training import checkpoint
 from seg.weights.file import write
+from tests.helpers.configs import MODEL
 from tests.helpers.paths import ROOT
 from tests.helpers.toy import toy_voc
 
 pytestmark = pytest.mark.slow
 
 CONFIG = {
-    "model": {
-        "backbone": "xception41",
-        "width": 0.125,
-        "aspp": {"channels": 16, "dropout": 0.0},
-        "decoder": {"low_level_channels": 8, "convolutions": [[3, 16]]},
-    },
+    "model": {**MODEL, "aspp": {"channels": 16, "dropout": 0.0}},
     "data": {"root": "voc", "train": "train", "val": "val", "crop_size": 49, "num_workers": 1},
     "train": {
         "iterations": 20,

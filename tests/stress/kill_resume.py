@@ -21,16 +21,12 @@ from safetensors import safe_open
 
 from seg.cli.main import main
 from seg.training import checkpoint
+from tests.helpers.configs import MODEL
 from tests.helpers.forks import finish, fork
 from tests.helpers.toy import same, toy_voc
 
 CONFIG = {
-    "model": {
-        "backbone": "xception41",
-        "width": 0.125,
-        "aspp": {"channels": 16},
-        "decoder": {"low_level_channels": 8, "convolutions": [[3, 16]]},
-    },
+    "model": MODEL,
     "data": {
         "train": "train",
         "crop_size": 33,

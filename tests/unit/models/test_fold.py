@@ -6,7 +6,7 @@ from seg.config import ModelConfig
 from seg.models.factory import build_model
 from seg.models.fold import folded
 from seg.models.ops.batch_norm import BatchNorm2d, SinglePixelBatchNorm2d
-from tests.helpers.toy import random_model
+from tests.helpers.toy import random_model, randomize_batch_norms
 
 CONFIGS = {
     "paper": ModelConfig(backbone="xception41", width=0.125),
@@ -55,11 +55,7 @@ def test_a_model_in_training_mode_is_folded_by_its_moving_statistics():
 
 @torch.inference_mode()
 def test_only_sure_neighbors_of_an_smp_network_are_folded():
-    model = build_model(ModelConfig(smp="DeepLabV3Plus", backbone="resnet18"), 5).eval()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.normal_(module.running_mean, std=0.1)
+    model = randomize_batch_norms(build_model(ModelConfig(smp="DeepLabV3Plus", backbone="resnet18"), 5)).eval()
     plain, images = folded(model), torch.randn(1, 3, 65, 65)
     assert 0 < norms(plain) < norms(model)
     assert relative(plain.logits(images), model.logits(images)) < 1e-5

@@ -1,15 +1,11 @@
 import pytest
 
 from seg.config import from_dict
+from tests.helpers.configs import MODEL
 from tests.helpers.toy import toy_voc
 
 SMALL = {
-    "model": {
-        "backbone": "xception41",
-        "width": 0.125,
-        "aspp": {"channels": 16},
-        "decoder": {"low_level_channels": 8, "convolutions": [[3, 16]]},
-    },
+    "model": MODEL,
     "data": {"train": "train", "val": "val", "crop_size": 33, "num_workers": 0},
     "train": {"iterations": 4, "batch_size": 2, "learning_rate": 0.01, "validate_every": 4, "log_every": 1},
     "evaluate": {"canvas": None},

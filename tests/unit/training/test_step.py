@@ -13,20 +13,16 @@ from seg.models.factory import build_model
 from seg.models.layers import LogitsModule
 from seg.training.losses import Loss
 from seg.training.step import Step, check_batch_size, prepare_mode
+from tests.helpers.configs import MODEL
 from tests.helpers.toy import refused
 
-MODEL = {
-    "backbone": "xception41",
-    "width": 0.125,
-    "aspp": {"channels": 16, "dropout": 0.0},
-    "decoder": {"low_level_channels": 8, "convolutions": [[3, 16]]},
-}
+WITHOUT_DROPOUT = {**MODEL, "aspp": {"channels": 16, "dropout": 0.0}}
 
 
 def make(double=True, model=None, **train):
     torch.manual_seed(0)
     settings = {"batch_size": 8, "learning_rate": 0.05, "iterations": 100, **train}
-    config = from_dict({"model": {**MODEL, **(model or {})}, "train": settings}, "test")
+    config = from_dict({"model": {**WITHOUT_DROPOUT, **(model or {})}, "train": settings}, "test")
     network = build_model(config.model, 5)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -14,15 +14,12 @@ from seg.config import ModelConfig
 from seg.models.factory import build_model
 from seg.models.layers import ORIGINAL, POST, PRE, SeparableConv2d
 from seg.models.ops.recompute import recompute
+from tests.helpers.toy import randomize_batch_norms
 
 
 def network(**settings):
     torch.manual_seed(0)
-    model = build_model(ModelConfig(backbone="xception41", width=0.125, **settings), 5).double()
-    for norm in model.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            nn.init.uniform_(norm.weight, 0.5, 1.5)
-            nn.init.normal_(norm.bias, std=0.3)
+    model = randomize_batch_norms(build_model(ModelConfig(backbone="xception41", width=0.125, **settings), 5).double())
     model.aspp.dropout.p = 0.0
     return model
 
