@@ -45,6 +45,7 @@ from seg.training import checkpoint
 from seg.weights.loading import open_model
 from seg.weights.timm import aligned_name
 from tests.helpers.forks import finish, fork
+from tests.helpers.layouts import CASES
 from tests.helpers.released import checkpoint as released
 from tests.helpers.toy import toy_sample, toy_voc
 from tests.stress import corrupt
@@ -163,6 +164,29 @@ KINDS = {
     "SBD list": Kind("sbd/train.txt", corrupt.list_file, (TRAINAUG,), ("train.txt", "trainaug", "sbd/cls"), expect),
     "own mask": Kind("own/masks/toy_001.png", corrupt.mask, ("data init own",), ("toy_001", "own")),
     "own names": Kind("own/class_dict.csv", corrupt.list_file, ("data init own",)),
+    **{
+        f"{layout}: {file.rpartition('/')[2]}": Kind(
+            f"layouts/{layout}/{file}", spoiled, (f"data init layouts/{layout} --out out/set",), (layout,)
+        )
+        for layout, file, spoiled in (
+            ("labelme", "t1.json", corrupt.json_file),
+            ("labelme_in_splits_with_names_and_embedded_images", "train/json/t1.json", corrupt.json_file),
+            ("labelme_dataset", "t1_json/label_names.txt", corrupt.list_file),
+            ("labelme_dataset", "t1_json/label.png", corrupt.mask),
+            ("labelme_voc", "class_names.txt", corrupt.list_file),
+            ("coco", "annotations/instances_val2017.json", corrupt.json_file),
+            ("coco_rle_and_crowds", "result.json", corrupt.json_file),
+            ("cvat", "labelmap.txt", corrupt.list_file),
+            ("cvat", "ImageSets/Segmentation/default.txt", corrupt.list_file),
+            ("roboflow", "train/_classes.csv", corrupt.list_file),
+            ("label_studio_with_its_export", "project.json", corrupt.json_file),
+            ("ade20k_with_its_list", "objectInfo150.txt", corrupt.list_file),
+            ("oxford_pets", "annotations/trainval.txt", corrupt.list_file),
+            ("a_folder_a_class", "masks/disc/t1.png", corrupt.mask),
+            ("jpeg_masks", "masks/t1.jpg", corrupt.jpeg),
+            ("transparent_background", "masks/t1.png", corrupt.mask),
+        )
+    },
     "event log": Kind(
         "runs/good/metrics.jsonl", corrupt.json_lines, ("train small.yaml name=good train.iterations=3 --resume", REPORT)
     ),
@@ -197,6 +221,11 @@ def write_good(place: Path) -> Path:
     for folder, source in (("images", "JPEGImages"), ("masks", "SegmentationClass")):
         shutil.copytree(place / "voc" / source, place / "own" / folder)
     (place / "own/class_dict.csv").write_text("name,r,g,b\n" + "".join(f"{n},{r},{g},{b}\n" for n, (r, g, b) in NAMED))
+    for kind in KINDS.values():
+        name = kind.file.removeprefix("layouts/").partition("/")[0]
+        if kind.file.startswith("layouts/") and not (place / "layouts" / name).exists():
+            (place / "layouts" / name).mkdir(parents=True)
+            CASES[name].write(place / "layouts" / name)
     model = open_model(place / "best.safetensors")[0]
     released(place, model)
     with torch.device("meta"):

@@ -109,9 +109,8 @@ class Coco(Layout):
             f"{', '.join(self.files)}: {total - absent} images; what no region covers is background; crowds are void"
         )
         self.left_out(absent, total, "images are not there")
-        self.left_out(
-            boxes, boxes + sum(len(d["annotations"]) for d in self.contents.values()), "annotations have no segmentation"
-        )
+        every = sum(len(data["annotations"]) for data in self.contents.values())
+        self.left_out(boxes, every, "annotations have no segmentation")
         return found
 
     def _region(self, name: str, annotation: dict[str, Any], path: Path) -> _Region:

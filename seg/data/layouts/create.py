@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 from PIL import Image
 
-from ...errors import UserError, reason
+from ...errors import UserError, reason, single_line
 from ...files import write_text
 from ...labels import LabelSet
 from ...threads import prefetch
@@ -75,18 +75,19 @@ def create_dataset(
     if layout.lists:
         dealt = dict(layout.lists.items())
     splits = complete(dealt, hints.val_share, notes, str(folder))
+    counts = {name: len(ids) for name, ids in splits.items()}
     masks = MaskSet(layout, hints, samples, notes, progress)
     labels = masks.meaning.labels
     if in_place:
         # What a person has said stands in labels.yaml, and the masks stay; what was found out otherwise is written as masks.
         labels = hints.labels or labels
         fits = all(masks.reads_alike(item, labels) for item in samples)
-        if fits and all(name in dealt or not (target / LISTS / f"{name}.txt").exists() for name in splits):
+        if fits and all(_stays(target / LISTS / f"{name}.txt", layout.lists.get(name), ids) for name, ids in splits.items()):
             for name, ids in splits.items():
                 if not (target / LISTS / f"{name}.txt").exists():
                     write_text(target / LISTS / f"{name}.txt", _lines(ids))
             write_text(target / "labels.yaml", _yaml(labels))
-            return CreatedDataset(target, labels, {name: len(ids) for name, ids in splits.items()}, notes, layout.name)
+            return CreatedDataset(target, labels, counts, [*map(single_line, notes)], layout.name)
         target, labels = folder / "voc", masks.meaning.labels
         _refuse_existing(target, False)
     changed = {item for item in samples if not masks.reads_alike(item, labels, (".png",))}
@@ -104,7 +105,12 @@ def create_dataset(
         for name, ids in splits.items():
             write_text(place / LISTS / f"{name}.txt", _lines(ids))
         write_text(place / "labels.yaml", _yaml(labels))
-    return CreatedDataset(target, labels, {name: len(ids) for name, ids in splits.items()}, notes, layout.name)
+    return CreatedDataset(target, labels, counts, [*map(single_line, notes)], layout.name)
+
+
+def _stays(path: Path, listed: list[str] | None, ids: list[str]) -> bool:
+    """Whether a list needs no change: it holds these ids, or there is none yet."""
+    return not path.exists() or (listed is not None and {*listed} == {*ids})
 
 
 def _refuse_existing(path: Path, in_place: bool) -> None:
