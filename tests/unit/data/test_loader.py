@@ -183,3 +183,19 @@ def test_a_crashed_worker_is_reported_with_its_file(tmp_path, monkeypatch, slowl
                     dying.wait(10)
         except RuntimeError as error:  # a signal reports the crash, wherever this process then is, as in Trainer.run
             raise worker_crash_error(samples, error) from None
+
+
+@pytest.fixture
+def spawned():
+    """Starts processes as macOS and Windows do: a child gets a pickle of what it needs, and nothing else."""
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.slow
+def test_workers_that_are_spawned_give_the_same_batches(tmp_path, spawned):
+    toy_voc(tmp_path / "voc")
+    settings = {"num_workers": 1, "transforms": [{"ColorJitter": {"brightness": 0.2}}]}
+    assert_same(run(samples(tmp_path / "voc", **settings), 0, 2, workers=1), run(samples(tmp_path / "voc", **settings), 0, 2))
