@@ -11,7 +11,7 @@ from torch import nn
 
 from .. import distributed
 from ..config import Config, as_dict, flat
-from ..data.loader import Batch, TrainingSamples, batches, worker_crash_error
+from ..data.loader import Batch, TrainingSamples, batches, check_shared_memory, worker_crash_error
 from ..data.sampler import EpochSampler, sample_numbers
 from ..data.validation import validate_split
 from ..data.voc import Split, open_split
@@ -81,6 +81,7 @@ class Trainer:
         if config.model.image_classes is not None:
             raise UserError("model.image_classes: an image classifier cannot learn from masks; leave this setting out to train")
         check_batch_size(config.train)
+        check_shared_memory(config.data, config.train.batch_size // distributed.world_size())
         saved = checkpoint.newest(self.folder) if resume else None
         self.device = distributed.device(config.device)
         self._say(f"training on {distributed.describe_device(self.device)}")
