@@ -15,7 +15,7 @@ from .errors import UserError, did_you_mean
 from .inference.predictor import Predictor
 from .labels import LabelSet
 from .runtimes import EXPORTED_SUFFIXES
-from .runtimes.open import in_runtime, open_runtime
+from .runtimes.open import ON_CPU, check_on_cpu, in_runtime, open_runtime
 from .weights.loading import open_model
 from .weights.resolve import resolve_weights
 
@@ -31,25 +31,28 @@ def load(weights: Any, device: torch.device | str | None = None, runtime: str | 
 
     Args:
         weights: a run's folder, a .safetensors file of ours, `hf:OWNER/NAME`, or an exported .onnx or .xml.
-        device: as torch names it, such as "cuda:1"; None takes the GPU, or the CPU without one.
+        device: "cpu", "cuda", a certain GPU such as "cuda:1", "mps" or "xpu"; None or "auto" takes CUDA, else MPS, else XPU,
+            else the CPU.
         runtime: inference engine: "torch", "compile", "onnx" or "openvino"; None is PyTorch, as trained.
         settings: of `seg.config.InferenceConfig`, instead of the stored ones: output_stride, scales, flip, canvas (None: the
             size of each image), tile. An exported model has fixed settings.
 
     Raises:
-        UserError: there is no such file, or a setting is wrong.
+        UserError: there is no such file or device, or a setting is wrong.
     """
     path = resolve_weights(weights)
     exported = path.suffix in EXPORTED_SUFFIXES
-    if exported and device is not None:
-        raise UserError(f"{path}: an exported model runs on the CPU; leave out the device {device}")
+    if exported:
+        check_on_cpu(device, f"{path}: an exported model")
+    elif runtime in ON_CPU:
+        check_on_cpu(device, f"the runtime {runtime}", "cpu")
     model, metadata = open_runtime(path, runtime) if exported else open_model(path)
     config = as_dict(metadata.config)
     config["evaluate"] |= settings
     metadata.config = from_dict(config, "seg.load")
     if exported:
         return Predictor.of(model, metadata)
-    predictor = Predictor.of(model, metadata).to(distributed.device() if device is None else device)
+    predictor = Predictor.of(model, metadata).to(distributed.device(device or "auto"))
     if runtime is None:
         return predictor
     return Predictor.of(in_runtime(model, runtime, predictor.config.output_stride), metadata)

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .errors import UserError, reason
+from .files import sync_all
 
 BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError)
 """Exceptions of tarfile and the decompressors for an archive that is damaged or cut short."""
@@ -53,7 +54,7 @@ def extract(
             found = _write(tar, archive, PurePosixPath(folder), scratch, limit, step, wanted)
         if not found:
             raise UserError(f"{archive}: no files {f'in {folder}/' if folder else 'that are needed'}; is it the right archive?")
-        os.sync()  # once for ten thousand files: after a power cut, a renamed folder has its content
+        sync_all()  # once for ten thousand files: after a power cut, a renamed folder has its content
         os.rename(scratch, target)
     except BROKEN as error:
         raise _damaged(archive, error) from error

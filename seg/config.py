@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from .distributed import check_device_name
 from .errors import UserError, did_you_mean, reason
 from .files import read_yaml
 
@@ -325,10 +326,15 @@ class Config:
     name: str = ""
     """Name of the run, whose folder is runs/NAME. Empty: the name of the configuration file."""
     runs: str = "runs"
+    device: str = "auto"
+    """Where to train: auto (CUDA, else MPS, else XPU, else the CPU), cpu, cuda, cuda:1, mps or xpu."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: InferenceConfig = field(default_factory=InferenceConfig)
+
+    def __post_init__(self) -> None:
+        check_device_name(self.device)
 
     @property
     def folder(self) -> Path:

@@ -1,9 +1,10 @@
-"""Thin wrapper over torch.distributed that also works in a single process, without torchrun."""
+"""The device, and a thin wrapper over torch.distributed that also works in a single process, without torchrun."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +16,15 @@ if TYPE_CHECKING:  # `seg --help` does not wait for torch
     import torch
 
 T = TypeVar("T")
+
+DEVICES = re.compile(r"auto|cpu|mps|(cuda|xpu)(:\d+)?")
+"""Names of devices: auto, or as torch writes them."""
+BUILDS = {
+    "cuda": "an NVIDIA or AMD GPU, its driver, and a build of PyTorch for it",
+    "mps": "a Mac with an Apple GPU",
+    "xpu": "an Intel GPU and PyTorch's build for it",
+}
+"""What each kind of device needs. `auto` takes the first that is available, in this order; else the CPU."""
 
 
 def restarts() -> int:
@@ -45,19 +55,74 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def device() -> torch.device:
-    """torch's current GPU if there is one, else the CPU. `process_group` gives each process its own GPU."""
+def check_device_name(name: str) -> None:
+    """Raise a UserError unless this is the name of a device: auto, cpu, cuda, cuda:1, mps, xpu. It may be absent here."""
+    if not DEVICES.fullmatch(name):
+        raise UserError(f"device={name}: must be auto, cpu, cuda, a certain GPU such as cuda:1, mps or xpu")
+
+
+def device(name: str | torch.device = "auto") -> torch.device:
+    """Find the device to compute on.
+
+    Args:
+        name: auto takes CUDA, then MPS, then XPU, then the CPU. cuda and xpu are torch's current GPU: `process_group` gives
+            each process its own. cuda:1 is the second GPU.
+
+    Raises:
+        UserError: the name is unknown, the device is absent, or several processes would share one GPU.
+    """
     import torch
 
-    if not torch.cuda.is_available():
+    name = str(name)
+    check_device_name(name)
+    if name == "auto":
+        name = next((kind for kind in BUILDS if _count(kind)), "cpu")
+    kind, _, index = name.partition(":")
+    if kind == "cpu":
         return torch.device("cpu")
+    count = _count(kind)
+    if not count:
+        raise UserError(f"device={name}: PyTorch finds none here; it needs {BUILDS[kind]}. device=auto takes what is here")
+    if index and world_size() > 1:
+        raise UserError(f"device={name}: each of the {world_size()} processes takes its own GPU; give device={kind}")
+    if index and int(index) >= count:
+        numbers = f"{kind}:0" + (f" to {kind}:{count - 1}" if count > 1 else "")
+        raise UserError(f"device={name}: this machine has {numbers}; choose one of these, or device=auto")
+    if kind == "mps":
+        return torch.device("mps")
     # Not LOCAL_RANK: a scheduler may set it without torchrun, and torch's own buffers would be on another GPU.
-    return torch.device("cuda", torch.cuda.current_device())
+    return torch.device(kind, int(index) if index else getattr(torch, kind).current_device())
+
+
+def _count(kind: str) -> int:
+    """The number of devices of a kind that PyTorch can use here."""
+    import torch
+
+    if kind == "mps":
+        return int(torch.backends.mps.is_available())
+    backend = getattr(torch, kind)
+    return int(backend.device_count()) if backend.is_available() else 0
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in words, such as `cuda:0 (NVIDIA H100)`."""
+    import torch
+
+    if device.type == "cpu":
+        return f"the CPU ({torch.get_num_threads()} threads)"
+    if device.type == "mps":
+        fallback = os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK") == "1"
+        return "mps (the Apple GPU; operators that it lacks " + (
+            "run on the CPU)" if fallback else "fail: set PYTORCH_ENABLE_MPS_FALLBACK=1 before torch is imported)"
+        )
+    return f"{device} ({getattr(torch, device.type).get_device_name(device)})"
 
 
 @contextlib.contextmanager
 def process_group() -> Iterator[int | None]:
-    """Join the processes that torchrun started, and leave them at the end of the block. NCCL on GPUs, else gloo.
+    """Join the processes that torchrun started, and leave them at the end of the block.
+
+    Tensors on GPUs travel by NCCL, those on the CPU by gloo.
 
     Yields:
         The rank; None in a single process.
@@ -82,7 +147,7 @@ def process_group() -> Iterator[int | None]:
     store, number, count = next(rendezvous("env://"))
     # torchrun keeps the store over restarts: a restarted process must not find the addresses that a dead one left there.
     store = PrefixStore(f"restart{restarts()}", store)
-    dist.init_process_group("nccl" if gpus else "gloo", store=store, rank=number, world_size=count)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", store=store, rank=number, world_size=count)
     try:
         yield rank()
     finally:

@@ -1,7 +1,6 @@
 """Resumable downloads of published archives, from several addresses, verified by size and checksum."""
 
 import contextlib
-import fcntl
 import hashlib
 import http.client
 import json
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 from .errors import UserError, reason
 from .files import write_json
+from .locks import try_lock
 from .progress import MIB, Progress, by_mebibyte, mebibytes, print_stderr
 
 TIMEOUT = 20.0
@@ -117,13 +117,9 @@ def exclusive_part(path: Path, remedy: str = "wait for that one") -> Iterator[Pa
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
     with file:
         busy = UserError(f"{path}: another process downloads it; {remedy}")
-        try:
-            # Not lockf: closing any reader of the file would end its lock.
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise busy from None
-        except OSError:
-            pass  # a file system without locks
+        # Not held by the process: closing any reader of the file would end that lock.
+        if not try_lock(file, "file"):
+            raise busy
         # Opened before another process removed it, locked after that.
         if not path.exists() or os.stat(path).st_ino != os.fstat(file.fileno()).st_ino:
             raise busy
@@ -133,7 +129,8 @@ def exclusive_part(path: Path, remedy: str = "wait for that one") -> Iterator[Pa
         finally:
             if part.size == 0:
                 part.about.unlink(missing_ok=True)
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(PermissionError):  # Windows keeps a file that is open
+                    path.unlink(missing_ok=True)
 
 
 class _UselessError(Exception):

@@ -83,6 +83,12 @@ def _fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_all() -> None:
+    """Wait until everything written is on the disk, if the system supports that (not Windows): one call for many files."""
+    if hasattr(os, "sync"):
+        os.sync()
+
+
 def _replace(source: Path, target: Path) -> None:
     """Rename `source` to `target`. Where an open file cannot be replaced (Windows, CIFS), retry for REPLACE_SECONDS."""
     deadline, pause = time.monotonic() + REPLACE_SECONDS, 0.01

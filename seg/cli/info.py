@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, cast
 
-from .options import Subparsers, add_json, add_verb, size
+from .options import Subparsers, add_device, add_json, add_verb, size
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,14 +28,17 @@ def add_parser(subparsers: Subparsers) -> None:
         action="store_true",
         help="also measure the time of a forward pass and the activations that training stores, by group of layers",
     )
+    add_device(parser)
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and return the exit code."""
+    from ..distributed import device
     from ..files import write_json
     from .tables import model_table, profile_table
 
+    where = device(args.device or "auto") if args.profile else None
     model, side = network(args)
     from ..models.summary import summary
 
@@ -43,11 +46,10 @@ def run(args: argparse.Namespace) -> int:
     rows = summary(model, height, width)
     print(model_table(rows, height, width))
     numbers: dict[str, Any] = {"size": [height, width], "rows": [vars(row) for row in rows]}
-    if args.profile:
-        from ..distributed import device
+    if where is not None:
         from ..models.profile import profile
 
-        groups = profile(model.to(device()), height, width)
+        groups = profile(model.to(where), height, width)
         print(profile_table(groups, height, width))
         numbers["profile"] = [vars(group) | {"flops": group.flops} for group in groups]
     if args.json:

@@ -69,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         the exit code: 0; 1 if `seg data check` finds problems; 2 for a user's error; 130 after Ctrl-C; 141 if the reader of
         the output has closed it.
     """
+    if sys.platform == "darwin":
+        # Read when torch is imported. PyTorch warns of each operator that then runs on the CPU.
+        os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     args = parse(arguments)
     if args.run is None:  # `seg` or `seg data` alone
         args.command.print_help()

@@ -51,8 +51,9 @@ def add_canvas(parser: argparse.ArgumentParser) -> None:
 
 
 def add_inference(parser: argparse.ArgumentParser) -> None:
-    """All flags that `inference_overrides` reads."""
+    """All flags that `inference_overrides` reads, and --device."""
     add_canvas(parser)
+    add_device(parser)
     parser.add_argument(
         "--scales", metavar="S,S,...", help="average the softmax over these image scales, such as 0.5,0.75,1,1.25,1.5,1.75"
     )
@@ -66,6 +67,15 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
         choices=("torch", "compile", "onnx", "openvino"),
         help="inference engine with batch norm folded into the convolutions (default: PyTorch, the network as trained); "
         "compile is torch.compile, which needs a minute to start",
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add --device."""
+    parser.add_argument(
+        "--device",
+        metavar="auto|cpu|cuda|cuda:1|mps|xpu",
+        help="where to compute (default: auto, which takes CUDA, else MPS, else XPU, else the CPU)",
     )
 
 
@@ -90,7 +100,7 @@ def open_predictor(args: argparse.Namespace) -> Predictor:
     from ..runtimes.open import open_runtime
 
     keep_free_memory()
-    return Predictor.of(*open_runtime(args.weights, getattr(args, "runtime", None), inference_overrides(args)))
+    return Predictor.of(*open_runtime(args.weights, getattr(args, "runtime", None), inference_overrides(args), args.device))
 
 
 def progress(what: str, total: int | None = 0, *, unit: str = "images", quiet: bool = False) -> Progress:

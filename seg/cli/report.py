@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from .evaluate import AGAINST, score_model
-from .options import Subparsers, add_json, add_verb
+from .options import Subparsers, add_device, add_json, add_verb
 
 if TYPE_CHECKING:
     from ..inference.predictor import Predictor
@@ -27,6 +27,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("run_folder", metavar="RUN", help="run folder, runs/NAME")
     parser.add_argument("--data", metavar="ROOT", help="data set in VOC layout (default: as trained)")
     parser.add_argument("--against", metavar="DIR|JSON", help=AGAINST)
+    add_device(parser)
     add_json(parser, "all numbers")
 
 
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     def load() -> Predictor:
         from .. import api
 
-        return api.load(weights)
+        return api.load(weights, args.device)
 
     return score_model(
         str(weights),

@@ -7,7 +7,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ..progress import print_stderr
-from .options import Subparsers, add_json, add_verb
+from .options import Subparsers, add_device, add_json, add_verb
 
 if TYPE_CHECKING:
     from ..training.trainer import Trainer
@@ -40,6 +40,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("config", metavar="CONFIG", help="name of a configuration (see --list), or path of a YAML file")
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings that replace those of the configuration")
+    add_device(parser)
     parser.add_argument("--resume", action="store_true", help="continue from the newest valid checkpoint of runs/NAME")
     parser.add_argument("--list", action=List, help="list the configurations that come with seg, and exit")
     add_json(parser, "the best score")
@@ -50,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     from ..config import load
     from ..distributed import is_main
 
-    config = load(args.config, args.overrides)  # before torch is imported: a wrong setting is reported at once
+    overrides = [*args.overrides, *([f"device={args.device}"] if args.device else [])]
+    config = load(args.config, overrides)  # before torch is imported: a wrong setting is reported at once
     from ..files import write_json
     from ..opencv import check_opencv
     from ..training.trainer import Trainer

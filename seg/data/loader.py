@@ -30,6 +30,11 @@ AUGMENT = 3
 CRASH_SIGNAL_WAIT = 5.0
 """Seconds to wait for PyTorch to report a crashed loader worker after the connection to it has closed."""
 
+PREFETCH = 2
+"""Batches that each loader worker prepares ahead."""
+SHARED_MEMORY = "/dev/shm"
+"""Where Linux keeps the memory that processes share, in which workers hand over their batches."""
+
 T = TypeVar("T")
 
 
@@ -106,6 +111,34 @@ def init_worker(_: int) -> None:
     limit_opencv_threads()
 
 
+def check_shared_memory(config: DataConfig, images: int) -> None:
+    """Check that the batches of the loader workers fit into the shared memory: in a container it often has only 64 MiB.
+
+    Sharing by files (torch's `file_system`) takes the same memory on Linux.
+
+    Args:
+        config: crop size and number of workers.
+        images: crops of a batch in this process.
+
+    Raises:
+        UserError: they do not fit; the message says what to do.
+    """
+    if not config.num_workers or not hasattr(os, "statvfs") or not os.path.isdir(SHARED_MEMORY):
+        return
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of this machine
+    batch = images * (4 * config.crop_size**2 + 24)  # three colors, class, and the extent
+    need = processes * batch * (PREFETCH * config.num_workers + 1)  # and the one that trains
+    found = os.statvfs(SHARED_MEMORY)
+    room = found.f_bavail * found.f_frsize
+    if need > room:
+        wanted = -(-need // 2**20)
+        raise UserError(
+            f"{SHARED_MEMORY}: {room // 2**20} MiB of shared memory are free, but the loader workers need {wanted} MiB; start "
+            f"the container with --shm-size={wanted + 64}m (Kubernetes: an emptyDir of medium Memory at {SHARED_MEMORY}), or "
+            "set data.num_workers=0"
+        )
+
+
 def batches(
     samples: TrainingSamples, batch_size: int, start: int, stop: int, num_workers: int, rank: int = 0, world_size: int = 1
 ) -> Iterator[Batch]:
@@ -118,6 +151,7 @@ def batches(
         samples,
         batch_sampler=(list(sample_numbers(i, batch_size, rank, world_size)) for i in range(start, stop)),
         num_workers=num_workers,
+        prefetch_factor=PREFETCH if num_workers else None,
         collate_fn=_identity,
         worker_init_fn=init_worker,
         pin_memory=torch.cuda.is_available(),

@@ -7,7 +7,8 @@ from typing import cast
 import numpy as np
 
 from ..config import as_dict, from_dict
-from ..distributed import device
+from ..distributed import check_device_name
+from ..distributed import device as find_device
 from ..errors import UserError, did_you_mean, reason
 from ..models.interface import SegmentationModel
 from ..weights.file import Metadata, read_metadata
@@ -17,35 +18,49 @@ from . import EXPORTED_SUFFIXES, RUNTIMES, onnx, openvino
 from .models import ExportedModel, Run, RuntimeModel
 from .pytorch import fast_model
 
+ON_CPU = ("onnx", "openvino")
+"""The runtimes that compute on the CPU alone."""
+
 
 def open_runtime(
-    weights: str | Path, runtime: str | None = None, overrides: Sequence[str] = ()
+    weights: str | Path, runtime: str | None = None, overrides: Sequence[str] = (), device: str | None = None
 ) -> tuple[SegmentationModel, Metadata]:
-    """Open a model for prediction, on the GPU where there is one.
+    """Open a model for prediction.
 
     Args:
         weights: WEIGHTS as `resolve_weights` takes them.
         runtime: one of `RUNTIMES`; None: PyTorch, with batch norm as trained.
         overrides: `key=value` settings over those in the file.
+        device: as `seg.distributed.device` takes it; None: auto.
 
     Returns:
         The model in evaluation mode, and its metadata. With a runtime, the model has the output stride of
         `metadata.config.evaluate`, and keeps it.
 
     Raises:
-        UserError: the weights cannot be read, the runtime is unknown or not installed, or an exported model cannot follow a
-            setting.
+        UserError: the weights cannot be read, the runtime is unknown or not installed, the device is absent, or an exported
+            model cannot follow a setting.
     """
+    check_device_name(device or "auto")
     path = resolve_weights(weights)
     if path.suffix in EXPORTED_SUFFIXES:
+        check_on_cpu(device, f"{path}: an exported model")
         if runtime:
             raise UserError(f"{path}: an exported model has its runtime within; leave out the runtime {runtime}")
         exported, metadata = open_exported(path)
         exported.require(from_dict(as_dict(metadata.config), str(path), overrides).evaluate)
         return cast(SegmentationModel, exported), metadata
     model, metadata = open_model(path, overrides)
-    model.to(device())
+    if runtime in ON_CPU:
+        check_on_cpu(device, f"the runtime {runtime}", "cpu")
+    model.to(find_device(device or "auto"))
     return in_runtime(model, runtime, metadata.config.evaluate.output_stride) if runtime else model, metadata
+
+
+def check_on_cpu(device: object, what: str, *accepted: str) -> None:
+    """Raise a UserError if a device is chosen, other than auto and the accepted ones, for what runs on the CPU alone."""
+    if device is not None and str(device) not in ("auto", *accepted):
+        raise UserError(f"{what} runs on the CPU; leave out the device {device}")
 
 
 def in_runtime(model: SegmentationModel, runtime: str, output_stride: int | None = None) -> SegmentationModel:

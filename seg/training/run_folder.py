@@ -1,7 +1,6 @@
 """A run and its folder: the names of its files, the lock on it, and the settings that changed since its checkpoint."""
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from .. import __version__
 from ..config import Config
 from ..errors import UserError
 from ..labels import LabelSet
+from ..locks import try_lock
 
 CONFIG = "config.yaml"
 """Every setting of the run."""
@@ -102,7 +102,7 @@ def versions() -> str:
     return f"seg {__version__}, torch {torch.__version__}"
 
 
-NO_EFFECT = ("name", "runs", "data.num_workers", "train.log_every", "train.validate_every", "evaluate.")
+NO_EFFECT = ("name", "runs", "device", "data.num_workers", "train.log_every", "train.validate_every", "evaluate.")
 """Settings that do not change the weights."""
 
 
@@ -147,17 +147,13 @@ def run_lock(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder with runs=FOLDER") from error
     with file:
-        try:
-            # lockf belongs to this process: a lock of flock would outlive a killed run in its loader workers.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
+        # Held by the process: a lock of the open file would outlive a killed run in its loader workers.
+        if not try_lock(file, "process"):
             file.seek(0)
             holder = file.read().strip()
             raise UserError(
                 f"{folder}: process {holder or 'of another machine'} trains here; wait for it, or choose another name=NAME"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
+            )
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()

@@ -100,6 +100,8 @@ class Step:
             checkpoint_activations(model)
         if device.type == "cpu":
             keep_free_memory()
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # the events of AsyncHostCopy are those of the current GPU
         self._modules, self._modes = list(model.modules()), list[bool]()
         self._stops: list[AsyncHostCopy] = []
         self._outcomes: list[tuple[int, AsyncHostCopy]] = []

@@ -11,7 +11,7 @@ from torch import nn
 
 from .. import distributed
 from ..config import Config, as_dict, flat
-from ..data.loader import Batch, TrainingSamples, batches, worker_crash_error
+from ..data.loader import Batch, TrainingSamples, batches, check_shared_memory, worker_crash_error
 from ..data.sampler import EpochSampler, sample_numbers
 from ..data.validation import validate_split
 from ..data.voc import Split, open_split
@@ -63,6 +63,7 @@ class Trainer:
 
     def __init__(self, config: Config, *, resume: bool = False, quiet: bool = False, callbacks: Iterable[object] = ()):
         self.config, self.quiet = config, quiet or not distributed.is_main()
+        self._say = (lambda line: None) if self.quiet else print_stderr
         self.folder = config.folder
         resume = resume or (distributed.restarts() > 0 and checkpoint.exists(self.folder))
         with distributed.raise_on_all_ranks():
@@ -80,7 +81,10 @@ class Trainer:
         if config.model.image_classes is not None:
             raise UserError("model.image_classes: an image classifier cannot learn from masks; leave this setting out to train")
         check_batch_size(config.train)
+        check_shared_memory(config.data, config.train.batch_size // distributed.world_size())
         saved = checkpoint.newest(self.folder) if resume else None
+        self.device = distributed.device(config.device)
+        self._say(f"training on {distributed.describe_device(self.device)}")
         torch.manual_seed(config.train.seed)
         self.labels = load_labels(config.data.labels)
         self.train_split, self.val_split = (
@@ -88,15 +92,12 @@ class Trainer:
         )
         counts = self._validate_split(self.train_split)
         self._validate_split(self.val_split)
-        self.device = distributed.device()
         model = build_model(config.model, len(self.labels), pretrained=saved is None).to(self.device)
         model.to(memory_format=torch.channels_last)
         order = EpochSampler(len(self.train_split), config.train.seed, counts > 0 if config.data.balanced else None)
         self.samples = TrainingSamples(self.train_split, config.data, order, config.train.seed)
         if saved is None and config.model.weights and not config.model.published:
-            report = self._load_weights(model, config.model.weights)
-            if not self.quiet:
-                print_stderr(str(report))
+            self._say(str(self._load_weights(model, config.model.weights)))
         self.step = Step(model, Loss(config.train, counts).to(self.device), config.train, self.device)
         self.model = self.step.model
         self.ema = ExponentialMovingAverage(self.model, config.train.ema_decay) if config.train.ema_decay else None

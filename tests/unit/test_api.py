@@ -161,8 +161,10 @@ def test_wrong_arguments_of_load_are_refused(weights):
         seg.load(weights, scale=[1])
     with refused("evaluate.scales"):
         seg.load(weights, scales=[99])
-    with refused("device nowhere"):
+    with refused("device=nowhere", "must be auto, cpu"):
         seg.load(weights, device="nowhere")
+    with refused("the runtime onnx runs on the CPU", "leave out the device cuda"):
+        seg.load(weights, device="cuda", runtime="onnx")
 
 
 def test_a_call_is_a_prediction(model):

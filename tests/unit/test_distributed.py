@@ -32,6 +32,74 @@ def test_the_device_is_torchs_current_one_regardless_of_scheduler_variables(gpus
     assert distributed.device() == torch.device("cuda", 2)
 
 
+@pytest.fixture
+def machine(monkeypatch):
+    """Stands in for a machine with the devices that a test names, such as cuda=2."""
+
+    def make(cuda=0, mps=0, xpu=0):
+        for kind, count in (("cuda", cuda), ("xpu", xpu)):
+            backend = getattr(torch, kind)
+            monkeypatch.setattr(backend, "is_available", lambda count=count: count > 0)
+            monkeypatch.setattr(backend, "device_count", lambda count=count: count)
+            monkeypatch.setattr(backend, "current_device", lambda: 0)
+            monkeypatch.setattr(backend, "get_device_name", lambda device, kind=kind: f"{kind} card {device.index}")
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps > 0)
+
+    return make
+
+
+def test_auto_takes_cuda_then_mps_then_xpu_then_the_cpu(machine):
+    for devices, wanted in (
+        ({"cuda": 1, "mps": 1, "xpu": 1}, "cuda:0"),
+        ({"mps": 1, "xpu": 1}, "mps"),
+        ({"xpu": 1}, "xpu:0"),
+        ({}, "cpu"),
+    ):
+        machine(**devices)
+        assert str(distributed.device("auto")) == str(distributed.device()) == wanted
+        assert str(distributed.device("cpu")) == "cpu"
+
+
+def test_a_device_is_taken_by_its_name(machine):
+    machine(cuda=2, mps=1, xpu=1)
+    for name, wanted in (("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("mps", "mps"), ("xpu", "xpu:0"), ("xpu:0", "xpu:0")):
+        assert str(distributed.device(name)) == wanted
+    assert distributed.device(torch.device("cuda", 1)) == torch.device("cuda", 1)
+
+
+def test_an_unknown_or_absent_device_is_refused_with_a_remedy(machine):
+    machine()
+    for name in ("gpu", "cuda:", "cuda:x", "cpu:0", "mps:0", "CUDA", ""):
+        with refused(f"device={name}: must be auto, cpu, cuda"):
+            distributed.device(name)
+    for name, needs in (("cuda", "NVIDIA"), ("cuda:1", "NVIDIA"), ("mps", "Mac"), ("xpu", "Intel")):
+        with refused(f"device={name}: PyTorch finds none here", needs, "device=auto"):
+            distributed.device(name)
+    machine(cuda=2)
+    with refused("device=cuda:2: this machine has cuda:0 to cuda:1"):
+        distributed.device("cuda:2")
+    machine(cuda=1)
+    with refused("device=cuda:1: this machine has cuda:0;"):
+        distributed.device("cuda:1")
+
+
+def test_several_processes_keep_their_own_gpu(gpus, monkeypatch):
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    assert distributed.device("cuda") == torch.device("cuda", 2)
+    with refused("device=cuda:0: each of the 2 processes takes its own GPU; give device=cuda"):
+        distributed.device("cuda:0")
+
+
+def test_the_device_in_words(machine, monkeypatch):
+    machine(cuda=1, mps=1)
+    assert distributed.describe_device(torch.device("cuda", 0)) == "cuda:0 (cuda card 0)"
+    assert distributed.describe_device(torch.device("cpu")) == f"the CPU ({torch.get_num_threads()} threads)"
+    monkeypatch.setenv("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+    assert "operators that it lacks run on the CPU" in distributed.describe_device(torch.device("mps"))
+    monkeypatch.delenv("PYTORCH_ENABLE_MPS_FALLBACK")
+    assert "set PYTORCH_ENABLE_MPS_FALLBACK=1" in distributed.describe_device(torch.device("mps"))
+
+
 def test_each_process_of_torchrun_gets_its_own_gpu(gpus, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from ...errors import UserError, reason, single_line
-from ...files import write_text
+from ...files import sync_all, write_text
 from ...labels import LabelSet
 from ...threads import prefetch
 from .. import voc
@@ -152,7 +152,7 @@ def _new_folder(target: Path) -> Iterator[Path]:
         place = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         place.chmod(0o755)
         yield place
-        os.sync()  # one for ten thousand files: a power cut after the rename finds them written
+        sync_all()  # a power cut after the rename finds the files written
         place.rename(target)
     except OSError as error:
         raise UserError(f"{target}: cannot be made ({error.strerror or reason(error)}); give another place by --out") from error
@@ -176,5 +176,10 @@ def _put_image(sample: Sample, place: Path, target: Path, item: str, ignore_exif
 
 
 def _link(source: Path, place: Path, target: Path, name: str) -> None:
-    (place / name).parent.mkdir(parents=True, exist_ok=True)
-    os.symlink(os.path.relpath(os.path.realpath(source), os.path.realpath((target / name).parent)), place / name)
+    """Link to a file, or copy it where that is refused: Windows without the privilege, another drive, CIFS, FAT."""
+    path = place / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.symlink(os.path.relpath(os.path.realpath(source), os.path.realpath((target / name).parent)), path)
+    except (OSError, ValueError):
+        shutil.copyfile(source, path)

@@ -1,4 +1,5 @@
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -149,3 +150,25 @@ def test_a_closed_output_pipe_is_not_an_error(place):
     command = f"{sys.executable} -m seg completion bash | head -1"
     found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
     assert found.stderr == "" and found.stdout.count("\n") == 1
+
+
+def test_the_command_lets_operators_that_mps_lacks_run_on_the_cpu(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setenv("PYTORCH_ENABLE_MPS_FALLBACK", "0")
+    main([])
+    assert os.environ["PYTORCH_ENABLE_MPS_FALLBACK"] == "0"  # what the user has set stays
+    monkeypatch.delenv("PYTORCH_ENABLE_MPS_FALLBACK")
+    main([])
+    assert os.environ["PYTORCH_ENABLE_MPS_FALLBACK"] == "1"
+
+
+def test_the_device_flag_reaches_each_verb_that_computes(place, capsys):
+    for arguments in (
+        ["train", "small.yaml", "data.root=voc", "--device", "gpu"],
+        ["evaluate", "w.safetensors", "--device", "gpu"],
+        ["predict", "w.safetensors", "voc", "--out", "x", "--device", "gpu"],
+        ["submit", "w.safetensors", "--out", "x", "--device", "gpu"],
+        ["serve", "w.safetensors", "--port", "0", "--device", "gpu"],
+        ["info", "small.yaml", "--profile", "--device", "gpu"],
+    ):
+        assert "device=gpu: must be auto, cpu, cuda" in the_line(capsys, *arguments)

@@ -12,7 +12,7 @@ from torchvision.transforms import functional as vision
 from seg.config import DataConfig
 from seg.data import loader
 from seg.data.images import read_rgbx
-from seg.data.loader import TrainingSamples, batches, worker_crash_error
+from seg.data.loader import TrainingSamples, batches, check_shared_memory, worker_crash_error
 from seg.data.sampler import EpochSampler
 from seg.data.voc import open_split
 from seg.labels import VOC
@@ -183,3 +183,42 @@ def test_a_crashed_worker_is_reported_with_its_file(tmp_path, monkeypatch, slowl
                     dying.wait(10)
         except RuntimeError as error:  # a signal reports the crash, wherever this process then is, as in Trainer.run
             raise worker_crash_error(samples, error) from None
+
+
+@pytest.fixture
+def spawned():
+    """Starts processes as macOS and Windows do: a child gets a pickle of what it needs, and nothing else."""
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.slow
+def test_workers_that_are_spawned_give_the_same_batches(tmp_path, spawned):
+    toy_voc(tmp_path / "voc")
+    settings = {"num_workers": 1, "transforms": [{"ColorJitter": {"brightness": 0.2}}]}
+    assert_same(run(samples(tmp_path / "voc", **settings), 0, 2, workers=1), run(samples(tmp_path / "voc", **settings), 0, 2))
+
+
+def test_workers_that_would_not_fit_into_shared_memory_are_refused(monkeypatch):
+    def room(mebibytes):
+        blocks = [mebibytes * 256] * 3  # of 4 KiB: all, free, and free for us
+        monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((4096, 4096, *blocks, 0, 0, 0, 0, 255)))
+
+    # 16 crops of 513x513 with their masks are 16.06 MiB; 2 workers have 4 batches ready, and one trains: 80.3 MiB.
+    room(64)
+    with refused("/dev/shm: 64 MiB", "need 81 MiB", "--shm-size=145m", "data.num_workers=0"):
+        check_shared_memory(DataConfig(crop_size=513, num_workers=2), 16)
+    check_shared_memory(DataConfig(crop_size=513, num_workers=0), 16)
+    check_shared_memory(DataConfig(crop_size=513, num_workers=1), 16)
+    room(80)
+    with refused("need 81 MiB"):
+        check_shared_memory(DataConfig(crop_size=513, num_workers=2), 16)
+    room(81)
+    check_shared_memory(DataConfig(crop_size=513, num_workers=2), 16)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with refused("need 161 MiB"):
+        check_shared_memory(DataConfig(crop_size=513, num_workers=2), 16)
+    monkeypatch.delattr(os, "statvfs")  # Windows
+    check_shared_memory(DataConfig(crop_size=513, num_workers=2), 16)
