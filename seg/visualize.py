@@ -67,9 +67,9 @@ def legend(masks: Sequence[np.ndarray], labels: LabelSet, width: int, panels: in
         places.append((place, gap + rows * (size + gap), index, name))
         place += span
     strip = Image.new("RGB", (width, gap + (rows + 1) * (size + gap)), "white")
-    pen = ImageDraw.Draw(strip)
+    pen, palette = ImageDraw.Draw(strip), labels.palette
     for x, y, index, name in places:
-        pen.rectangle((x, y, x + swatch - 1, y + swatch - 1), fill=tuple(labels.palette[index].tolist()), outline="black")
+        pen.rectangle((x, y, x + swatch - 1, y + swatch - 1), fill=tuple(palette[index].tolist()), outline="black")
         pen.text((x + swatch + gap, y + size // 2), name, fill="black", font=font(size), anchor="lm")
     return np.asarray(strip)
 
