@@ -4,6 +4,7 @@ import ast
 import math
 import re
 
+import huggingface_hub
 import pytest
 import timm
 import torch
@@ -17,7 +18,6 @@ from seg.labels import VOC
 from seg.models import DeepLabV3Plus, Xception, deeplabv3plus_xception41, xception41
 from seg.models.factory import build_model
 from seg.models.habits import HINTS
-from seg.weights import resolve
 from seg.weights import timm as timm_weights
 from seg.weights.file import write
 from tests.helpers.released import checkpoint
@@ -254,7 +254,7 @@ def sources(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(timm_weights, "download", lambda name: theirs)
     save_file(theirs, tmp_path / "timm.safetensors")
     write(tmp_path / "ours.safetensors", trained, Config(model=small_config(activation_placement="tf")), VOC, {})
-    monkeypatch.setattr(resolve, "download", lambda source: tmp_path / "ours.safetensors")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *given, **options: str(tmp_path / "ours.safetensors"))
     return {
         "timm": "timm:xception41.tf_in1k",
         "timm's file": str(tmp_path / "timm.safetensors"),
