@@ -4,6 +4,7 @@ config = load("voc_mini", ["data.root=data/voc-mini", "train.iterations=100"])
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .distributed import check_device_name
 from .errors import UserError, did_you_mean, reason
-from .files import read_yaml
+from .files import expand, read_yaml
 
 LARGEST = 2**15
 """Upper limit of image sides in pixels, channels of a layer, and crops of a batch."""
@@ -44,6 +45,12 @@ def check_choices(section: Any, prefix: str) -> None:
     """Check each setting of a section that has a fixed set of values."""
     for key, hint in get_type_hints(type(section)).items():
         check_choice(hint, prefix + key, getattr(section, key))
+
+
+def expanded(path: str) -> str:
+    """The path with `~` and environment variables expanded. Raises UserError if a variable is not set."""
+    scheme, colon, place = path.partition(":") if path.startswith("tf:") else ("", "", path)
+    return f"{scheme}{colon}{expand(place)}" if place.startswith("~") or "$" in place else path
 
 
 @dataclass
@@ -141,6 +148,7 @@ class ModelConfig:
         if self.smp is None and self.backbone not in BACKBONES:
             raise UserError(f"model.backbone={self.backbone}: not a backbone{did_you_mean(self.backbone, BACKBONES)}")
         check_choices(self, "model.")
+        self.weights = self.weights and expanded(self.weights)
         check(
             self.spatial_groups is None or self.spatial_groups > 0,
             "model.spatial_groups",
@@ -196,6 +204,7 @@ class DataConfig:
     """Number of loader processes; 0: load in the training process."""
 
     def __post_init__(self) -> None:
+        self.root, self.labels, self.masks = expanded(self.root), expanded(self.labels), self.masks and expanded(self.masks)
         wants = f"at least 33, the smallest image the network takes, and at most {LARGEST}"
         check(33 <= self.crop_size <= LARGEST, "data.crop_size", self.crop_size, wants)
         check(0 < self.scale_min <= self.scale_max, "data.scale_min", self.scale_min, "above 0, at most data.scale_max")
@@ -326,15 +335,16 @@ class Config:
     name: str = ""
     """Name of the run, whose folder is runs/NAME. Empty: the name of the configuration file."""
     runs: str = "runs"
-    device: str = "auto"
-    """Where to train: auto (CUDA, else MPS, else XPU, else the CPU), cpu, cuda, cuda:1, mps or xpu."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: InferenceConfig = field(default_factory=InferenceConfig)
+    device: str = "auto"
+    """Where to train: auto (CUDA, else MPS, else XPU, else the CPU), cpu, cuda, cuda:1, mps or xpu."""
 
     def __post_init__(self) -> None:
         check_device_name(self.device)
+        self.runs = expanded(self.runs)
 
     @property
     def folder(self) -> Path:
@@ -385,6 +395,16 @@ def _check_keys(value: Any, cls: Any, place: str, prefix: str = "") -> None:
             raise UserError(f"{place}: {prefix}{key}: must be {wants}, not {item!r}")
 
 
+def _with_environment(value: Any) -> Any:
+    """The settings with each `${NAME}` that is no reference to a setting as OmegaConf's environment variable."""
+    if isinstance(value, dict):
+        return {key: _with_environment(item) for key, item in value.items()}
+    if isinstance(value, str):
+        known = {item.name for item in fields(Config)}
+        return re.sub(r"\$\{([A-Za-z_]\w*)\}", lambda m: m[0] if m[1] in known else f"${{oc.env:{m[1]}}}", value)
+    return value
+
+
 def from_dict(value: Any, place: str, overrides: Iterable[str] = ()) -> Config:
     """The configuration of a mapping, with `key=value` overrides. Raises a UserError that names the setting and `place`."""
     from omegaconf import OmegaConf
@@ -403,9 +423,9 @@ def from_dict(value: Any, place: str, overrides: Iterable[str] = ()) -> Config:
         raise UserError(f"{' '.join(overrides)}: not KEY=VALUE with a YAML value: {reason(error)}") from error
     _check_keys(OmegaConf.to_container(extra), Config, "command line")
     merged = OmegaConf.structured(Config)
-    for source, settings in ((place, value), ("command line", extra)):
+    for source, settings in ((place, value), ("command line", OmegaConf.to_container(extra))):
         try:
-            merged = OmegaConf.merge(merged, OmegaConf.create(settings))
+            merged = OmegaConf.merge(merged, OmegaConf.create(_with_environment(settings)))
         except OmegaConfBaseException as error:
             key = getattr(error, "full_key", None) or "a setting"
             raise UserError(f"{source}: {key}: {(getattr(error, 'msg', None) or str(error)).splitlines()[0]}") from error
@@ -441,7 +461,7 @@ def is_configuration(source: str | Path) -> bool:
 
 def find(source: str | Path) -> Path:
     """The YAML file of a configuration, by its path or by the name of one that comes with the package. Raises UserError."""
-    path, known = Path(source), names()
+    path, known = Path(expanded(str(source))), names()
     if str(source) in known:
         return _folder() / f"{source}.yaml"
     if path.suffix in SUFFIXES:

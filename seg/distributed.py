@@ -118,9 +118,48 @@ def describe_device(device: torch.device) -> str:
     return f"{device} ({getattr(torch, device.type).get_device_name(device)})"
 
 
+def slurm_ranks() -> dict[str, str]:
+    """torchrun's variables for a process that Slurm's `srun` started beside others; empty for any other process.
+
+    The batch script and an interactive shell have steps of their own, with one process: the numbers of these steps are the
+    largest of 32 bits.
+    """
+    given = os.environ
+    step, world = given.get("SLURM_STEP_ID", ""), given.get("SLURM_STEP_NUM_TASKS", given.get("SLURM_NTASKS", "1"))
+    if "WORLD_SIZE" in given or "SLURM_PROCID" not in given or not step.isdecimal() or int(step) >= 2**32 - 16 or world == "1":
+        return {}
+    if given.get("SLURM_STEP_NUM_NODES", given.get("SLURM_NNODES", "1")) == "1":
+        host = "127.0.0.1"
+    else:
+        nodes = given.get("SLURM_STEP_NODELIST", given.get("SLURM_JOB_NODELIST", ""))
+        host = first_node(nodes) or given.get("SLURM_LAUNCH_NODE_IPADDR", "")
+    # Several jobs may share a node: the port follows from the numbers of the job and the step.
+    port = 20000 + (int(given.get("SLURM_JOB_ID", "0")) * 16 + int(step)) % 12000
+    tasks = re.match(r"\d+", given.get("SLURM_STEP_TASKS_PER_NODE", given.get("SLURM_TASKS_PER_NODE", "1")))
+    return {
+        "RANK": given["SLURM_PROCID"],
+        "LOCAL_RANK": given.get("SLURM_LOCALID", "0"),
+        "WORLD_SIZE": world,
+        "LOCAL_WORLD_SIZE": tasks[0] if tasks else "1",
+        "MASTER_ADDR": given.get("MASTER_ADDR", host),
+        "MASTER_PORT": given.get("MASTER_PORT", str(port)),
+    }
+
+
+def first_node(nodes: str) -> str:
+    """The first host of a Slurm node list: `gpu[01-03,07],login` begins with gpu01."""
+    found = re.match(r"(?:[^,\[]|\[[^\]]*\])+", nodes)
+    return re.sub(r"\[([^\],-]*)[^\]]*\]", r"\1", found[0]) if found else ""
+
+
+def is_started_with_others() -> bool:
+    """Whether torchrun, or Slurm's `srun`, has started this process as one of several."""
+    return "TORCHELASTIC_RUN_ID" in os.environ or bool(slurm_ranks())
+
+
 @contextlib.contextmanager
 def process_group() -> Iterator[int | None]:
-    """Join the processes that torchrun started, and leave them at the end of the block.
+    """Join the processes that torchrun or Slurm's `srun` started, and leave them at the end of the block.
 
     Tensors on GPUs travel by NCCL, those on the CPU by gloo.
 
@@ -130,6 +169,8 @@ def process_group() -> Iterator[int | None]:
     Raises:
         UserError: if a machine has more processes than GPUs.
     """
+    ranks = slurm_ranks()
+    os.environ.update(ranks)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield None
         return
@@ -141,8 +182,11 @@ def process_group() -> Iterator[int | None]:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus:
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        if ranks and gpus == 1:
+            local_rank = 0  # srun --gpus-per-task=1 shows each process its own GPU
         if local_rank >= gpus:
-            raise UserError(f"--nproc-per-node: this machine has {gpus} GPU{'s' * (gpus != 1)}; start one process per GPU")
+            flag = "srun --ntasks-per-node" if ranks else "--nproc-per-node"
+            raise UserError(f"{flag}: this machine has {gpus} GPU{'s' * (gpus != 1)}; start one process per GPU")
         torch.cuda.set_device(local_rank)
     store, number, count = next(rendezvous("env://"))
     # torchrun keeps the store over restarts: a restarted process must not find the addresses that a dead one left there.

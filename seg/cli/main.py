@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
+from ..config import expanded
+from ..distributed import is_started_with_others, process_group
 from ..errors import UserError, reason
 from ..progress import print_stderr
 from . import (
@@ -62,6 +64,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+def expand_paths(args: argparse.Namespace) -> None:
+    """Expand `~` and environment variables in the arguments, which the shell leaves where it does not see a path.
+
+    The configuration does so for KEY=VALUE. Raises UserError if a variable is not set.
+    """
+    for name, value in vars(args).items():
+        if isinstance(value, str):
+            setattr(args, name, expanded(value))
+        elif isinstance(value, list) and name != "overrides":
+            setattr(args, name, [expanded(item) if isinstance(item, str) else item for item in value])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -80,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _processes() as rank:
             name = "seg" if rank is None else f"seg: rank {rank}"
+            expand_paths(args)
             return int(args.run(args))
     except UserError as error:
         print_stderr(f"{name}: {error}")
@@ -111,12 +126,8 @@ def explain(error: Exception, alone: bool) -> tuple[int, str]:
 
 
 def _processes() -> contextlib.AbstractContextManager[int | None]:
-    """The group of processes that torchrun started; one process alone needs none, and does not import torch for it."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return contextlib.nullcontext()
-    from ..distributed import process_group
-
-    return process_group()
+    """The group of processes that torchrun or srun started; one process alone needs none, and does not import torch for it."""
+    return process_group() if is_started_with_others() else contextlib.nullcontext()
 
 
 if __name__ == "__main__":

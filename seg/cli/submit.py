@@ -70,7 +70,7 @@ def make(args: argparse.Namespace) -> int:
     from ..inference.voc_submission import submit
 
     predictor = open_predictor(args)
-    root = args.data or (predictor.metadata.config.data.root if predictor.metadata else "")
+    root = args.data or (predictor.metadata.data_root() if predictor.metadata else "")
     split = open_images(root, args.split, predictor.labels)
     with progress("submit", quiet=args.quiet) as bar:
         path, kept = submit(predictor, split, args.weights, args.out, args.competition, bar.update)

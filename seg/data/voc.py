@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..errors import UserError, did_you_mean
-from ..files import atomic_write, read_lines
+from ..files import atomic_write, expand, read_lines
 from ..labels import LabelSet
 from .images import read_header, read_image
 from .inventory import IMAGE_SUFFIXES, MASK_SUFFIXES, FileIndex
@@ -105,6 +105,7 @@ def open_images(root: str | Path, name: str, labels: LabelSet) -> Split:
     Raises:
         UserError: an image is missing, an id is listed twice (it would count twice), or two files have the name of an id.
     """
+    root = data_folder(root)
     path = list_file(root, name)
     found = files_of(Path(root) / IMAGES, IMAGE_SUFFIXES)
     ids, wrong = read_ids(path, found)
@@ -120,8 +121,8 @@ def open_split(root: str | Path, name: str, labels: LabelSet, masks: str | None 
         UserError: as `open_images`, or a mask is missing.
     """
     split = open_images(root, name, labels)
-    found = files_of(mask_folder(root, masks), MASK_SUFFIXES)
-    return replace(split, masks=_files("mask", found, split.ids, list_file(root, name)))
+    found = files_of(mask_folder(split.root, masks), MASK_SUFFIXES)
+    return replace(split, masks=_files("mask", found, split.ids, list_file(split.root, name)))
 
 
 def _files(what: str, found: FileIndex, ids: tuple[str, ...], path: Path) -> Files:
@@ -139,7 +140,7 @@ def _files(what: str, found: FileIndex, ids: tuple[str, ...], path: Path) -> Fil
 
 def data_folder(root: str | Path) -> Path:
     """`root` as a path. Raises UserError if it does not exist."""
-    root = Path(root)
+    root = expand(root)
     if not root.is_dir():
         raise UserError(f"{root}: no such data folder; set data.root to a folder in VOC layout, or see data/README.md")
     return root

@@ -91,10 +91,11 @@ def evaluate_split(
     Raises:
         UserError: the data cannot be read, or `data` or `split` is None for a model that does not know its training data.
     """
-    trained = predictor.metadata.config.data if predictor.metadata else None
-    if trained is None and (data is None or split is None):
+    metadata = predictor.metadata
+    if metadata is None and (data is None or split is None):
         raise UserError("this model does not know its training data; give the data folder and the split")
-    root, name = data or (trained.root if trained else ""), split or (trained.val if trained else "")
+    trained = metadata.config.data if metadata else None
+    root, name = data or (metadata.data_root() if metadata else ""), split or (trained.val if trained else "")
     samples = open_split(root, name, predictor.labels, trained.masks if trained else None)
     if on_split:
         on_split(samples)

@@ -31,6 +31,15 @@ class Metadata:
     score: dict[str, Any]
     """Such as {"iteration": 2000, "miou": 0.41}, with the keys of `SCORE`; empty where never validated."""
 
+    def data_root(self) -> Path:
+        """The data folder of the training. Raises UserError if it is not here."""
+        root = Path(self.config.data.root)
+        if not root.is_dir():
+            place = "" if root.is_absolute() else f", which began in another folder than {Path.cwd()}"
+            whose = f"it is the data.root of the training{place}"
+            raise UserError(f"{root}: no such data folder; {whose}. Give the folder with --data")
+        return root
+
 
 def open_safetensors(source: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file.

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..errors import UserError
+from ..files import expand
 from .hub import SHARED, download
 
 BEST = "best.safetensors"
@@ -36,7 +37,7 @@ def resolve_weights(source: str | Path) -> Path:
         raise UserError(
             f"{text}: a TensorFlow checkpoint; convert it first: seg convert {text} --out model.safetensors, and give that file"
         )
-    path = Path(source)
+    path = expand(source)
     if path.is_dir():
         return weights_in(path)
     if path.is_file() and path.suffix == ".ckpt":

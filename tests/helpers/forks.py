@@ -1,8 +1,9 @@
 """Run the command several times, in one or more processes each, forked from a process that has imported everything.
 
-    python -m tests.helpers.forks '[[1, ["train", "a.yaml"]], [2, ["evaluate", "best.safetensors"]]]'
+    python -m tests.helpers.forks '[[1, ["train", "a.yaml"]], [2, ["evaluate", "best.safetensors"]]]' [slurm]
 
-Starting Python and importing torch takes longer than the small runs of the tests. Several processes get torchrun's variables.
+Starting Python and importing torch takes longer than the small runs of the tests. Several processes get torchrun's
+variables, or those of Slurm's srun.
 """
 
 import importlib
@@ -42,7 +43,18 @@ def rank(number: int, world: int, port: int, arguments: list[str]) -> int:
     """Run the command as one of `world` processes."""
     from seg.cli.main import main
 
-    if world > 1:
+    if world > 1 and sys.argv[2:] == ["slurm"]:
+        os.environ |= {
+            "SLURM_JOB_ID": "4711",
+            "SLURM_STEP_ID": "0",
+            "SLURM_PROCID": str(number),
+            "SLURM_LOCALID": str(number),
+            "SLURM_NTASKS": str(world),
+            "SLURM_NNODES": "1",
+            "SLURM_TASKS_PER_NODE": str(world),
+            "MASTER_PORT": str(port),
+        }
+    elif world > 1:
         os.environ |= {
             "RANK": str(number),
             "LOCAL_RANK": str(number),

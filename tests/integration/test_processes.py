@@ -62,6 +62,17 @@ def forked(place, *runs):
     return done
 
 
+def test_srun_starts_processes_as_torchrun_does(place):
+    def train(name):
+        return ["train", "small.yaml", f"name={name}", "train.iterations=3", "train.validate_every=3", "--quiet"]
+
+    done = python(place, "-m", "tests.helpers.forks", json.dumps([[2, train("slurm")]]), "slurm")
+    assert done.returncode == 0, done.stderr
+    forked(place, (2, train("torchrun")))
+    assert losses(place, "slurm") == losses(place, "torchrun")
+    assert len(losses(place, "slurm")[0]) == 3  # two single processes would share the folder
+
+
 def torchrun(place, script, *arguments):
     return python(place, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, *arguments)
 

@@ -7,6 +7,7 @@ import yaml
 from seg.config import Config, ModelConfig, as_dict, from_dict, headline, is_configuration, load, names
 from seg.errors import UserError
 from tests.helpers.paths import ROOT
+from tests.helpers.toy import refused
 
 
 def write(folder, text):
@@ -337,3 +338,16 @@ def test_a_choice_may_be_a_reference_to_another():
 )
 def test_a_network_has_a_title(model, title):
     assert from_dict({"model": model}, "test").model.title == title
+
+
+def test_paths_expand_the_home_folder_and_environment_variables(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    monkeypatch.setenv("DATA", "/disk")
+    given = {"data": {"root": "~/voc", "labels": "${HOME}/labels.yaml"}, "runs": "$DATA/runs"}
+    found = from_dict(given, "a.yaml", ["model.weights=tf:~/x/model.ckpt", "data.masks=${DATA}/masks"])
+    assert (found.data.root, found.data.labels, found.runs) == ("/home/ann/voc", "/home/ann/labels.yaml", "/disk/runs")
+    assert (found.model.weights, found.data.masks) == ("tf:/home/ann/x/model.ckpt", "/disk/masks")
+    assert from_dict({"data": {"root": "a~b/${data.val}"}}, "a.yaml").data.root == "a~b/val"  # a setting
+    for root in ("$NOWHERE/voc", "${NOWHERE}/voc"):
+        with refused("a.yaml", "nvironment variable", "NOWHERE"):
+            from_dict({"data": {"root": root}}, "a.yaml")

@@ -119,3 +119,73 @@ def test_each_process_of_torchrun_gets_its_own_gpu(gpus, monkeypatch):
 def test_an_error_of_a_single_process_is_raised_unchanged():
     with pytest.raises(UserError, match=r"^a\.yaml: wrong$"), distributed.raise_on_all_ranks():
         raise UserError("a.yaml: wrong")
+
+
+STEP = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "2", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_NTASKS": "8"}
+"""What srun sets for the sixth of eight processes."""
+
+
+@pytest.fixture
+def slurm(monkeypatch):
+    """Sets Slurm's variables, those of `STEP` and further ones; None removes one."""
+
+    def make(**further):
+        for name, value in {**STEP, **further}.items():
+            monkeypatch.setenv(name, value) if value is not None else monkeypatch.delenv(name, raising=False)
+
+    return make
+
+
+def test_a_process_that_srun_started_beside_others_has_a_rank(slurm):
+    slurm(SLURM_NNODES="2", SLURM_STEP_NODELIST="gpu[03-04]", SLURM_TASKS_PER_NODE="4(x2)")
+    assert distributed.is_started_with_others()
+    found = distributed.slurm_ranks()
+    port = int(found.pop("MASTER_PORT"))
+    wanted = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "MASTER_ADDR": "gpu03"}
+    assert found == wanted and 20000 <= port < 32000
+    slurm(SLURM_JOB_ID="8")
+    assert int(distributed.slurm_ranks()["MASTER_PORT"]) != port
+    slurm(SLURM_NNODES="1")
+    assert distributed.slurm_ranks()["MASTER_ADDR"] == "127.0.0.1"
+    slurm(MASTER_ADDR="head", MASTER_PORT="1234")
+    assert {"MASTER_ADDR": "head", "MASTER_PORT": "1234"}.items() <= distributed.slurm_ranks().items()
+
+
+@pytest.mark.parametrize(
+    "further",
+    [
+        {"SLURM_NTASKS": "1"},
+        {"SLURM_STEP_ID": None},  # a batch script
+        {"SLURM_STEP_ID": "4294967291"},  # a batch script of a newer Slurm
+        {"SLURM_STEP_ID": "4294967290"},  # an interactive shell
+        {"SLURM_STEP_NUM_TASKS": "1"},  # srun -n 1 in a job of several tasks, such as torchrun on each node
+        {"WORLD_SIZE": "2"},  # a process of torchrun
+        {"SLURM_PROCID": None},
+    ],
+)
+def test_other_processes_of_slurm_work_alone(slurm, further):
+    slurm(**further)
+    assert distributed.slurm_ranks() == {}
+
+
+def test_a_gpu_that_srun_gave_to_one_process_is_its_own(gpus, slurm, monkeypatch):
+    def joined(_):
+        raise InterruptedError("the group would be joined here")
+
+    slurm(SLURM_NNODES="1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "")  # so that what the group sets is removed after the test
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(sys.modules["torch.distributed.rendezvous"], "rendezvous", joined)
+    with pytest.raises(InterruptedError), distributed.process_group():
+        pass
+    assert gpus == [0]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [("a", "a"), ("a,b", "a"), ("gpu[01-03,07],login", "gpu01"), ("n[7,9]", "n7"), ("r[1-2]n[05-06]", "r1n05"), ("", "")],
+)
+def test_the_first_node_of_a_list(nodes, first):
+    assert distributed.first_node(nodes) == first

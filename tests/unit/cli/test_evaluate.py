@@ -38,3 +38,16 @@ def test_reports_are_written_for_a_run_and_for_saved_masks(place, weights, capsy
     assert "scores.json: cannot be compared" in the_line(capsys, "evaluate", weights, "--split", "train", *beside)
     assert "runs/none/best.safetensors: no such file" in the_line(capsys, "report", "runs/none")
     assert not (place / "other").exists()
+
+
+def test_paths_of_flags_expand_and_a_run_is_used_from_another_folder(place, weights, capsys, monkeypatch):
+    monkeypatch.setenv("PLACE", str(place))
+    monkeypatch.setenv("HOME", str(place))
+    (place / "other").mkdir()
+    monkeypatch.chdir(place / "other")
+    arguments = f"$PLACE/{weights}", "--data", "~/voc", "--json", "${PLACE}/a.json", "--quiet"
+    assert run(capsys, "evaluate", *arguments)[0] == 0 and (place / "a.json").is_file()
+    for verb in (["evaluate", place / weights], ["submit", place / weights, "--out", "x"], ["report", place / "runs/small"]):
+        line = the_line(capsys, *verb, "--quiet")
+        assert "voc: no such data folder; it is the data.root of the training" in line and "--data" in line
+    assert "NOWHERE is not set" in the_line(capsys, "evaluate", "$NOWHERE/a.safetensors")
