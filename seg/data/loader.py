@@ -95,7 +95,8 @@ def _empty_uint8(size: tuple[int, ...], shared: bool) -> Tensor:
     if not shared:
         return torch.empty(size, dtype=torch.uint8)
     storage: torch.UntypedStorage = torch.UntypedStorage._new_shared(math.prod(size))
-    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, size)  # type: ignore[call-overload]
+    empty: Tensor = torch.empty(0, dtype=torch.uint8).set_(storage, 0, size)  # type: ignore[call-overload]
+    return empty
 
 
 def _identity(batch: T) -> T:

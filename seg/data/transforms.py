@@ -89,7 +89,8 @@ def nearest_pixels(side: int, new: int, start: int, stop: int) -> np.ndarray:
     """The source index of positions start to stop - 1 of a side resized to `new`, in float32 as TensorFlow's kernel has it."""
     position = np.arange(start, stop, dtype=np.float32) * (np.float32(side - 1) / np.float32(max(1, new - 1)))
     low = position.astype(np.int64)
-    return np.minimum(low + (position - low.astype(np.float32) >= 0.5), side - 1)
+    nearest: np.ndarray = np.minimum(low + (position - low.astype(np.float32) >= 0.5), side - 1)
+    return nearest
 
 
 def draw_scale(config: DataConfig, rng: np.random.Generator) -> float:

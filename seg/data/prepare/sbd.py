@@ -8,9 +8,11 @@ SBD: Hariharan et al., "Semantic contours from inverse detectors", ICCV 2011.
 import os
 import struct
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,18 +26,18 @@ from ..voc import IMAGES, LISTS, MASKS, save_mask
 
 AUGMENTED, OWN = MASKS
 OFFICIAL = {"VOC train": 1464, "VOC val": 1449, "SBD train": 8498, "SBD val": 2857}
-"""Ids of the four lists that trainaug is made of."""
+"""Number of ids in the four lists that make trainaug."""
 
 LIMIT = 2**24
-"""Most bytes of a .mat file, packed or unpacked; SBD's have less than a hundredth of it on disk."""
+"""Largest size of a .mat file, compressed or not, in bytes; those of SBD have less than a hundredth of it."""
 
 _MATRIX, _COMPRESSED = 14, 15
 _STRUCT, _NUMBERS = 2, range(6, 16)
 _TYPES = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8"}
 
 
-def _elements(data):
-    """Type and content of each data element of a MATLAB 5 file, one after another."""
+def _elements(data: Any) -> Iterator[tuple[int, Any]]:
+    """Type and content of each data element of a MATLAB 5 file, in order."""
     at = 0
     while at < len(data):
         kind, size = struct.unpack_from("<II", data, at)
@@ -43,31 +45,31 @@ def _elements(data):
         if kind >> 16:  # a small element: type and size share four bytes, the other four are the content
             kind, size, start, end = kind & 0xFFFF, kind >> 16, at + 4, at + 8
         if start + size > end:
-            raise ValueError("a part of it is said to be longer than the whole")
+            raise ValueError("a part is longer than the file")
         yield kind, data[start : start + size]
         at = start + size if kind == _COMPRESSED else start + size + (at - start - size) % 8
 
 
-def _array(content):
-    """Class, dimensions, name and the further elements of an array."""
+def _array(content: Any) -> tuple[int, list[int], bytes, Iterator[tuple[int, Any]]]:
+    """Class, dimensions, name, and the other elements of an array."""
     elements = _elements(content)
     (_, flags), (_, dims), (_, name) = islice(elements, 3)
     return flags[0], np.frombuffer(dims, "<i4").tolist(), bytes(name), elements
 
 
-def _segmentation(content) -> np.ndarray:
-    """The matrix GTcls.Segmentation of the file's content."""
+def _segmentation(content: bytes) -> np.ndarray:
+    """The matrix GTcls.Segmentation in the content of a file."""
     if content[124:128] != b"\0\1IM":
-        raise ValueError("it is no MATLAB 5 file")
+        raise ValueError("not a MATLAB 5 file")
     for kind, part in _elements(memoryview(content)[128:]):
         if kind == _COMPRESSED:
             unpack = zlib.decompressobj()
             part = memoryview(unpack.decompress(part, LIMIT))
             if not unpack.eof:
                 raise ValueError("its compressed part is incomplete or too large")
-            kind, part = next(_elements(part), (None, None))
+            kind, part = next(_elements(part), (0, None))
         if kind != _MATRIX:
-            raise ValueError("what should be an array is none")
+            raise ValueError("a part that must be an array is not one")
         kind, _, name, elements = _array(part)
         if name == b"GTcls" and kind == _STRUCT:
             break
@@ -81,17 +83,26 @@ def _segmentation(content) -> np.ndarray:
         raise ValueError("its GTcls has no field Segmentation")
     ((_, part),) = islice(elements, fields.index(b"Segmentation"), fields.index(b"Segmentation") + 1)
     array, dims, _, elements = _array(part)
-    kind, values = next(elements, (None, None))
+    kind, values = next(elements, (0, None))
     if array not in _NUMBERS or kind not in _TYPES or len(dims) != 2:
         raise ValueError("its Segmentation is no matrix of numbers")
-    return np.frombuffer(values or b"", _TYPES[kind]).reshape(dims[::-1]).T
+    matrix: np.ndarray = np.frombuffer(values or b"", _TYPES[kind]).reshape(dims[::-1]).T
+    return matrix
 
 
-def read_sbd_mask(path) -> np.ndarray:
-    """uint8 [H, W], class index 0..20, from an SBD file: the field Segmentation of its struct GTcls.
+def read_sbd_mask(path: str | Path) -> np.ndarray:
+    """Read the mask in an SBD file: the field Segmentation of its struct GTcls.
 
-    Raises UserError for a file that is damaged, no such file of MATLAB 5, or holds another label. No size that the file states
-    is trusted; scipy.io.loadmat trusts them, and on a damaged file it may end the interpreter.
+    Sizes in the file are checked before they are used. scipy.io.loadmat trusts them, and a damaged file can crash Python.
+
+    Args:
+        path: a MATLAB 5 file.
+
+    Returns:
+        uint8 [H, W], class index 0 to 20.
+
+    Raises:
+        UserError: the file is damaged, is not a MATLAB 5 file, or holds another label.
     """
     try:
         with open(path, "rb") as file:
@@ -112,27 +123,37 @@ def read_sbd_mask(path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `prepare_trainaug` found and did, in files."""
+    """The result of `prepare_trainaug`, in numbers of masks."""
 
     ids: int
     """Ids in trainaug.txt."""
     written: int
     replaced: int
-    """Masks that were there with other content."""
+    """Masks that existed with other content."""
     kept: int
-    """Masks that were there and right."""
+    """Masks that existed and are correct."""
     path: Path
     """The list."""
 
 
-def prepare_trainaug(voc, sbd, *, expected: int = 10_582, progress=None) -> Prepared:
-    """Write VOC/SegmentationClassAug/ID.png of trainaug and val, then VOC/ImageSets/Segmentation/trainaug.txt.
+def prepare_trainaug(
+    voc: str | Path, sbd: str | Path, *, expected: int = 10_582, progress: Callable[[int, int], None] | None = None
+) -> Prepared:
+    """Write VOC's augmented training set: the masks of trainaug and val in SegmentationClassAug, and the list trainaug.txt.
 
-    trainaug is VOC's train and SBD's train and val without VOC's val, sorted: `expected` ids. A mask is VOC's own where there
-    is one, else SBD's, which has no void. Palette PNGs. Every mask is made anew and compared with what is there: one that is
-    right stays as it is, another is replaced. The list comes last: an interrupted set has none, and the next run goes on.
-    `progress(done, total)` is called after each mask. Raises UserError for a list, image or mask that is missing or damaged,
-    for a mask of another size than its image, and where the number of ids is not `expected`.
+    trainaug is VOC's train and SBD's train and val without VOC's val, sorted. A mask is VOC's own if there is one, else SBD's,
+    which has no void. Existing masks are compared: correct ones stay, others are replaced. The list is written last: an
+    interrupted data set has none, and the next run continues.
+
+    Args:
+        voc: folder of PASCAL VOC 2012.
+        sbd: folder of SBD with cls/, train.txt and val.txt.
+        expected: number of ids in trainaug.
+        progress: called with (masks done, masks) after each mask.
+
+    Raises:
+        UserError: a list, image or mask is missing or damaged, a mask has another size than its image, or the number of ids is
+            not `expected`.
     """
     voc, sbd = Path(voc), Path(sbd)
     lists = {}
@@ -200,7 +221,7 @@ def _same_size(image: Path, source: Path, mask: np.ndarray) -> None:
 
 
 def _put(path: Path, mask: np.ndarray) -> str:
-    """Write the mask where it is not there already: written, replaced or kept."""
+    """Write a mask, unless the file holds it already: "written", "replaced" or "kept"."""
     there = path.exists()
     if there:
         try:

@@ -1,14 +1,16 @@
 """Synthetic scenes: toy photographs with masks in PASCAL VOC layout, to train a small network within minutes.
 
-The objects are told apart by shape and surface more than by color: a kind has usual hues, an object may have others.
+The kinds of object differ in shape and surface more than in color: each has usual hues, but an object may have others.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import yaml
+from numpy.random import Generator
 from PIL import Image
 
 from ...errors import UserError
@@ -24,9 +26,9 @@ SCENES = LabelSet(
 )
 
 SIDE, COUNT = (0.4, 0.75), 4
-"""Extent of an object, before its kind's scale, as a part of the image's short side; most objects in an image."""
+"""Extent of an object as a share of the image's short side, before its kind's scale; and the largest number of objects."""
 
-# Painter, scale that evens out the areas, least ratio of foreshortening, greatest tilt from upright in radians.
+# Painter, scale that makes the areas similar, smallest ratio of foreshortening, largest tilt from upright in radians.
 _KINDS: tuple[tuple[Any, float, float, float], ...] = (
     (shapes.ball, 0.9, 1, 3.2),
     (shapes.box, 1.0, 1, 0.4),
@@ -37,15 +39,15 @@ _KINDS: tuple[tuple[Any, float, float, float], ...] = (
 )
 
 
-def _thing(rng, kind: int, extent: float, light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One object amid a patch with room for its shadow: RGB [n, n, 3] in 0..1 and coverage [n, n] in 0..1."""
+def _thing(rng: Generator, kind: int, extent: float, light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One object in a patch with room for its shadow: RGB [n, n, 3] and coverage [n, n], 0 to 1."""
     painter, scale, squeeze, tilt = _KINDS[kind]
     radius, angle, fine = extent * scale / 2, rng.uniform(-tilt, tilt), 2
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     flip = np.array([rng.choice([-1, 1]) if painter is shapes.fish else 1, rng.uniform(squeeze, 1)])
     to_pixels = turn * flip * radius * fine
     n = 2 * int(np.ceil(radius) + 2)
-    # Twice as fine and then averaged, so that the patterns are as smooth as the outline.
+    # Drawn twice as fine and then averaged: the patterns are as smooth as the outline.
     grid = np.arange(n * fine, dtype=np.float32) + 0.5 - n * fine / 2
     (p, q), (r, s) = np.linalg.inv(to_pixels).astype(np.float32)
     u, v = p * grid + q * grid[:, None], r * grid + s * grid[:, None]
@@ -61,8 +63,8 @@ def _thing(rng, kind: int, extent: float, light: np.ndarray) -> tuple[np.ndarray
     return paint, cover
 
 
-def _texture(rng, h: int, w: int) -> np.ndarray:
-    """A surface [h, w, 3]: noise, stripes, tiles, patches or nothing, in related colors, a little uneven."""
+def _texture(rng: Generator, h: int, w: int) -> np.ndarray:
+    """A slightly uneven surface [h, w, 3] in related colors: noise, stripes, tiles, patches, or plain."""
     a, *others = (0.8 * color(rng, vivid=0.2) + np.float32(0.1) for _ in range(3))
     b, c = (a + (other - a) * np.float32(rng.uniform(0.3, 0.65)) for other in others)
     angle, period = rng.uniform(0, np.pi), rng.uniform(0.06, 0.22) * max(h, w)
@@ -85,8 +87,8 @@ def _texture(rng, h: int, w: int) -> np.ndarray:
     return fade(mix(mix(a, b, t), c, np.clip(1.5 * noise(rng, h, w, 1.5, 2) - 0.5, 0, 1)), 0.92 + 0.16 * grain)
 
 
-def _backdrop(rng, h: int, w: int) -> np.ndarray:
-    """What the objects lie on [h, w, 3]: one surface or two, with lines, dots and splinters that are no object."""
+def _backdrop(rng: Generator, h: int, w: int) -> np.ndarray:
+    """The background [h, w, 3]: one surface or two, with lines, dots and splinters that are not objects."""
     image = _texture(rng, h, w)
     if rng.random() < 0.4:
         slope, level = rng.normal(0, 0.15), rng.uniform(0.25, 0.75) * h
@@ -106,8 +108,8 @@ def _backdrop(rng, h: int, w: int) -> np.ndarray:
     return image
 
 
-def _compose(rng, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image [h, w, 3] in 0..1, the object each pixel shows [h, w] with 0 for none, and the class of every object."""
+def _compose(rng: Generator, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image [h, w, 3], 0 to 1; the object at each pixel [h, w], 0 for none; and the class of every object."""
     h, w = (size, round(size * rng.uniform(0.7, 1)))[:: rng.choice([-1, 1])]
     image, owner, short = _backdrop(rng, h, w), np.zeros((h, w), np.uint8), min(h, w)
     light = np.append(rng.uniform(0.3, 0.75) * np.array([rng.choice([-1, 1]) * rng.uniform(0.3, 1), -1]), 1)
@@ -126,7 +128,7 @@ def _compose(rng, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             here = np.s_[max(-top, 0) : h - top, max(-left, 0) : w - left]
             shown, under = solid[here], image[there]
             left_over = seen - np.bincount(owner[there][shown], minlength=COUNT + 1)
-            # Nothing a person could not name: enough inside the frame, in front of and unlike what is behind.
+            # Objects must be recognizable: enough inside the frame, not covered, and unlike what is behind.
             if shown.sum() < 0.7 * solid.sum() or (left_over[1:] < 0.8 * areas[1:]).any():
                 continue
             if np.abs(paint[here] - under)[shown].mean() < 0.17:
@@ -144,11 +146,19 @@ def _compose(rng, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def scene(seed: int, number: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scene `number` of the endless set `seed`: RGB image uint8 [h, w, 3] and mask uint8 [h, w] of SCENES' indices.
+    """Draw a scene. The same arguments give the same arrays.
 
-    The longer of h and w is `size` pixels (64 or more), the shorter 0.7 to 1 of it. One to four objects; around each
-    the mask has a void (255) band, 3 pixels wide at size 192. The same arguments give the same arrays. `seed` and
-    `number` must not be negative (ValueError).
+    Args:
+        seed: of the set of scenes, 0 or more.
+        number: of the scene in its set, 0 or more.
+        size: longer side in pixels, 64 or more; the shorter side is 0.7 to 1 of it.
+
+    Returns:
+        RGB image, uint8 [h, w, 3], of one to four objects; and mask, uint8 [h, w], of `SCENES`' indices. Around each object is
+        a band of void (255), 3 pixels wide at size 192.
+
+    Raises:
+        ValueError: `seed` or `number` is negative.
     """
     rng = np.random.Generator(np.random.PCG64([seed, number]))
     image, owner, classes = _compose(rng, size)
@@ -163,13 +173,29 @@ def scene(seed: int, number: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8), mask
 
 
-def write_scenes(root, *, train: int = 300, val: int = 60, size: int = 192, seed: int = 0, progress=None) -> None:
-    """Write `train` + `val` scenes (each 1 or more) of long side `size` pixels (64 or more) into the folder `root`.
+def write_scenes(
+    root: str | Path,
+    *,
+    train: int = 300,
+    val: int = 60,
+    size: int = 192,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Write scenes in VOC layout: JPEG images, palette masks, the lists train, val and trainval, and labels.yaml.
 
-    JPEGImages/scene_00000.jpg, SegmentationClass/scene_00000.png (palette PNG: class index, 255 void), the lists
-    train, val and trainval in ImageSets/Segmentation, and labels.yaml for `seg.labels.load`. The lists come last:
-    an interrupted set has none. `progress`, if given, is called with the number of scenes done so far.
-    Raises UserError where `root` has a JPEGImages already or cannot be written, or a number is too small.
+    The lists are written last: an interrupted data set has none.
+
+    Args:
+        root: the folder to write.
+        train: number of training scenes, 1 or more.
+        val: number of validation scenes, 1 or more.
+        size: longer side in pixels, 64 or more.
+        seed: of the set of scenes, 0 or more.
+        progress: called with the number of scenes done after each scene.
+
+    Raises:
+        UserError: `root` holds images already or cannot be written, or a number is too small.
     """
     root = Path(root)
     if train < 1 or val < 1 or size < 64 or seed < 0:

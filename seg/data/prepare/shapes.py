@@ -1,56 +1,64 @@
-"""Painters of the synthetic scenes' objects, each told by its shape and surface and free in its colors."""
+"""Painters of the objects in synthetic scenes: each kind has its own shape and surface, and may have any color."""
 
 import colorsys
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from numpy.random import Generator
+from numpy.typing import ArrayLike
 
 WHITE = np.ones(3, np.float32)
 CIRCLE = np.stack([f(np.arange(72) * np.pi / 36) for f in (np.cos, np.sin)], 1)
 
 Paint = tuple[list[np.ndarray], np.ndarray]
-"""Outlines [n, 2] in the unit square around 0, filled even-odd, and RGB [h, w, 3] at the points asked for."""
+"""Outlines [n, 2] in the unit square around 0, filled by the even-odd rule; and RGB [h, w, 3] at the given points."""
 
 
-def color(rng, hues=(), vivid: float = 0.9) -> np.ndarray:
-    """RGB float32 in 0..1, saturated in a part `vivid` of the draws. Most take a hue near one of `hues`."""
+def color(rng: Generator, hues: Sequence[float] = (), vivid: float = 0.9) -> np.ndarray:
+    """A random color: RGB, float32, 0 to 1. A share `vivid` is saturated; most have a hue near one of `hues`, 0 to 1."""
     hue = rng.normal(rng.choice(hues), 0.05) % 1 if len(hues) and rng.random() < 0.95 else rng.random()
     saturation = rng.uniform(0.4, 0.95) if rng.random() < vivid else rng.uniform(0, 0.4)
     return np.array(colorsys.hsv_to_rgb(hue, saturation, rng.uniform(0.4, 1)), np.float32)
 
 
-def fade(image: np.ndarray, factor) -> np.ndarray:
-    """`image` [h, w, 3] times `factor` [h, w]. (Much faster than numpy's broadcast over three channels.)"""
-    factor = np.asarray(factor, np.float32)
-    return image * cv2.merge((factor, factor, factor))
+def fade(image: np.ndarray, factor: ArrayLike) -> np.ndarray:
+    """Multiply an image [h, w, 3] by a factor [h, w]. Much faster than numpy's broadcast over three channels."""
+    one = np.asarray(factor, np.float32)
+    product: np.ndarray = image * cv2.merge((one, one, one))
+    return product
 
 
-def mix(a: np.ndarray, b: np.ndarray, t) -> np.ndarray:
-    """Two colors [3], or an image [h, w, 3] and a color or image, in parts 1 - t and t, where t is [h, w]."""
+def mix(a: np.ndarray, b: np.ndarray, t: ArrayLike) -> np.ndarray:
+    """Mix two colors [3], or an image [h, w, 3] and a color or image, in the shares 1 - t and t, with t [h, w] from 0 to 1."""
     t = np.asarray(t, np.float32)
-    return cv2.transform(t, np.stack([b - a, a], 1)) if a.ndim == 1 == b.ndim else a + fade(b - a, t)
+    if a.ndim == 1 == b.ndim:
+        return np.asarray(cv2.transform(t, np.stack([b - a, a], 1)))
+    mixed: np.ndarray = a + fade(b - a, t)
+    return mixed
 
 
-def noise(rng, h: int, w: int, cells: float = 3, octaves: int = 4) -> np.ndarray:
-    """Smooth noise [h, w], about 0.5 +- 0.2: `octaves` grids, the coarsest of `cells` cells on the long side."""
+def noise(rng: Generator, h: int, w: int, cells: float = 3, octaves: int = 4) -> np.ndarray:
+    """Smooth noise, float32 [h, w], about 0.5 +- 0.2: a sum of `octaves` grids; the coarsest has `cells` cells per side."""
     total, weight, result = 0.0, 1.0, np.zeros((h, w), np.float32)
     for _ in range(octaves):
         grid = rng.random((int(cells * h / max(h, w)) + 2, int(cells * w / max(h, w)) + 2), np.float32)
         result += np.float32(weight) * cv2.resize(grid, (w, h), interpolation=cv2.INTER_CUBIC)
         total, weight, cells = total + weight, weight * 0.6, min(cells * 2, max(h, w) / 2)
-    return result / np.float32(total)
+    smooth: np.ndarray = result / np.float32(total)
+    return smooth
 
 
 def _lit(normal: list[np.ndarray], light: np.ndarray, paint: np.ndarray, gloss: float) -> np.ndarray:
-    """`paint` on a surface whose unit normals are three [h, w]: diffuse light and a highlight of strength `gloss`."""
+    """Light a surface whose unit normals are three arrays [h, w]: diffuse light, and a highlight of strength `gloss`."""
     half = light + np.array([0, 0, 1])
     half /= np.linalg.norm(half)
     shine, diffuse = (np.maximum(sum(n * np.float32(c) for n, c in zip(normal, way, strict=True)), 0) for way in (half, light))
     return mix(fade(paint, 0.3 + 0.8 * diffuse), WHITE, gloss * shine**40)
 
 
-def _axes(rng) -> np.ndarray:
-    """Three orthogonal unit vectors float32 [3, 3], turned at random."""
+def _axes(rng: Generator) -> np.ndarray:
+    """Three orthogonal unit vectors in a random direction, float32 [3, 3]."""
     x, y = rng.normal(size=(2, 3))
     z = np.cross(x, y)
     return np.stack([a / np.linalg.norm(a) for a in (x, np.cross(z, x), z)]).astype(np.float32)
@@ -59,7 +67,7 @@ def _axes(rng) -> np.ndarray:
 # Every kind below is painted at unit coordinates u (right) and v (down), lit from `light`: (rng, u, v, light) -> Paint.
 
 
-def ball(rng, u, v, light) -> Paint:
+def ball(rng: Generator, u: np.ndarray, v: np.ndarray, light: np.ndarray) -> Paint:
     """A sphere with panels, a band or spots, or plain."""
     a, b = color(rng, (0.0, 0.6)), color(rng)
     normal = [u, v, np.sqrt(np.maximum(1 - u * u - v * v, 0))]
@@ -76,7 +84,7 @@ def ball(rng, u, v, light) -> Paint:
     return [CIRCLE], _lit(normal, light, mix(a, b, t), rng.uniform(0.3, 0.9))
 
 
-def box(rng, u, v, light) -> Paint:
+def box(rng: Generator, u: np.ndarray, v: np.ndarray, light: np.ndarray) -> Paint:
     """A cuboid seen from above a corner: three faces of different shade, with tape, a frame or stripes."""
     a, b = color(rng, (0.08,)), color(rng)
     yaw, pitch = rng.uniform(0.4, 1.17), rng.uniform(0.4, 0.8)
@@ -102,7 +110,7 @@ def box(rng, u, v, light) -> Paint:
     return [(corners - middle) * scale], paint
 
 
-def star(rng, u, v, light) -> Paint:
+def star(rng: Generator, u: np.ndarray, v: np.ndarray, light: np.ndarray) -> Paint:
     """A star of five points, folded along its arms, of one color or with a rim."""
     a, b = color(rng, (0.13,)), color(rng)
     turn = np.arange(10) * np.pi / 5
@@ -118,7 +126,7 @@ def star(rng, u, v, light) -> Paint:
     return [np.stack([np.cos(turn), np.sin(turn)], 1) * radius[:, None]], paint
 
 
-def ring(rng, u, v, light) -> Paint:
+def ring(rng: Generator, u: np.ndarray, v: np.ndarray, light: np.ndarray) -> Paint:
     """A torus, plain or with bands across, through whose hole one sees what lies behind."""
     a, b = color(rng, (0.05, 0.85)), color(rng)
     hole = rng.uniform(0.42, 0.58)
@@ -130,7 +138,7 @@ def ring(rng, u, v, light) -> Paint:
     return [CIRCLE, CIRCLE * hole], _lit(normal, light, paint, rng.uniform(0.1, 0.7))
 
 
-def leaf(rng, u, v, light) -> Paint:
+def leaf(rng: Generator, u: np.ndarray, v: np.ndarray, light: np.ndarray) -> Paint:
     """A pointed blade on a stalk, with a midrib and side veins; its edge is smooth or toothed."""
     a, b = color(rng, (0.08, 0.28, 0.34)), color(rng, (0.1, 0.3))
     along = np.linspace(0, 1, 61)
@@ -148,7 +156,7 @@ def leaf(rng, u, v, light) -> Paint:
     return [np.concatenate([stalk, upper, lower])], mix(paint, vein, np.maximum(0.75 * rib, 0.55 * veins))
 
 
-def fish(rng, u, v, light) -> Paint:
+def fish(rng: Generator, u: np.ndarray, v: np.ndarray, light: np.ndarray) -> Paint:
     """A fish from the side: eye, tail and back fin; striped or scaled, with a pale belly."""
     a, b = color(rng, (0.06, 0.55)), color(rng)
     x = np.linspace(-0.62, 1, 40)

@@ -50,7 +50,7 @@ def distance_to_line(a, b):
         (shape("a", "circle", (25, 20), (25, 30)), np.hypot(X - 25, Y - 20) <= 10),
         (shape("a", "line", (5, 20), (45, 20)), (distance_to_line((5, 20), (45, 20)) <= 5) & (X >= 5) & (X <= 45)),
         (shape("a", "linestrip", (10, 10), (40, 10), (40, 35)),
-         np.minimum(distance_to_line((10, 10), (40, 10)), distance_to_line((40, 10), (40, 35))) <= 5),
+         (np.minimum(distance_to_line((10, 10), (40, 10)), distance_to_line((40, 10), (40, 35))) <= 5) & (X >= 10) & (Y <= 35)),
         (shape("a", "point", (20, 20)), np.hypot(X - 20, Y - 20) <= 5),
         (shape("a", "rotation", (20, 5), (35, 20), (20, 35), (5, 20)), np.abs(X - 20) + np.abs(Y - 20) <= 15),
     ],
@@ -63,7 +63,7 @@ def test_a_shape_covers_what_its_geometry_says(tmp_path, made, wanted):
     near = sum(np.roll(wanted, (i, j), (0, 1)) != wanted for i in (-1, 0, 1) for j in (-1, 0, 1)) > 0
     if made["shape_type"] == "linestrip":  # whose parts end at the corner without a joint
         near |= np.hypot(X - 40, Y - 10) <= 8
-    assert not (differs & ~near).any() and differs.sum() <= 0.3 * wanted.sum()
+    assert not (differs & ~near).any() and differs.sum() <= 0.35 * wanted.sum()
 
 
 def test_later_shapes_are_drawn_over_earlier_ones_and_ignore_is_void(tmp_path):
