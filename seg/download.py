@@ -75,7 +75,7 @@ class Part:
     """An archive as far as it has come: a file open for appending, and beside it what its bytes are from."""
 
     def __init__(self, path: Path, file: FileIO) -> None:
-        self.path, self.file, self.about = path, file, path.with_name(f"{path.name}.json")
+        self.path, self.file, self.metadata = path, file, path.with_name(f"{path.name}.json")
 
     @property
     def size(self) -> int:
@@ -97,7 +97,7 @@ class Part:
     def source(self, url: str | None = None) -> dict[str, object]:
         """What the bytes are from: `url`, `validator` (ETag or date) and `size` of the whole; empty if from another address."""
         try:
-            found = json.loads(self.about.read_text(encoding="utf-8"))
+            found = json.loads(self.metadata.read_text(encoding="utf-8"))
             return found if isinstance(found, dict) and url in (None, found["url"]) else {}
         except (OSError, ValueError, KeyError, RecursionError):
             return {}
@@ -128,7 +128,7 @@ def exclusive_part(path: Path, remedy: str = "wait for that one") -> Iterator[Pa
             yield part
         finally:
             if part.size == 0:
-                part.about.unlink(missing_ok=True)
+                part.metadata.unlink(missing_ok=True)
                 with contextlib.suppress(PermissionError):  # Windows keeps a file that is open
                     path.unlink(missing_ok=True)
 
@@ -235,7 +235,7 @@ def _receive(archive: Archive, part: Part, url: str, quiet: bool) -> tuple[bool,
         etag = given.get("ETag", "")
         # A weak ETag does not identify single bytes (RFC 9110, 13.1.5).
         validator = etag if etag.startswith('"') else given.get("Last-Modified")
-        write_json(part.about, {"url": url, "validator": validator, "size": total})
+        write_json(part.metadata, {"url": url, "validator": validator, "size": total})
         if not quiet:
             print_stderr(f"{url}{f', resuming at {mebibytes(offset)} MiB' if offset else ''}")
         size, start, whole = offset, offset // MIB, None if total is None else mebibytes(total)
