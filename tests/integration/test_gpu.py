@@ -26,7 +26,7 @@ from tests.helpers.configs import CONFIG
 from tests.helpers.toy import picture, randomize_batch_norms, toy_voc
 
 pytestmark = pytest.mark.gpu
-CUDA, CPU = torch.device("cuda"), torch.device("cpu")
+CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 SMALL = {"backbone": "xception41", "width": 0.25, "activation_placement": "tf", "aspp": {"dropout": 0.0}}
 SIDE = 97
 
@@ -47,7 +47,7 @@ def batch(images=4, side=SIDE):
     return Batch(pixels, masks, torch.tensor([[side, 0, side]] * images))
 
 
-def trained(device, steps=3, given=None, **train):
+def trained(device, steps=5, given=None, **train):
     """Losses of some steps, and the change of each weight, on the CPU."""
     step = make_step(device, **train)
     before = {name: p.detach().cpu().clone() for name, p in step.model.named_parameters()}
@@ -71,7 +71,7 @@ def cosine(a, b):
 def test_steps_equal_the_cpus(precision, similarity):
     theirs, wanted = trained(CPU, precision="float32", freeze_batch_norm="all")
     ours, found = trained(CUDA, precision=precision, freeze_batch_norm="all")
-    assert ours == pytest.approx(theirs, rel=1e-3)
+    assert ours == pytest.approx(theirs, rel=2e-3)
     assert cosine(found, wanted) > similarity
 
 
@@ -106,6 +106,24 @@ def test_ways_to_compute_a_step_give_one_result(change, precision):
     ours, found = trained(CUDA, **settings, **change)
     assert ours == pytest.approx(plain, rel=1e-4)
     assert cosine(found, wanted) > (0.99999 if precision == "float32-exact" else 0.999)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_recorded_step_has_the_bits_of_a_launched_one(monkeypatch, precision):
+    """Also of dropout, which is seeded for each step."""
+    outcomes = []
+    for records in (True, False):
+        monkeypatch.setattr(Step, "_fits_a_graph", lambda step, records=records: records)
+        step = make_step(CUDA, {"aspp": {"dropout": 0.5}}, precision=precision, deterministic=True)
+        losses = []
+        for iteration in range(6):
+            step(iteration, batch())
+            losses.append(step.mean_loss())
+        assert step._graph.recorded == records
+        outcomes.append((losses, step.model.state_dict()))
+    (ours, state), (theirs, other) = outcomes
+    assert ours == theirs
+    assert all(torch.equal(value, other[name]) for name, value in state.items())
 
 
 def test_a_float16_overflow_skips_the_update_and_lowers_the_scale():
@@ -223,7 +241,7 @@ def test_the_loss_of_a_batch_equals_the_cpus():
     target[:, :100] = 255
     results = []
     for device in (CPU, CUDA):
-        given = logits.to(device).requires_grad_()
+        given = logits.detach().clone().to(device).requires_grad_()
         loss = cross_entropy(given, target.to(device), smoothing=0.1)
         loss.backward()
         results.append((loss.detach().cpu(), given.grad.cpu()))
