@@ -5,6 +5,7 @@ import functools
 import math
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from ..data.loader import Batch
 from ..errors import UserError
 from ..labels import VOID
 from ..memory import keep_free_memory
+from ..models.interface import SegmentationModel
 from ..models.layers import LogitsModule
 from ..models.ops.recompute import recompute
 from ..models.preprocess import network_input
@@ -23,7 +25,6 @@ from ..precision import autocast, cuda_algorithms
 from ..progress import print_stderr
 from .activation_checkpointing import checkpoint_activations
 from .batch_norm import all_synchronized, freeze_backbone, freeze_batch_norm, set_batch_norm_momentum, synchronize_batch_norm
-from .cuda_graph import CudaGraph
 from .losses import Loss
 from .memory import choose_precision, choose_recompute
 from .optimizer import learning_rate, make_optimizer, set_learning_rate
@@ -109,7 +110,6 @@ class Step:
             keep_free_memory()
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)  # the events of AsyncHostCopy are those of the current GPU
-        self._graph = CudaGraph(self._pass)
         self._modules, self._modes = list(model.modules()), list[bool]()
         self._stops: list[AsyncHostCopy] = []
         self._outcomes: list[tuple[int, AsyncHostCopy]] = []
@@ -171,8 +171,7 @@ class Step:
         sums = distributed.all_reduce_sum(torch.stack([(batch.masks != VOID).sum(), asked]))
         # DistributedDataParallel averages gradients, so the mean is over pixels / world size.
         pixels = sums[0].clamp(min=1) / distributed.world_size()
-        if not self._graph.recorded:  # a replay overwrites the gradients
-            self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         self.loss_value = torch.zeros((), device=self.device)
         parts = [Batch(*part) for part in zip(*(t.chunk(config.grad_accumulation) for t in batch), strict=True)]
         statistics = cast(SegmentationModel, self.model)
@@ -181,8 +180,7 @@ class Step:
                 seed_part(config.seed, iteration, distributed.rank(), index)
                 images = network_input(part.images, part.extents, statistics.mean, statistics.std)
                 with self._gradients_kept_local(index + 1 < len(parts)):
-                    run = self._graph if self._fits_a_graph() else self._pass
-                    self.loss_value += run(images, part.masks, pixels)
+                    self.loss_value += self._pass(images, part.masks, pixels)
             self._update_weights(iteration)
         if distributed.world_size() == 1:
             return stop
@@ -195,12 +193,6 @@ class Step:
         if [module.training for module in self._modules] != self._modes:
             prepare_mode(self.model, self.config)
             self._modes = [module.training for module in self._modules]
-
-    def _fits_a_graph(self) -> bool:
-        """Whether the pass can be recorded: on one GPU, with nothing in it that waits for the device."""
-        config = self.config
-        alone = self.device.type == "cuda" and distributed.world_size() == config.grad_accumulation == 1
-        return alone and not (config.compile or config.checkpoint_activations or self.loss.library)
 
     def _pass(self, images: Tensor, masks: Tensor, pixels: Tensor) -> Tensor:
         """Forward pass, loss and backward pass of a part of the batch; its loss.
