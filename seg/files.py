@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,6 +119,19 @@ def expand(path: str | os.PathLike[str]) -> Path:
         if name not in os.environ:
             raise UserError(f"{path}: the environment variable {name} is not set; set it, or write the path without it")
     return Path(os.path.expandvars(text))
+
+
+def cache_folder() -> Path:
+    """Return the folder for downloads that can be made again: SEG_CACHE, else `seg` in the system's own folder for caches."""
+    if given := os.environ.get("SEG_CACHE"):
+        return expand(given)
+    if sys.platform == "win32":
+        place = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        place = "~/Library/Caches"
+    else:
+        place = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.path.expanduser(place)) / "seg"
 
 
 def write_text(path: str | Path, text: str) -> None:
