@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -102,6 +103,23 @@ def _replace(source: Path, target: Path) -> None:
                 raise
         time.sleep(pause)
         pause *= 2
+
+
+def link(source: Path, path: Path, final: Path | None = None) -> None:
+    """Link to a file, or copy it where that is refused: Windows without the privilege, another drive, CIFS, FAT.
+
+    Args:
+        source: the file.
+        path: where the link is made, if nothing is there yet.
+        final: where the link will be when its folder has been renamed; None: it stays.
+    """
+    if os.path.lexists(path):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.symlink(os.path.relpath(os.path.realpath(source), os.path.realpath((final or path).parent)), path)
+    except (OSError, ValueError):
+        shutil.copyfile(source, path)
 
 
 def expand(path: str | os.PathLike[str]) -> Path:
