@@ -249,8 +249,15 @@ class TrainConfig:
     """Decay of a moving average of the weights (Polyak), which is validated and saved as best; 0: no average."""
     grad_accumulation: int = 1
     """Number of parts in which a batch is computed: less memory, and the same gradient where batch norm is frozen."""
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Precision of the forward pass under autocast; weights, loss and sums stay float32."""
+    precision: Literal["auto", "float32", "float32-exact", "bfloat16", "float16"] = "auto"
+    """Precision of the network; weights, loss and sums stay float32. auto: bfloat16 where the hardware has it, float16 with a
+    scaled loss on older GPUs, else float32. float32 lets convolutions use TF32 on NVIDIA GPUs, as PyTorch does; float32-exact
+    does not. config.yaml of the run has what was chosen, and a resumed run keeps it."""
+    recompute: Literal["auto", True, False] = "auto"
+    """Recompute batch norm's outputs in the backward pass instead of storing them: about 40 % less memory. auto: on CPUs, and
+    on GPUs where the training would not fit into memory without. No effect with `compile`, where the compiler decides."""
+    deterministic: bool = False
+    """On GPUs, use deterministic algorithms: a resumed run then gives the same bits, as it always does on CPUs. Slower."""
     grad_clip_norm: float | None = None
     """Largest norm of the gradient; null: no clipping."""
     non_finite: Literal["stop", "skip"] = "stop"
@@ -258,7 +265,8 @@ class TrainConfig:
     checkpoint_activations: bool = False
     """Recompute the backbone's activations in the backward pass instead of storing them."""
     compile: bool = False
-    """Run the network through torch.compile."""
+    """Run the network through torch.compile, which decides what to keep for the backward pass. Not with
+    `checkpoint_activations`."""
     freeze_backbone: bool = False
     """Train the head only; `freeze_batch_norm` also freezes the statistics of the backbone."""
     freeze_batch_norm: Literal["none", "backbone", "all"] = "none"
@@ -284,6 +292,10 @@ class TrainConfig:
             self.grad_clip_norm,
             "null or above 0",
         )
+        if self.compile and self.checkpoint_activations:
+            raise UserError(
+                "train.compile with train.checkpoint_activations: torch.compile cannot trace it; set one of them to false"
+            )
         check(0 < self.decay <= 1, "train.decay", self.decay, "above 0, at most 1")
         check(0 <= self.ema_decay < 1, "train.ema_decay", self.ema_decay, "from 0 to below 1")
         for name, weight in self.loss.items():

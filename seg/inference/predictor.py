@@ -17,6 +17,7 @@ from ..errors import UserError, reason
 from ..labels import LabelSet
 from ..models.interface import SegmentationModel
 from ..models.preprocess import pad_to_canvas, padded_size
+from ..precision import Precision, autocast
 from ..threads import prefetch
 from ..visualize import overlay
 from ..weights.file import Metadata
@@ -46,6 +47,7 @@ class Predictor:
         labels: the classes of the model's outputs, in order.
         config: how to predict. `output_stride` None means that of the model.
         metadata: what the weights file says about itself, if the model comes from one.
+        precision: of the network, a PyTorch model; scores stay float32.
 
     Raises:
         UserError: the model cannot honor a setting.
@@ -58,9 +60,10 @@ class Predictor:
         config: InferenceConfig | None = None,
         *,
         metadata: Metadata | None = None,
+        precision: Precision = "float32",
     ):
         config = config or InferenceConfig()
-        self.model, self.labels, self.metadata = model, labels, metadata
+        self.model, self.labels, self.metadata, self.precision = model, labels, metadata, precision
         self.config = replace(config, output_stride=config.output_stride or model.output_stride)
         with evaluation_mode(model, self.config.output_stride):
             pass  # A model that refuses the output stride does so now, not at the first image.
@@ -158,7 +161,7 @@ class Predictor:
         if hasattr(self.model, "masks"):
             raise UserError("an exported model gives masks alone; load the weights that it was exported from for probabilities")
         height, width = pixels.shape[:2]
-        with evaluation_mode(self.model, self.config.output_stride):
+        with evaluation_mode(self.model, self.config.output_stride), autocast(self.device, self.precision):
             if self._is_tiled(pixels):
                 grid, size = blend_tiles(self.model, pixels, self.config, self.device)
                 return resize_rows(grid, size, 0, height)[0, :, :, :width]
@@ -246,14 +249,15 @@ class Predictor:
         if hasattr(self.model, "masks"):  # an exported model
             found: list[np.ndarray] = self.model.masks(images)
             return found
-        if any(self._is_tiled(image) for image in images):
-            (image,) = images
-            grid, size = blend_tiles(self.model, image, self.config, self.device)
-            return [argmax_masks([grid], size, *image.shape[:2])[0]]
-        padded = torch.cat([pad_to_canvas(image, self.config.canvas, self.device) for image in images])
-        padded = padded.contiguous(memory_format=torch.channels_last)
-        height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
-        masks = argmax_masks(score_maps(self.model, padded, self.config), padded.shape[-2:], height, width)
+        with autocast(self.device, self.precision):
+            if any(self._is_tiled(image) for image in images):
+                (image,) = images
+                grid, size = blend_tiles(self.model, image, self.config, self.device)
+                return [argmax_masks([grid], size, *image.shape[:2])[0]]
+            padded = torch.cat([pad_to_canvas(image, self.config.canvas, self.device) for image in images])
+            padded = padded.contiguous(memory_format=torch.channels_last)
+            height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+            masks = argmax_masks(score_maps(self.model, padded, self.config), padded.shape[-2:], height, width)
         return [mask[: image.shape[0], : image.shape[1]] for mask, image in zip(masks, images, strict=True)]
 
 

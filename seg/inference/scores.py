@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ..config import InferenceConfig
 from ..models.interface import SegmentationModel
-from ..models.layers import resize
+from ..models.ops.resize import resize
 from ..models.preprocess import normalize
 
-ROWS = 64
-"""Rows of a mask that are computed at a time: their logits then stay in the processor's cache."""
+ROWS = {"cpu": 64, "gpu": 513}
+"""Rows of a mask that are computed at a time. On a CPU, their logits then stay in the cache; on a GPU, launches are few."""
 
 
 def scaled_side(side: int, scale: float) -> int:
@@ -78,7 +78,8 @@ def mean_scores(maps: list[Tensor], size: Sequence[int], top: int, bottom: int) 
 def argmax_masks(maps: list[Tensor], size: Sequence[int], height: int, width: int) -> np.ndarray:
     """Return uint8 [N, height, width]: the class of each pixel of the top left part of the scores at `size`."""
     masks = torch.empty(len(maps[0]), height, width, dtype=torch.uint8, device=maps[0].device)
-    for top in range(0, height, ROWS):
-        bottom = min(top + ROWS, height)
+    rows = ROWS["cpu" if masks.device.type == "cpu" else "gpu"]
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
         masks[:, top:bottom] = mean_scores(maps, size, top, bottom)[..., :width].max(1).indices
     return masks.cpu().numpy()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..config import InferenceConfig
 from ..models.interface import SegmentationModel
-from ..models.layers import resize
+from ..models.ops.resize import resize
 from ..models.preprocess import pad_to_canvas
 from .scores import mean_scores, score_maps
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from .aspp import EPS, atrous_conv
-from .layers import ConvNorm, resize
+from .layers import ConvNorm
+from .ops.resize import resize
 
 
 class Decoder(nn.Module):

@@ -8,7 +8,7 @@ from .aspp import ASPP
 from .decoder import Decoder
 from .dpc import DensePredictionCell
 from .initialization import initialize_backbone, initialize_classifier, truncated_normal
-from .layers import resize
+from .ops.resize import resize
 from .xception import Xception
 
 

@@ -1,6 +1,5 @@
 """Building blocks of the networks: convolutions with batch norm and ReLU, and the bilinear resize."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -124,11 +123,6 @@ class SeparableConv2d(nn.Module):
         if self.activation_placement.separable_activation == "elu":
             x = F.elu(x)  # not in place: `recompute` would compute the values before it
         return norm_relu(self.norm, self.pointwise(x), self.activation_placement.after)
-
-
-def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear resize with aligned corners, as everywhere in the released code: [N, C, h, w] -> [N, C, *size]."""
-    return x if x.shape[-2:] == tuple(size) else F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
 class LogitsModule(nn.Module):

@@ -74,6 +74,10 @@ def pad_to_canvas(image: NDArray[np.uint8], canvas: int | None, device: torch.de
         device: of the result.
     """
     # A copy: the caller's array may be read-only, or a view with negative strides.
-    x = torch.from_numpy(image.copy()).to(device).permute(2, 0, 1)[None].float()
+    pixels = torch.from_numpy(image.copy())
+    if device is not None and torch.device(device).type == "cuda":
+        # From pinned memory, the copy does not wait for the device.
+        pixels = pixels.pin_memory().to(device, non_blocking=True)
+    x = pixels.to(device).permute(2, 0, 1)[None].float()
     rows, columns = (size - side for size, side in zip(padded_size(image, canvas), image.shape, strict=False))
     return F.pad(x, (0, columns, 0, rows), value=PADDING_VALUE)

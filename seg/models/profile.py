@@ -1,5 +1,6 @@
 """Time and memory of a network, by the groups of its parts."""
 
+import contextlib
 import copy
 import time
 from collections import Counter
@@ -10,10 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ..precision import Precision, autocast
 from .ops.recompute import recompute
 from .summary import parts, summary
 
@@ -53,8 +56,7 @@ def group_of(part: str) -> str:
 def profile(model: nn.Module, height: int, width: int, runs: int = 5) -> list[Group]:
     """The groups of a network's parts, in order, and the total, for one image.
 
-    Kept bytes are counted on the meta device, without memory and time. They hold for the training here, which recomputes
-    (see `recompute`).
+    Kept bytes are those of a training in float32 that recomputes (see `recompute`).
 
     Args:
         model: on the device to measure; it stays as it is.
@@ -64,7 +66,7 @@ def profile(model: nn.Module, height: int, width: int, runs: int = 5) -> list[Gr
     multiply_adds: Counter[str] = Counter()
     for row in summary(model, height, width):
         multiply_adds[group_of(row.name)] += row.multiply_adds
-    kept = activations(model, height, width)
+    kept = activations(copy.deepcopy(model).train(), height, width)
     kept["total"] = kept.total()
     seconds = timings(model, height, width, runs)
     return [Group(name, each, each / seconds["total"], kept[name], multiply_adds[name]) for name, each in seconds.items()]
@@ -126,23 +128,60 @@ class _Stopwatch:
         return {**self.seconds, REST: rest, "total": total}
 
 
-def activations(model: nn.Module, height: int, width: int) -> Counter[str]:
-    """Bytes that a training pass over one image keeps for its backward pass, by the group that computed them.
+def activations(
+    model: nn.Module,
+    height: int,
+    width: int,
+    images: int = 1,
+    *,
+    precision: Precision = "float32",
+    recomputing: bool = True,
+    device: torch.device | str = "cpu",
+) -> Counter[str]:
+    """Bytes that a training pass keeps for its backward pass, by the group that computed them.
 
-    Neither the weights nor the image count.
+    Neither the weights nor the images count. The operations run on fake tensors, which have a device but no memory: this takes
+    about a second, whatever the size.
+
+    Args:
+        model: its modes hold, such as frozen batch norm; it stays as it is.
+        height, width, images: of the batch.
+        precision: of the training.
+        recomputing: whether it recomputes batch norm's outputs.
+        device: of the training; which operations autocast changes depends on it.
     """
-    twin = copy.deepcopy(model).to("meta").train()
-    image = torch.empty(1, 3, height, width, device="meta")
-    storages = _Storages([image, *twin.parameters(), *twin.buffers()])
-    for name, part in parts(twin):
-        part.register_forward_pre_hook(storages.enter(group_of(name)))
-        part.register_forward_hook(storages.leave)
-    with recompute(), storages:
-        # Only the graph is referenced: what it does not need is freed.
-        graph = getattr(twin, "logits", twin)(image).grad_fn
-    found = storages.alive()
-    del graph
+    device = torch.device(device)
+    twin = copy.deepcopy(model).to("meta").to(memory_format=torch.channels_last)  # fake tensors cannot be copied
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        make_fake(twin, device)
+        size = images, 3, height, width
+        batch = torch.empty(size, device=device).contiguous(memory_format=torch.channels_last)
+        storages = _Storages([batch, *twin.parameters(), *twin.buffers()])
+        for name, part in parts(twin):
+            part.register_forward_pre_hook(storages.enter(group_of(name)))
+            part.register_forward_hook(storages.leave)
+        with autocast(device, precision), recompute() if recomputing else contextlib.nullcontext(), storages:
+            # Only the graph is referenced: what it does not need is freed.
+            graph = getattr(twin, "logits", twin)(batch).grad_fn
+        found = storages.alive()
+        del graph
     return found
+
+
+def make_fake(model: nn.Module, device: torch.device) -> None:
+    """Replace the tensors of a model on the meta device by fake ones on a device; call it within FakeTensorMode.
+
+    Module.to_empty cannot: it swaps tensors, and the mode refers to those that it has seen.
+    """
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            setattr(module, name, nn.Parameter(_empty_as(parameter, device), parameter.requires_grad))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, _empty_as(buffer, device))
+
+
+def _empty_as(tensor: Tensor, device: torch.device) -> Tensor:
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
 
 
 class _Storages(TorchDispatchMode):

@@ -20,7 +20,7 @@ from ..inference.images import find_images
 from ..inference.predictor import Predictor, evaluation_mode
 from ..models.fold import folded
 from ..models.interface import SegmentationModel
-from ..models.layers import resize
+from ..models.ops.resize import resize
 from ..models.preprocess import PADDING_VALUE, normalize, padded_side
 from ..weights import file as weights_file
 from ..weights.file import Metadata

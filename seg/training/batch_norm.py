@@ -1,6 +1,9 @@
 """Batch norm in training: its momentum, synchronizing and freezing it; and freezing the backbone's weights."""
 
+import torch
 from torch import nn
+
+from ..models.ops.batch_norm import BatchNorm2d
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 """The base class of every batch norm, synchronized ones included."""
@@ -13,10 +16,30 @@ def set_batch_norm_momentum(model: nn.Module, momentum: float) -> None:
             module.momentum = momentum
 
 
-def synchronize_batch_norm(model: nn.Module) -> nn.Module:
-    """Replace batch norms by synchronized ones, which normalize with the statistics of all processes' batches (GPUs only)."""
-    synchronized: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    return synchronized
+def synchronize_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
+    """Let batch norms that train normalize with the statistics of all processes' batches.
+
+    Our own do so on every device. Other libraries' are replaced by PyTorch's synchronized ones, which need a GPU.
+
+    Args:
+        model: changed in place.
+        device: of the training.
+    """
+    for module in model.modules():
+        if isinstance(module, BatchNorm2d):
+            module.synchronized = True
+    if device.type == "cuda" and not all_synchronized(model):
+        from timm.layers.norm_act import convert_sync_batchnorm  # as PyTorch's, and keeps the activation in timm's norms
+
+        synchronized: nn.Module = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        return synchronized
+    return model
+
+
+def all_synchronized(model: nn.Module) -> bool:
+    """Whether every batch norm that trains is synchronized: then all processes have the same moving statistics."""
+    norms = (module for module in model.modules() if isinstance(module, BatchNorm) and module.training)
+    return all(isinstance(norm, nn.SyncBatchNorm) or getattr(norm, "synchronized", False) for norm in norms)
 
 
 def freeze_batch_norm(model: nn.Module, where: str) -> None:

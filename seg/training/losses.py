@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..config import TrainConfig
 from ..errors import UserError
 from ..labels import VOID
-from ..models.layers import resize
+from ..models.ops.resize import resize
 from .tiled_cross_entropy import TiledCrossEntropy
 
 WEIGHT_POWER, WEIGHT_RANGE = 0.5, (0.3, 3.0)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .. import __version__
-from ..config import Config
+from ..config import Config, TrainConfig
 from ..errors import UserError
 from ..labels import LabelSet
 from ..locks import try_lock
@@ -104,6 +104,22 @@ def versions() -> str:
 
 NO_EFFECT = ("name", "runs", "device", "data.num_workers", "train.log_every", "train.validate_every", "evaluate.")
 """Settings that do not change the weights."""
+
+
+AUTOMATIC = ("precision", "recompute")
+"""Settings of the training that may say auto."""
+
+
+def keep_resolved(config: TrainConfig, saved: dict[str, Any]) -> None:
+    """Let a resumed run keep what `auto` became in the run as it began, on another machine too.
+
+    Args:
+        config: of the resumed run; changed in place.
+        saved: the section `train` of the checkpoint's configuration.
+    """
+    for name in AUTOMATIC:
+        if getattr(config, name) == "auto" and name in saved:
+            setattr(config, name, saved[name])
 
 
 def changed_settings(before: dict[str, Any], now: dict[str, Any], section: str = "") -> list[str]:

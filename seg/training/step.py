@@ -4,6 +4,7 @@ import contextlib
 import functools
 import math
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -20,17 +21,18 @@ from ..models.interface import SegmentationModel
 from ..models.layers import LogitsModule
 from ..models.ops.recompute import recompute
 from ..models.preprocess import network_input
+from ..precision import autocast, cuda_algorithms
 from ..progress import print_stderr
 from .activation_checkpointing import checkpoint_activations
-from .batch_norm import freeze_backbone, freeze_batch_norm, set_batch_norm_momentum, synchronize_batch_norm
+from .batch_norm import all_synchronized, freeze_backbone, freeze_batch_norm, set_batch_norm_momentum, synchronize_batch_norm
 from .losses import Loss
+from .memory import choose_precision, choose_recompute
 from .optimizer import learning_rate, make_optimizer, set_learning_rate
 
 DROPOUT = 4
 """Stream of random numbers of dropout, besides those of the sampler and the loader."""
 MIN_BATCH_NORM_IMAGES = 12
 """Images per batch from which on the released code advises to train batch norm."""
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def prepare_mode(model: nn.Module, config: TrainConfig) -> None:
@@ -72,30 +74,36 @@ class Step:
     """Updates the weights from the batch of one iteration: `step(iteration, batch)`.
 
     The gradient is that of the mean loss over the labeled pixels of the whole batch, on any number of processes and in any
-    number of parts. Where batch norm is frozen, both change only the rounding. Where it trains, each part is normalized by
-    itself, as in a smaller batch (on GPUs, by all processes together). The losses of segmentation-models-pytorch, which are not
-    sums over pixels, are averaged over parts and processes.
+    number of parts. Where batch norm is frozen, both change only the rounding. Where it trains, all processes normalize
+    together, and each part is normalized by itself, as in a smaller batch. The losses of segmentation-models-pytorch, which
+    are not sums over pixels, are averaged over parts and processes.
 
     Args:
         model: the network, on `device`.
         loss: on `device`.
         config: the settings of the training.
         device: where to compute.
+        crop_size: side of the crops, in pixels, for the estimate of the memory.
 
     Raises:
         UserError: if the network does not support activation checkpointing.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss, config: TrainConfig, device: torch.device):
-        self.config, self.device, self.loss = config, device, loss
+    def __init__(self, model: nn.Module, loss: Loss, config: TrainConfig, device: torch.device, crop_size: int):
+        self.device, self.loss = device, loss
         trains = config.freeze_batch_norm != "all"
         if config.freeze_backbone:
             freeze_backbone(model)
-        if distributed.world_size() > 1 and trains and device.type == "cuda":
-            model = synchronize_batch_norm(model)
+        if distributed.world_size() > 1:
+            model = synchronize_batch_norm(model, device)
         self.model = model
         self.optimizer = make_optimizer(model, config)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+        prepare_mode(model, config)
+        self.precision = choose_precision(config, device)
+        recomputes = choose_recompute(model, config, crop_size, crop_size, device)
+        self.config = replace(config, precision=self.precision, recompute=recomputes)
+        """The settings, without auto."""
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "float16")
         if config.checkpoint_activations:
             checkpoint_activations(model)
         if device.type == "cpu":
@@ -120,6 +128,9 @@ class Step:
             network = nn.parallel.DistributedDataParallel(
                 network,
                 device_ids=[self.device.index] if self.device.type == "cuda" else None,
+                # Synchronized norms have the same moving statistics in all processes.
+                broadcast_buffers=not all_synchronized(self.model),
+                gradient_as_bucket_view=True,
                 # A network of the library may have parts that its forward pass does not use.
                 find_unused_parameters=not hasattr(self.model, "aspp"),
             )
@@ -127,13 +138,13 @@ class Step:
 
     def _warn_of_few_images(self) -> None:
         images = self.config.batch_size // self.config.grad_accumulation
-        alone = distributed.world_size() > 1 and self.device.type != "cuda"
+        alone = distributed.world_size() > 1 and not all_synchronized(self.model)
         if alone:
             images //= distributed.world_size()
         if images < MIN_BATCH_NORM_IMAGES:
             print_stderr(
                 f"seg: batch norm trains on {images} image{'s' * (images != 1)} at a time"
-                + (", because each process normalizes by itself (PyTorch synchronizes batch norm on GPUs only)" * alone)
+                + (", because each process normalizes by itself (this network's norms are synchronized on GPUs only)" * alone)
                 + f"; use a batch of {MIN_BATCH_NORM_IMAGES} or more, or set train.freeze_batch_norm"
             )
 
@@ -163,13 +174,14 @@ class Step:
         self.optimizer.zero_grad(set_to_none=True)
         self.loss_value = torch.zeros((), device=self.device)
         parts = [Batch(*part) for part in zip(*(t.chunk(config.grad_accumulation) for t in batch), strict=True)]
-        for index, part in enumerate(parts):
-            seed_part(config.seed, iteration, distributed.rank(), index)
-            with self._gradients_kept_local(index + 1 < len(parts)):
-                loss = self.loss(self._logits(part), part.masks, pixels, len(parts))
-                self.scaler.scale(loss).backward()
-            self.loss_value += loss.detach()
-        self._update_weights(iteration)
+        with cuda_algorithms(self.precision, config.deterministic):
+            for index, part in enumerate(parts):
+                seed_part(config.seed, iteration, distributed.rank(), index)
+                with self._gradients_kept_local(index + 1 < len(parts)):
+                    loss = self.loss(self._logits(part), part.masks, pixels, len(parts))
+                    self.scaler.scale(loss).backward()
+                self.loss_value += loss.detach()
+            self._update_weights(iteration)
         if distributed.world_size() == 1:
             return stop
         self._stops.append(AsyncHostCopy(sums[1:]))
@@ -183,11 +195,11 @@ class Step:
             self._modes = [module.training for module in self._modules]
 
     def _logits(self, batch: Batch) -> Tensor:
-        """The forward pass. The backward pass recomputes batch norm, unless compiling or checkpointing decides what to keep."""
+        """The forward pass. Compiling or checkpointing decides itself what the backward pass recomputes."""
         decided = self.config.compile or self.config.checkpoint_activations
-        dtype, mixed = PRECISIONS[self.config.precision], self.config.precision != "float32"
+        recomputing = recompute() if self.config.recompute and not decided else contextlib.nullcontext()
         network, statistics = self.parallel, cast(SegmentationModel, self.model)
-        with contextlib.nullcontext() if decided else recompute(), torch.autocast(self.device.type, dtype, enabled=mixed):
+        with recomputing, autocast(self.device, self.precision):
             logits: Tensor = network(network_input(batch.images, batch.extents, statistics.mean, statistics.std))
         return logits
 

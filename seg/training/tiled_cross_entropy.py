@@ -10,15 +10,17 @@ import itertools
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..labels import VOID
+from ..models.ops.resize import interpolation
 
-TILE = {"cpu": 21 * 64 * 128, "gpu": 2**23}
+TILE = {"cpu": 21 * 64 * 128, "gpu": 2**26}
 """Full-size logits that exist at a time. On a CPU 2/3 MiB of float32, which stays in a core's cache from one operation to the
-next; on a GPU 32 MiB, so that kernel launches are few: a whole crop of 513x513 pixels and 21 classes."""
+next; on a GPU 256 MiB, so that kernel launches are few: twelve whole crops of 513x513 pixels and 21 classes."""
 LOG2_E = 1 / math.log(2)
 
 
@@ -34,19 +36,24 @@ class TiledCrossEntropy(torch.autograd.Function):
         targets = SmoothedTargets(weights, smoothing, classes, dtype, device)
         gradient = torch.zeros_like(logits, dtype=dtype) if ctx.needs_input_grad[0] else None
         # Twice as wide as high: the larger of the two matrix products then has long rows.
-        side = (TILE["cpu" if device.type == "cpu" else "gpu"] / classes / 2) ** 0.5
+        values = TILE["cpu" if device.type == "cpu" else "gpu"]
+        side = (values / classes / 2) ** 0.5
         rows = axis_tiles(logits.shape[2], target.shape[1], side, dtype, device)
         columns = axis_tiles(logits.shape[3], target.shape[2], 2 * side, dtype, device)
+        # Several images at a time where their whole targets fit.
+        images = max(1, values // (classes * target.shape[1] * target.shape[2])) if len(rows) == len(columns) == 1 else 1
         sums = []
         with torch.autocast(device.type, enabled=False):
-            for index in range(len(logits)):
-                bits = logits[index].to(dtype).contiguous() * LOG2_E
+            for first in range(0, len(logits), images):
+                chosen = slice(first, first + images)
+                bits = logits[chosen].to(dtype).contiguous() * LOG2_E
                 for row, column in itertools.product(rows, columns):
-                    tile = resize_tile(bits[:, row.source, column.source], row.matrix, column.matrix)
-                    label = target[index, row.target, column.target].reshape(-1).long()
-                    sums += targets.entropy(tile.view(classes, -1), label, gradient is not None)
+                    tile = resize_tile(bits[:, :, row.source, column.source], row.matrix, column.matrix)
+                    label = target[chosen, row.target, column.target].flatten(1).long()
+                    sums += targets.entropy(tile.flatten(2), label, gradient is not None)
                     if gradient is not None:
-                        gradient[index, :, row.source, column.source] += resize_tile_backward(tile, row.matrix, column.matrix)
+                        share = resize_tile_backward(tile, row.matrix, column.matrix)
+                        gradient[chosen, :, row.source, column.source] += share
         ctx.dtype = logits.dtype
         ctx.save_for_backward(gradient)
         return torch.stack(sums).sum() / LOG2_E
@@ -82,30 +89,30 @@ class SmoothedTargets:
         """Cross-entropy of the pixels of a tile, in bits: exp2 is four times as fast as exp.
 
         Args:
-            tile: [classes, pixels], the logits in bits. Overwritten; with `gradient` by the gradient of the sum in nats with
-                respect to the logits in nats.
-            label: int64 [pixels], class index or void.
+            tile: [images, classes, pixels], the logits in bits. Overwritten; with `gradient` by the gradient of the sum in nats
+                with respect to the logits in nats.
+            label: int64 [images, pixels], class index or void.
             gradient: whether to compute it.
 
         Returns:
             The summands, one to three scalars.
         """
-        void = label == VOID
-        own = self.own.index_select(0, label)
-        total = self.total.index_select(0, label) if self.spread else own
-        label = label.masked_fill(void, 0)[None]
-        tile -= tile.amax(0)
-        sums = [-own.dot(tile.gather(0, label)[0])]
+        void, flat = label == VOID, label.flatten()
+        own = self.own.index_select(0, flat)
+        total = self.total.index_select(0, flat) if self.spread else own
+        label = label.masked_fill(void, 0)[:, None]
+        tile -= tile.amax(1, keepdim=True)
+        sums = [-own.dot(tile.gather(1, label).flatten())]
         if self.spread:
             spread = self.spread * (~void).to(tile.dtype)
-            sums.append(-spread.dot(self.weights @ tile))
-        exponentials = tile.exp2_().sum(0)
-        sums.append(total.dot(exponentials.log2()))
+            sums.append(-spread.flatten().dot((self.weights @ tile).flatten()))
+        exponentials = tile.exp2_().sum(1)
+        sums.append(total.dot(exponentials.log2().flatten()))
         if gradient:
-            tile *= total / exponentials
-            tile.scatter_add_(0, label, -own[None])
+            tile *= (total.view_as(exponentials) / exponentials)[:, None]
+            tile.scatter_add_(1, label, -own.view_as(label))
             if self.spread:
-                tile.addr_(self.weights, spread, alpha=-1)
+                tile.addcmul_(self.weights[:, None], spread[:, None], value=-1)
         return sums
 
 
@@ -128,31 +135,33 @@ def axis_tiles(size: int, wanted: int, length: float, dtype: torch.dtype, device
         length: approximate length of a tile, in pixels of the target.
         dtype, device: of the matrices.
     """
-    position = torch.arange(wanted, dtype=dtype) * ((size - 1) / max(wanted - 1, 1))
-    before = position.long().clamp(max=size - 1)
-    after = before if size == wanted else (before + 1).clamp(max=size - 1)
-    fraction = (position - before)[:, None]
-    matrix = torch.zeros(wanted, size, dtype=dtype)
-    matrix.scatter_add_(1, before[:, None], 1 - fraction).scatter_add_(1, after[:, None], fraction)
-    tiles = []
-    for positions in torch.arange(wanted).tensor_split(max(1, round(wanted / length))):
-        target = slice(int(positions[0]), int(positions[-1]) + 1)
-        source = slice(int(before[target.start]), int(after[target.stop - 1]) + 1)
-        tiles.append(AxisTile(target, source, None if size == wanted else matrix[target, source].contiguous().to(device)))
+    matrix, tiles = interpolation(size, wanted, dtype), []
+    for positions in np.array_split(np.arange(wanted), max(1, round(wanted / length))):
+        target = slice(positions[0], positions[-1] + 1)
+        used = matrix[target].any(0).nonzero()[0]
+        source = slice(used[0], used[-1] + 1)
+        part = None if size == wanted else torch.from_numpy(matrix[target, source].copy()).to(device)
+        tiles.append(AxisTile(target, source, part))
     return tiles
 
 
 def resize_tile(x: Tensor, vertical: Tensor | None, horizontal: Tensor | None) -> Tensor:
-    """Resize a tile [C, h, w] by the matrices of its two axis tiles. The result is a copy, never a view."""
+    """Resize a tile [N, C, h, w] by the matrices of its two axis tiles. The result is a copy, never a view."""
     if horizontal is not None:
         x = x @ horizontal.T
     if vertical is not None:
-        x = torch.bmm(vertical.expand(len(x), -1, -1), x)
+        x = _each_column(vertical, x)
     return x.clone(memory_format=torch.contiguous_format) if vertical is None and horizontal is None else x
 
 
 def resize_tile_backward(x: Tensor, vertical: Tensor | None, horizontal: Tensor | None) -> Tensor:
     """The gradient of the input of `resize_tile` from the gradient `x` of its output."""
     if vertical is not None:
-        x = torch.bmm(vertical.T.expand(len(x), -1, -1), x)
+        x = _each_column(vertical.T, x)
     return x if horizontal is None else x @ horizontal
+
+
+def _each_column(matrix: Tensor, x: Tensor) -> Tensor:
+    """matrix @ x over maps [N, C, h, w], as one batched product: torch.matmul would transpose the maps first."""
+    product = torch.bmm(matrix.expand(x.shape[0] * x.shape[1], -1, -1), x.flatten(0, 1))
+    return product.view(*x.shape[:2], *product.shape[1:])

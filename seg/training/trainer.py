@@ -24,6 +24,7 @@ from ..models.factory import build_model
 from ..models.interface import SegmentationModel
 from ..models.preprocess import network_input
 from ..progress import Progress, print_stderr
+from ..runtimes.pytorch import fast_model
 from ..threads import GracefulShutdown
 from ..visualize import comparison
 from ..weights.file import write
@@ -36,7 +37,7 @@ from .ema import ExponentialMovingAverage
 from .failures import explain, non_finite_message
 from .loggers import EventLog, MemoryLog
 from .losses import Loss
-from .run_folder import CONFIG, LAST, Run, State, changed_settings, run_lock, versions
+from .run_folder import CONFIG, LAST, Run, State, changed_settings, keep_resolved, run_lock, versions
 from .step import Step, check_batch_size
 
 WARM_START_CROPS = 16
@@ -98,8 +99,11 @@ class Trainer:
         self.samples = TrainingSamples(self.train_split, config.data, order, config.train.seed)
         if saved is None and config.model.weights and not config.model.published:
             self._say(self._load_weights(model, config.model.weights))
-        self.step = Step(model, Loss(config.train, counts).to(self.device), config.train, self.device)
-        self.model = self.step.model
+        if saved is not None:
+            keep_resolved(config.train, saved["config"]["train"])
+        loss = Loss(config.train, counts).to(self.device)
+        self.step = Step(model, loss, config.train, self.device, config.data.crop_size)
+        config.train, self.model = self.step.config, self.step.model
         self.ema = ExponentialMovingAverage(self.model, config.train.ema_decay) if config.train.ema_decay else None
         self.state = State() if saved is None else self._restore(saved)
         self.training_run = Run(config, self.labels, self.model, self.state)
@@ -198,7 +202,8 @@ class Trainer:
                 pictures[index] = comparison(image, prediction, self.labels, truth)
 
         model = self.model if self.ema is None else self.ema.model
-        predictor = Predictor(cast(SegmentationModel, model), self.labels, self.config.evaluate)
+        fast = fast_model(cast(SegmentationModel, model))
+        predictor = Predictor(fast, self.labels, self.config.evaluate, precision=self.step.precision)
         scores = evaluate_model(predictor, self.val_split, keep_picture)
         self.log.validation(state.iteration, scores)
         for index, picture in pictures.items():

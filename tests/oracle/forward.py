@@ -14,7 +14,7 @@ from seg.config import InferenceConfig
 from seg.inference.predictor import Predictor
 from seg.inference.scores import scaled_side
 from seg.labels import VOC
-from seg.models.layers import resize
+from seg.models.ops.resize import resize
 from seg.models.preprocess import normalize, pad_to_canvas
 from tests.oracle.harness import ARGMAX, FORWARD, Check, build, draw_image, nhwc, relative, worst
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from .batch_norm import BatchNorm2d
+from .batch_norm import BatchNorm2d, gradients, native_batch_norm, normalized
 
 _recorded: dict[int, tuple[StorageWeakRef, "RecomputedOutput"]] | None = None
 """Outputs of the batch norms in the current forward pass, by storage. None outside of `recompute`."""
@@ -54,42 +54,25 @@ class RecomputedOutput:
 
 
 def _empty_with_slack(x: Tensor) -> Tensor:
-    storage = x.new_empty(x.numel() + SLACK).untyped_storage()
-    # Not a view: autograd would not let a later operation change a view in place.
-    return x.new_empty(0).set_(storage, 0, x.shape, x.stride())
-
-
-def _normalized(
-    x: Tensor, norm: nn.BatchNorm2d, relu: bool, statistics: tuple[Any, Any], training: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """norm(x), or with `relu` relu(norm(x)), and the batch's mean and inverse standard deviation (empty unless `training`)."""
-    mean, variance = statistics
-    out = _empty_with_slack(x)
-    batch_mean, inverse_std = (mean.new_empty(len(mean) if training else 0) for _ in range(2))
-    torch.ops.aten.native_batch_norm.out(
-        x,
-        norm.weight.detach(),
-        norm.bias.detach(),
-        mean,
-        variance,
-        training,
-        norm.momentum,
-        norm.eps,
-        out=out,
-        save_mean=batch_mean,
-        save_invstd=inverse_std,
-    )
-    return out.relu_() if relu else out, batch_mean, inverse_std
+    # .data, not a view: autograd would not let a later operation change a view in place.
+    return x.new_empty(x.numel() + SLACK).as_strided(x.shape, x.stride()).data
 
 
 class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: BatchNorm2d, relu: bool) -> Tensor:
+        out, mean, inverse_std = normalized(x, norm, _empty_with_slack(x))
+        if relu:
+            out.relu_()
         statistics: tuple[Any, Any] = norm.running_mean, norm.running_var
-        out, mean, inverse_std = _normalized(x, norm, relu, statistics, norm.training)
         if norm.training:
             statistics = mean, inverse_std.pow(-2) - norm.eps
-        output = RecomputedOutput(out, lambda x: _normalized(x, norm, relu, statistics, False)[0], x)
+
+        def compute(x: Tensor) -> Tensor:
+            result, _, _ = native_batch_norm(x, norm, statistics, False, _empty_with_slack(x))
+            return result.relu_() if relu else result
+
+        output = RecomputedOutput(out, compute, x)
         # Saved tensors are freed once the backward pass has used them; an attribute would stay as long as the graph.
         ctx.output = weakref.ref(output)
         ctx.save_for_backward(x, weight, mean, inverse_std, *([out] if relu else []))
@@ -106,9 +89,8 @@ class _Norm(torch.autograd.Function):
         if result:
             # The result is no longer needed: the gradient takes its memory.
             grad = torch.ops.aten.threshold_backward.grad_input(grad, *result, 0, grad_input=result[0])
-        statistics = ctx.norm.running_mean, ctx.norm.running_var, mean, inverse_std, ctx.training, ctx.norm.eps
-        wanted = list(ctx.needs_input_grad[:3])
-        return *torch.ops.aten.native_batch_norm_backward(grad, x, weight, *statistics, wanted), None, None
+        wanted = ctx.needs_input_grad[:3]
+        return *gradients(grad, x, weight, mean, inverse_std, ctx.norm, ctx.training, wanted), None, None
 
 
 def norm_relu(norm: nn.Module, x: Tensor, relu: bool) -> Tensor:

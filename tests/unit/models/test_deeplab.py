@@ -6,7 +6,8 @@ from torch import nn
 
 from seg.config import ASPPConfig, DecoderConfig, ModelConfig
 from seg.models.factory import build_model
-from seg.models.layers import SeparableConv2d, resize
+from seg.models.layers import SeparableConv2d
+from seg.models.ops.resize import resize
 
 CLASSES = 5
 

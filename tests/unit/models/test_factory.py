@@ -9,7 +9,8 @@ from seg.errors import UserError
 from seg.models import smp
 from seg.models.deeplab import DeepLabV3Plus
 from seg.models.factory import build_model
-from seg.models.layers import POST, PRE, ConvNorm, SeparableConv2d, resize
+from seg.models.layers import POST, PRE, ConvNorm, SeparableConv2d
+from seg.models.ops.resize import resize
 
 
 def build(classes=7, **options):

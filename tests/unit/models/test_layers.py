@@ -1,6 +1,5 @@
 import math
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +11,6 @@ from seg.models.layers import (
     PRE,
     ConvNorm,
     SeparableConv2d,
-    resize,
 )
 
 EPS = 1e-3
@@ -109,33 +107,3 @@ def test_moving_statistics_keep_0_9997_of_themselves_and_take_the_unbiased_varia
     layer(x)
     torch.testing.assert_close(layer.norm.running_mean, 0.0003 * y.mean((0, 2, 3)))
     torch.testing.assert_close(layer.norm.running_var, 0.9997 + 0.0003 * y.var((0, 2, 3), unbiased=True))
-
-
-def align_corners(x, height, width):
-    """Bilinear interpolation with aligned corners, one pixel at a time."""
-    result = np.zeros((*x.shape[:2], height, width))
-    for i in range(height):
-        for j in range(width):
-            row = i * (x.shape[2] - 1) / (height - 1) if height > 1 else 0
-            column = j * (x.shape[3] - 1) / (width - 1) if width > 1 else 0
-            top, left = int(row), int(column)
-            bottom, right = min(top + 1, x.shape[2] - 1), min(left + 1, x.shape[3] - 1)
-            v, u = row - top, column - left
-            upper = (1 - u) * x[:, :, top, left] + u * x[:, :, top, right]
-            lower = (1 - u) * x[:, :, bottom, left] + u * x[:, :, bottom, right]
-            result[:, :, i, j] = (1 - v) * upper + v * lower
-    return result
-
-
-@pytest.mark.parametrize(
-    "size, target", [((5, 7), (17, 25)), ((9, 6), (14, 31)), ((12, 9), (5, 4)), ((1, 1), (3, 4)), ((4, 5), (1, 1))]
-)
-def test_resize_is_bilinear_with_aligned_corners(size, target):
-    x = np.random.default_rng(0).normal(size=(2, 3, *size))
-    np.testing.assert_allclose(resize(torch.from_numpy(x), target).numpy(), align_corners(x, *target), atol=1e-12)
-
-
-def test_resize_to_the_same_size_returns_the_tensor_itself():
-    x = torch.zeros(1, 2, 5, 6)
-    assert resize(x, (5, 6)) is x
-    assert resize(x, x.shape[-2:]) is x

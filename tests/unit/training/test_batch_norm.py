@@ -4,7 +4,13 @@ from torch import nn
 
 from seg.config import ModelConfig
 from seg.models.factory import build_model
-from seg.training.batch_norm import freeze_backbone, freeze_batch_norm, set_batch_norm_momentum, synchronize_batch_norm
+from seg.training.batch_norm import (
+    all_synchronized,
+    freeze_backbone,
+    freeze_batch_norm,
+    set_batch_norm_momentum,
+    synchronize_batch_norm,
+)
 
 
 @pytest.fixture
@@ -16,13 +22,32 @@ def norms(module):
     return [m for m in module.modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm)]
 
 
-@pytest.mark.parametrize("synchronized", [False, True])
-def test_every_batch_norm_takes_the_momentum(network, synchronized):
-    if synchronized:
-        network = synchronize_batch_norm(network)
-        assert {type(norm) for norm in norms(network)} == {nn.SyncBatchNorm}
+def test_every_batch_norm_takes_the_momentum(network):
     set_batch_norm_momentum(network, 0.125)
     assert {norm.momentum for norm in norms(network)} == {0.125} and len(norms(network)) > 80
+
+
+def test_our_norms_are_synchronized_in_place_on_every_device(network):
+    assert not all_synchronized(network)
+    assert synchronize_batch_norm(network, torch.device("cpu")) is network
+    assert all(norm.synchronized for norm in norms(network)) and all_synchronized(network)
+
+
+def test_norms_of_other_libraries_are_synchronized_on_gpus_only():
+    from timm.layers import BatchNormAct2d, SyncBatchNormAct
+
+    def library():
+        return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), BatchNormAct2d(4)).train()
+
+    assert not all_synchronized(synchronize_batch_norm(library(), torch.device("cpu")))
+    converted = synchronize_batch_norm(library(), torch.device("cuda"))
+    assert [type(module) for module in converted] == [nn.Conv2d, nn.SyncBatchNorm, SyncBatchNormAct]
+    assert isinstance(converted[2].act, nn.ReLU) and all_synchronized(converted)
+
+
+def test_only_norms_that_train_need_synchronizing(network):
+    freeze_batch_norm(network, "all")
+    assert all_synchronized(network)
 
 
 @pytest.mark.parametrize("where, frozen", [("none", (False, False)), ("backbone", (True, False)), ("all", (True, True))])

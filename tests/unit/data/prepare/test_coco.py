@@ -40,7 +40,7 @@ def annotation(number, image, category, segmentation, area, crowd=0):
 def coco(tmp_path):
     """COCO with seven images for training and two for validation."""
     crowd = np.zeros((H, W), bool)
-    crowd[:, 60:] = True
+    crowd[:, 50:] = True
     compressed = encode_rle(crowd)
     from pycocotools import mask
 

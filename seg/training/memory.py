@@ -1,0 +1,94 @@
+"""Memory of a training: an estimate before its first step, and whether to recompute batch norm's outputs."""
+
+import torch
+from torch import nn
+
+from .. import distributed
+from ..config import TrainConfig
+from ..memory import available_memory
+from ..models.profile import activations
+from ..precision import Precision, best_precision
+from ..progress import print_stderr
+from .tiled_cross_entropy import TILE
+
+BYTES_PER_PIXEL = 2**15
+"""More than any of the networks keeps of a pixel for the backward pass: aligned Xception-65 in float32, without recomputing,
+keeps 6,400 at output stride 16 and 15,400 at 8. Where that fits, nothing is estimated."""
+SHARE = 0.9
+"""Share of the free memory that the estimate may fill: allocators lose some to fragments."""
+
+
+def training_memory(
+    model: nn.Module,
+    config: TrainConfig,
+    height: int,
+    width: int,
+    precision: Precision,
+    recompute: bool,
+    device: torch.device | str = "cpu",
+) -> int:
+    """Estimate the largest number of bytes that a training step of one process has in use.
+
+    Weights, gradients, momentum, moving average, crops, kept activations, and the loss. Of the backward pass, three of the
+    largest maps.
+
+    Args:
+        model: in the modes of the training.
+        config: batch size, accumulation and moving average.
+        height, width: of a crop.
+        precision: not auto.
+        recompute: whether batch norm's outputs are recomputed.
+        device: of the training.
+    """
+    images = images_at_a_time(config)
+    kept = activations(model, height, width, images, precision=precision, recomputing=recompute, device=device).total()
+    parameters = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    state = 4 * (parameters * (2 if config.ema_decay else 1) + trained * (2 if config.momentum else 1))
+    mixed = precision in ("bfloat16", "float16")
+    # The first layers' maps are the largest: 128 channels at stride 2.
+    largest = images * 128 * -(-height // 2) * -(-width // 2) * (2 if mixed else 4)
+    crops = images * height * width * (4 + 12)
+    classes = 4 * TILE["cpu" if torch.device(device).type == "cpu" else "gpu"]
+    return state + kept + 3 * largest + crops + 3 * classes
+
+
+def images_at_a_time(config: TrainConfig) -> int:
+    """Images that one process takes through the network at once."""
+    return config.batch_size // distributed.world_size() // config.grad_accumulation
+
+
+def choose_precision(config: TrainConfig, device: torch.device) -> Precision:
+    """The precision of the training: as configured, or the best of the device."""
+    return best_precision(device) if config.precision == "auto" else config.precision
+
+
+def choose_recompute(model: nn.Module, config: TrainConfig, height: int, width: int, device: torch.device) -> bool:
+    """Whether to recompute batch norm's outputs: as configured, or as the memory demands.
+
+    On CPUs `auto` always recomputes: less memory is faster there. On GPUs, where it costs 860 launches of Xception-65, it does
+    so if the training would not fit otherwise. Prints a line if the training does not fit either way.
+
+    Args:
+        model, config, height, width: as for `training_memory`.
+        device: of the training.
+    """
+    decided = config.compile or config.checkpoint_activations  # they decide what is kept
+    chosen = device.type == "cpu" if config.recompute == "auto" else config.recompute
+    free = available_memory(device)
+    if free is None:
+        return config.recompute != False  # noqa: E712
+    if images_at_a_time(config) * height * width * BYTES_PER_PIXEL <= SHARE * free:
+        return chosen
+    precision = choose_precision(config, device)
+    need = training_memory(model, config, height, width, precision, chosen and not decided, device)
+    if need > SHARE * free and config.recompute == "auto" and not chosen and not decided:
+        chosen = True
+        need = training_memory(model, config, height, width, precision, chosen, device)
+    if need > free and distributed.is_main():
+        print_stderr(
+            f"seg: the training needs about {need / 2**30:.1f} GiB of memory, and {device} has {free / 2**30:.1f} GiB free; if "
+            f"it runs out, set train.grad_accumulation={config.grad_accumulation * 2}, a smaller data.crop_size, or "
+            "train.checkpoint_activations=true"
+        )
+    return chosen
