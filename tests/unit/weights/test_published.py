@@ -6,7 +6,7 @@ import os
 import runpy
 import shutil
 import tarfile
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -248,12 +248,9 @@ def test_who_scores_on_images_of_the_training_is_told(have, tmp_path, capsys):
 
 
 def test_processes_that_want_a_model_at_once_download_it_once(server):
-    threads = [threading.Thread(target=published.get, args=(IMAGENET, None, (), True)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(server.requests) == 1 and published.place_of(MODELS[IMAGENET]).is_file()
+    with ThreadPoolExecutor(3) as pool:
+        found = {*pool.map(lambda _: published.get(IMAGENET, quiet=True), range(3))}
+    assert len(server.requests) == 1 and found == {published.place_of(MODELS[IMAGENET])}
 
 
 def test_a_shared_model_says_where_it_is_from(have, tmp_path):
