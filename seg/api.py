@@ -30,7 +30,8 @@ def load(weights: Any, device: torch.device | str | None = None, runtime: str | 
     """Load a model to predict masks with.
 
     Args:
-        weights: a run's folder, a .safetensors file of ours, `hf:OWNER/NAME`, or an exported .onnx or .xml.
+        weights: the name of a published model, such as "xception65_voc_trainval", a run's folder, a .safetensors file of ours,
+            `hf:OWNER/NAME`, or an exported .onnx or .xml.
         device: "cpu", "cuda", a certain GPU such as "cuda:1", "mps" or "xpu"; None or "auto" takes CUDA, else MPS, else XPU,
             else the CPU.
         runtime: inference engine: "torch", "compile", "onnx" or "openvino"; None is PyTorch, as trained.

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import time
 import urllib.error
 import urllib.request
@@ -249,6 +250,16 @@ def _receive(archive: Archive, part: Part, url: str, quiet: bool) -> tuple[bool,
                 part.append(piece)
                 step(size)
     return offset > 0, size if total is None else total
+
+
+def require_space(folder: Path, download: int, unpacked: int, remedy: str) -> None:
+    """Raise a UserError with the remedy if the folder has no room for what is to be downloaded and unpacked, in bytes."""
+    need, free = download + unpacked, shutil.disk_usage(folder).free
+    if free < need:
+        raise UserError(
+            f"{folder}: {need / 1e9:.1f} GB are needed ({download / 1e9:.1f} to download, {unpacked / 1e9:.1f} to extract), "
+            f"{free / 1e9:.1f} GB are free; make room, or {remedy}"
+        )
 
 
 def verify(archive: Archive, path: str | Path, quiet: bool = False) -> None:

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import secrets
+import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,6 +105,23 @@ def _replace(source: Path, target: Path) -> None:
         pause *= 2
 
 
+def link(source: Path, path: Path, final: Path | None = None) -> None:
+    """Link to a file, or copy it where that is refused: Windows without the privilege, another drive, CIFS, FAT.
+
+    Args:
+        source: the file.
+        path: where the link is made, if nothing is there yet.
+        final: where the link will be when its folder has been renamed; None: it stays.
+    """
+    if os.path.lexists(path):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.symlink(os.path.relpath(os.path.realpath(source), os.path.realpath((final or path).parent)), path)
+    except (OSError, ValueError):
+        shutil.copyfile(source, path)
+
+
 def expand(path: str | os.PathLike[str]) -> Path:
     """Expand `~`, `~user`, `$NAME` and `${NAME}` in a path.
 
@@ -118,6 +137,19 @@ def expand(path: str | os.PathLike[str]) -> Path:
         if name not in os.environ:
             raise UserError(f"{path}: the environment variable {name} is not set; set it, or write the path without it")
     return Path(os.path.expandvars(text))
+
+
+def cache_folder() -> Path:
+    """Return the folder for downloads that can be made again: SEG_CACHE, else `seg` in the system's own folder for caches."""
+    if given := os.environ.get("SEG_CACHE"):
+        return expand(given)
+    if sys.platform == "win32":
+        place = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        place = "~/Library/Caches"
+    else:
+        place = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.path.expanduser(place)) / "seg"
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, cast
 
+from .models import origin
 from .options import Subparsers, add_device, add_json, add_verb, size
 
 if TYPE_CHECKING:
@@ -74,4 +75,6 @@ def network(args: argparse.Namespace) -> tuple[nn.Module, int]:
     score = f"mIoU {metadata.score['miou']:.4f}" if "miou" in metadata.score else "no score"
     score += f" on {metadata.score['split']}" if "split" in metadata.score else ""
     print(f"{args.source}: {score}; classes: {', '.join(metadata.labels.names)}")
+    if metadata.origin:
+        print(origin(metadata.origin))
     return cast("nn.Module", model), metadata.config.data.crop_size

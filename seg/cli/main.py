@@ -21,6 +21,7 @@ from . import (
     evaluate,
     export,
     info,
+    models,
     predict,
     report,
     serve,
@@ -30,7 +31,7 @@ from . import (
 )
 
 # Each verb imports what it needs when it runs: `seg --help` does not wait for torch.
-VERBS = (train, evaluate, report, predict, serve, submit, export, share, info, benchmark, convert, data, completion)
+VERBS = (train, evaluate, report, predict, serve, submit, models, export, share, info, benchmark, convert, data, completion)
 
 LOST = ("onnection", "NCCL", "timed out", "Broken pipe", "DataLoader worker")
 """Words in the errors that the end of another process causes."""

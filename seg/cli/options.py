@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..inference.predictor import Predictor
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-WEIGHTS = "run folder, .safetensors file, or hf:OWNER/NAME"
+WEIGHTS = "published model (see seg models), run folder, .safetensors file, or hf:OWNER/NAME"
 OR_EXPORTED = f"{WEIGHTS}, or an exported .onnx or .xml"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..benchmark.harness import Row
     from ..models.profile import Group
     from ..models.summary import Row as SummaryRow
+    from ..weights.zoo import PublishedModel
 
 
 def _render(table: Table, width: int = 80) -> str:
@@ -165,6 +166,16 @@ def profile_table(groups: Sequence[Group], height: int, width: int) -> str:
         kept = f"{group.kept / 2**20:,.1f}"
         grid.add_row(group.name, _time(group.seconds), _percent(group.share), kept, *work, end_section=group is groups[-2])
     return f"{_render(grid)}\nstored: activations that a training pass over one image stores for its backward pass"
+
+
+def published_table(models: Sequence[PublishedModel], here: Container[str]) -> str:
+    """Label set, published mIoU in percent, size of the download and whether it is on this machine, of each published model."""
+    grid = _table("name", "label set", "published mIoU %", "MB", "here")
+    for model in models:
+        scores = " / ".join(f"{100 * score.miou:.2f} {score.split}" for score in model.scores) or "-"
+        known = (model.labels or "(backbone)", scores, f"{model.megabytes}", "yes" if model.name in here else "no")
+        grid.add_row(model.name, *known)
+    return _render(grid, width=100)
 
 
 def model_table(rows: Sequence[SummaryRow], height: int, width: int) -> str:

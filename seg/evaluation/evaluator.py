@@ -11,11 +11,14 @@ from .. import distributed
 from ..data.voc import Split, open_split, save_mask
 from ..errors import UserError
 from ..inference.predictor import Predictor
+from ..progress import print_stderr
 from ..threads import BackgroundWorker, prefetch
 from .boundary import Boundary
 from .metrics import ImageScore, Scores, confusion_matrix
 from .result import Evaluation
 
+CONTAINED = {"trainval": ("train", "val", "trainval")}
+"""The splits whose images a split of the training contains."""
 OnImage = Callable[[int, np.ndarray, np.ndarray, np.ndarray], None]
 """Called with index, image, ground truth and prediction."""
 
@@ -99,6 +102,8 @@ def evaluate_split(
     samples = open_split(root, name, predictor.labels, trained.masks if trained else None)
     if on_split:
         on_split(samples)
+    if trained and name in CONTAINED.get(trained.train, ()) and distributed.is_main():
+        print_stderr(f"note: the model was trained on {trained.train}, which contains {name}: this score is not valid")
     edges = Boundary(predictor.labels) if boundary else None
 
     def see(index: int, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> None:

@@ -132,7 +132,7 @@ def export(
     assert settings.output_stride is not None  # the predictor has set it
     result = Export(str(out), format, settings.canvas, settings.output_stride)
     if format == "safetensors":
-        weights_file.write(out, network, config, metadata.labels, metadata.score)
+        weights_file.write(out, network, config, metadata.labels, metadata.score, origin=metadata.origin)
         return result
 
     kept = images[1::2] if len(images) > 3 else images
@@ -149,7 +149,7 @@ def export(
     result.tested, result.sizes = len(tests), tuple(dict.fromkeys(f"{b.shape[1]}x{b.shape[2]}" for b in tests))
     if not images:
         _require_agreement(out, result.equal)
-    write(graph, format, out, weights_file.file_metadata(network, config, metadata.labels, metadata.score))
+    write(graph, format, out, weights_file.file_metadata(network, config, metadata.labels, metadata.score, metadata.origin))
     step()
     return result
 

@@ -28,7 +28,7 @@ from ..runtimes.pytorch import fast_model
 from ..threads import GracefulShutdown
 from ..visualize import comparison
 from ..weights.file import write
-from ..weights.loading import Report, read_into
+from ..weights.loading import read_into
 from ..weights.sources import open_source
 from ..weights.warm_start import warm_start
 from . import checkpoint
@@ -98,7 +98,7 @@ class Trainer:
         order = EpochSampler(len(self.train_split), config.train.seed, counts > 0 if config.data.balanced else None)
         self.samples = TrainingSamples(self.train_split, config.data, order, config.train.seed)
         if saved is None and config.model.weights and not config.model.published:
-            self._say(str(self._load_weights(model, config.model.weights)))
+            self._say(self._load_weights(model, config.model.weights))
         if saved is not None:
             keep_resolved(config.train, saved["config"]["train"])
         loss = Loss(config.train, counts).to(self.device)
@@ -113,13 +113,13 @@ class Trainer:
         with Progress(f"check {split.name}", len(split), quiet=self.quiet) as progress:
             return validate_split(split, progress)
 
-    def _load_weights(self, model: nn.Module, weights: str) -> Report:
+    def _load_weights(self, model: nn.Module, weights: str) -> str:
         use, statistics = self.config.model.weights_use, cast(SegmentationModel, model)
         if use != "warm_start":
-            return read_into(model, weights, partial=use == "partial")
+            return str(read_into(model, weights, partial=use == "partial"))
         source = open_source(weights)
         images, _, extents = (tensor.to(self.device) for tensor in next(batches(self.samples, WARM_START_CROPS, 0, 1, 0)))
-        return warm_start(model, source, network_input(images, extents, statistics.mean, statistics.std))
+        return str(warm_start(model, source, network_input(images, extents, statistics.mean, statistics.std)))
 
     # During training.
 

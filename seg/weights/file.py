@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,19 @@ from ..config import from_dict as config_from_dict
 from ..errors import UserError, reason
 from ..files import atomic_write
 from ..labels import LabelSet, from_dict
+from ..models.factory import build_meta_model, build_model
 from .describe import model_config_of, unwrapped
-from .resolve import resolve_weights
+from .fitting import Report, Weights, fit, match
 
 FORMAT = "seg"
 """The value of `format` in the metadata of our files."""
 SCORE = {"iteration": int, "miou": int | float, "split": str, "iou": dict}
 """Keys of a score. `iou` is that of each class, by its name; null where it is undefined."""
+
+PARTS = ("backbone.", "aspp.", "dpc.", "decoder.")
+"""The parts of a network without its classifier, which a file may hold alone: the backbone, or all of them."""
+ORIGIN = {"name", "address", "license", "trained_on", "size", "scores"}
+"""Keys of the origin of a published model."""
 
 
 @dataclass
@@ -30,22 +36,26 @@ class Metadata:
     labels: LabelSet
     score: dict[str, Any]
     """Such as {"iteration": 2000, "miou": 0.41}, with the keys of `SCORE`; empty where never validated."""
+    origin: dict[str, Any] = field(default_factory=dict)
+    """Of a converted published model: `PublishedModel.origin`; else empty."""
 
     def data_root(self) -> Path:
         """The data folder of the training. Raises UserError if it is not here."""
         root = Path(self.config.data.root)
         if not root.is_dir():
+            if self.origin:
+                raise UserError(f"{root}: no such data folder; give one with the classes of {self.origin['name']} with --data")
             place = "" if root.is_absolute() else f", which began in another folder than {Path.cwd()}"
             whose = f"it is the data.root of the training{place}"
             raise UserError(f"{root}: no such data folder; {whose}. Give the folder with --data")
         return root
 
 
-def open_safetensors(source: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def open_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file.
 
     Args:
-        source: a path, or WEIGHTS as `resolve_weights` takes them.
+        path: as `resolve_weights` gives it.
 
     Returns:
         Its tensors by name, and its metadata.
@@ -55,7 +65,7 @@ def open_safetensors(source: str | Path) -> tuple[dict[str, Tensor], dict[str, s
     """
     from safetensors import SafetensorError, safe_open
 
-    path = resolve_weights(source)
+    path = Path(path)
     if path.suffix in (".onnx", ".xml"):
         raise UserError(f"{path}: an exported model, which can only predict; give the weights file that it was exported from")
     if not path.is_file():
@@ -86,9 +96,12 @@ def read_metadata(metadata: dict[str, str], path: str | Path) -> Metadata:
         config, labels, score = (json.loads(metadata[key]) for key in ("config", "labels", "score"))
         if not is_score(score):
             raise ValueError(f"score is {score!r}")
+        origin = json.loads(metadata.get("origin", "{}"))
+        if not (isinstance(origin, dict) and set(origin) in (set(), ORIGIN)):
+            raise ValueError(f"origin is {origin!r}")
     except (KeyError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: its metadata is damaged ({reason(error)}); copy or download it again") from error
-    return Metadata(config_from_dict(config, str(path)), from_dict(labels, str(path)), score)
+    return Metadata(config_from_dict(config, str(path)), from_dict(labels, str(path)), score, origin)
 
 
 def is_score(value: Any) -> bool:
@@ -98,7 +111,9 @@ def is_score(value: Any) -> bool:
     return all(iou is None or isinstance(iou, int | float) for iou in value.get("iou", {}).values())
 
 
-def file_metadata(model: nn.Module, config: Config, labels: LabelSet, score: dict[str, Any]) -> dict[str, str]:
+def file_metadata(
+    model: nn.Module, config: Config, labels: LabelSet, score: dict[str, Any], origin: dict[str, Any] | None = None
+) -> dict[str, str]:
     """Make the metadata of a file that holds the model: what `read_metadata` reads, and the input statistics."""
     return {
         "format": FORMAT,
@@ -106,11 +121,19 @@ def file_metadata(model: nn.Module, config: Config, labels: LabelSet, score: dic
         "labels": json.dumps(labels.as_dict()),
         "input": json.dumps({"mean": list(model.mean), "std": list(model.std)}),  # type: ignore[arg-type]
         "score": json.dumps(score),
+        "origin": json.dumps(origin or {}),
     }
 
 
 def write(
-    path: str | Path, model: nn.Module, config: Config, labels: LabelSet, score: dict[str, Any], *, only: str = ""
+    path: str | Path,
+    model: nn.Module,
+    config: Config,
+    labels: LabelSet,
+    score: dict[str, Any],
+    *,
+    origin: dict[str, Any] | None = None,
+    only: str | tuple[str, ...] = "",
 ) -> None:
     """Write a model's weights and what they are, atomically.
 
@@ -120,7 +143,8 @@ def write(
         config: its configuration.
         labels: its classes.
         score: with keys of `SCORE`; may be empty.
-        only: write only the tensors whose names begin with this, such as `backbone.`.
+        origin: see `Metadata`.
+        only: write only the tensors whose names begin with this, or one of these, such as `backbone.`.
 
     Raises:
         UserError: the file cannot be written.
@@ -130,7 +154,38 @@ def write(
     # safetensors stores contiguous tensors only; channels-last weights are not.
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items() if name.startswith(only)}
     with atomic_write(path) as temporary:
-        save_file(tensors, temporary, file_metadata(model, config, labels, score))
+        save_file(tensors, temporary, file_metadata(model, config, labels, score, origin))
+
+
+def write_weights(
+    path: str | Path, weights: Weights, labels: LabelSet, settings: dict[str, Any], origin: dict[str, Any] | None = None
+) -> Report:
+    """Write weights that were read from elsewhere: a whole network, all but its classifier, or the backbone.
+
+    Args:
+        path: the .safetensors file.
+        weights: the tensors.
+        labels: the classes; as many as the classifier has, if there is one.
+        settings: of a configuration, without the section `model`.
+        origin: see `Metadata`.
+
+    Returns:
+        What matched. What is `missing` is not in the file either: nobody takes it for trained.
+
+    Raises:
+        UserError: the weights fit no network, or the file cannot be written.
+    """
+    config = config_from_dict({**settings, "model": weights.settings}, weights.source)
+    # First without memory: a damaged file may describe a network of any size.
+    match(build_meta_model(config.model, len(labels)), weights)
+    model = build_model(config.model, len(labels))
+    report = fit(model, weights)
+    absent = {name.split(".")[0] + "." for name in report.missing}
+    if absent and absent != {"classifier."} and not all(name.startswith("backbone.") for name in report.matched):
+        raise UserError(f"{report}; neither a whole network, nor all but its classifier, nor a backbone alone")
+    only = tuple(part for part in PARTS if part not in absent) if absent else ""
+    write(path, model, config, labels, weights.score, origin=origin, only=only)
+    return report
 
 
 def save(

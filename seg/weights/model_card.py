@@ -4,10 +4,11 @@ import json
 
 from ..config import Config
 from .file import Metadata
+from .zoo import PublishedScore
 
 CARD = """# {title}
 
-DeepLab V3+ for semantic segmentation, trained with `seg`: {network}, {parameters:,} parameters, {count} classes.
+DeepLab V3+ for semantic segmentation, {by}: {network}, {parameters:,} parameters, {count} classes.
 
 ## Use
 
@@ -52,6 +53,7 @@ def model_card(metadata: Metadata, parameters: int, name: str) -> str:
     config, score, labels = metadata.config, metadata.score, metadata.labels
     title, data = config.name or "model", config.data
     results = None
+    origin = metadata.origin
     if "miou" in score:
         results = [
             EvalResult(
@@ -66,6 +68,7 @@ def model_card(metadata: Metadata, parameters: int, name: str) -> str:
         ]
     head = ModelCardData(
         model_name=title,
+        license=origin["license"].lower() if origin else None,
         library_name="seg",
         pipeline_tag="image-segmentation",
         tags=["semantic-segmentation", "deeplabv3plus", config.model.backbone, "safetensors"],
@@ -75,6 +78,7 @@ def model_card(metadata: Metadata, parameters: int, name: str) -> str:
     network = config.model.smp or f"backbone {config.model.backbone}, output stride {config.model.output_stride}"
     body = CARD.format(
         title=title,
+        by=f"converted from [{origin['name']}]({origin['address']})" if origin else "trained with `seg`",
         name=name,
         network=network,
         parameters=parameters,
@@ -88,6 +92,9 @@ def model_card(metadata: Metadata, parameters: int, name: str) -> str:
 
 def _evaluation(metadata: Metadata) -> str:
     score, config = metadata.score, metadata.config
+    if metadata.origin:
+        scores = [f"- mIoU {PublishedScore(**one)}" for one in metadata.origin["scores"]]
+        return "\n".join(["As the authors published it:", "", *scores]) if scores else "Not published."
     if "miou" not in score:
         return "Not measured."
     scales = ", ".join(map(str, config.evaluate.scales))
@@ -104,6 +111,11 @@ def _evaluation(metadata: Metadata) -> str:
 
 def _training(metadata: Metadata) -> str:
     config: Config = metadata.config
+    if origin := metadata.origin:
+        return (
+            f"By the authors of DeepLab, on {origin['trained_on']}. This file is their released checkpoint, "
+            f"`{origin['address']}`, with other names and the axis order of PyTorch; license {origin['license']}."
+        )
     if "iteration" not in metadata.score:
         return "Unknown: these weights were not trained by a run of `seg train`."
     train, data = config.train, config.data

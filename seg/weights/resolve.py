@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..files import expand
+from . import published, zoo
 from .hub import SHARED, download
 
 BEST = "best.safetensors"
@@ -15,17 +16,20 @@ def resolve_weights(source: str | Path) -> Path:
     """Find the file that WEIGHTS stand for.
 
     Args:
-        source: a run's folder (its best.safetensors), a folder that `seg share` wrote, `hf:OWNER/NAME` (fetched), or the path
-            of a .safetensors, .onnx or .xml file.
+        source: the name of a published model (fetched and converted at the first use), a run's folder (its best.safetensors),
+            a folder that `seg share` wrote, `hf:OWNER/NAME` (fetched), or the path of a .safetensors, .onnx or .xml file. A
+            name of a published model is never a path: write ./NAME for a folder of that name.
 
     Returns:
         The path of the file. It is not opened here.
 
     Raises:
-        UserError: a folder has no weights yet, weights cannot be fetched, or the source is of a kind that has to be converted
-            first or has no segmentation classes.
+        UserError: a folder has no weights yet, weights cannot be fetched, a name is misspelled, or the source is of a kind that
+            has to be converted first or has no segmentation classes.
     """
     text = str(source)
+    if text in zoo.MODELS:
+        return published.get(text)
     if text.startswith("hf:"):
         return download(text)
     if text.startswith("timm:"):
@@ -47,6 +51,8 @@ def resolve_weights(source: str | Path) -> Path:
             f"{path}: a pickle, which is never opened, because opening one can run code; save the network with seg.save, or "
             "its state_dict with safetensors.torch.save_file, and convert that with seg convert"
         )
+    if not path.exists():
+        zoo.refuse_misspelled(text)
     return path
 
 

@@ -33,13 +33,14 @@ def share(weights: str | Path, out: str | Path, name: str = "OWNER/NAME") -> Pat
     model, metadata = open_model(weights)
     metadata.config = _portable(metadata.config)
     names, folder = metadata.labels.names, Path(out)
-    write(folder / SHARED, cast(nn.Module, model), metadata.config, metadata.labels, metadata.score)
+    write(folder / SHARED, cast(nn.Module, model), metadata.config, metadata.labels, metadata.score, origin=metadata.origin)
     settings: dict[str, Any] = {
         "architectures": [metadata.config.model.smp or "DeepLabV3Plus"],
         "num_labels": len(names),
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},
         "score": metadata.score,
+        "origin": metadata.origin,
         "seg": as_dict(metadata.config),
     }
     write_json(folder / "config.json", settings)

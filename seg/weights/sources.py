@@ -2,39 +2,22 @@
 
 import inspect
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from ..errors import UserError, reason
-from ..labels import LabelSet
 from . import tensorflow, timm
 from .file import FORMAT, open_safetensors, read_metadata
+from .fitting import Weights
+from .resolve import resolve_weights
 
 KINDS = (
-    "a .safetensors file of this project or of timm's Xceptions, a run's folder, hf:OWNER/NAME, tf:PATH/model.ckpt-N, timm:NAME"
-    " such as timm:xception65.tf_in1k, or a folder that segmentation-models-pytorch saved"
+    "the name of a published model (see seg models), a .safetensors file of this project or of timm's Xceptions, a run's "
+    "folder, hf:OWNER/NAME, tf:PATH/model.ckpt-N, timm:NAME such as timm:xception65.tf_in1k, or a folder that "
+    "segmentation-models-pytorch saved"
 )
-
-
-@dataclass
-class Weights:
-    """Tensors under our names, and what is known of the network that they were made for."""
-
-    source: str
-    tensors: dict[str, Tensor]
-    settings: dict[str, Any]
-    """The `model` section of a configuration that builds the network."""
-    labels: LabelSet | None = None
-    score: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def activation_placement(self) -> str | None:
-        """Of the aligned Xceptions; None for networks without that choice."""
-        aligned = self.settings["backbone"] in ("xception41", "xception65", "xception71")
-        return self.settings.get("activation_placement") if aligned else None
 
 
 def open_source(source: str | Path) -> Weights:
@@ -49,24 +32,19 @@ def open_source(source: str | Path) -> Weights:
     text = str(source)
     scheme, _, name = text.partition(":")
     if scheme == "tf":
-        return _tensorflow(text, name.removesuffix(".index"))
+        return tensorflow.open_checkpoint(text, name.removesuffix(".index"))
     if scheme == "timm":
         return _timm(text, timm.download(name))
     path = Path(text)
     if _is_smp_folder(path):
         return _smp(path)
     if path.suffix == ".index" or Path(f"{text}.index").is_file():
-        return _tensorflow(text, text.removesuffix(".index"))
-    tensors, metadata = open_safetensors(text)
+        return tensorflow.open_checkpoint(text, text.removesuffix(".index"))
+    tensors, metadata = open_safetensors(resolve_weights(text))
     if metadata.get("format") == FORMAT:
         read = read_metadata(metadata, text)
         return Weights(text, tensors, asdict(read.config.model), read.labels, read.score)
     return _timm(text, tensors)
-
-
-def _tensorflow(source: str, prefix: str) -> Weights:
-    tensors = tensorflow.read_checkpoint(prefix)
-    return Weights(source, tensors, tensorflow.model_settings(tensors))
 
 
 def _timm(source: str, theirs: dict[str, Tensor]) -> Weights:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..errors import UserError
+from .fitting import Weights
 from .tensor_bundle import read_bundle
 
 VARIANTS = {"xception_41": "xception41", "xception_65": "xception65", "xception_71": "xception71"}
@@ -108,6 +109,12 @@ def read_checkpoint(prefix: str | Path) -> dict[str, torch.Tensor]:
         found = ", ".join(sorted({name.split("/")[0] for name in variables})[:6])
         raise UserError(f"{prefix}: holds no Xception 41, 65 or 71 of the released DeepLab; its scopes: {found or 'none'}")
     return tensors
+
+
+def open_checkpoint(source: str, prefix: str | Path) -> Weights:
+    """Read a checkpoint, and which network it is for; see `read_checkpoint`. `source` names it in messages."""
+    tensors = read_checkpoint(prefix)
+    return Weights(source, tensors, model_settings(tensors))
 
 
 def model_settings(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:

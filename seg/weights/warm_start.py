@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from ..errors import UserError, reason
 from ..models.layers import ConvNorm, SeparableConv2d
 from ..models.xception import FAMILY, Xception, XceptionBlock
-from .loading import Report
-from .sources import Weights
+from .fitting import Report, Weights
 
 DEVIATIONS = 6.0
 """Values down to so many standard deviations below their mean pass an inserted ReLU."""

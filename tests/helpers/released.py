@@ -14,7 +14,9 @@ from tests.oracle.harness import variables
 def checkpoint(folder: Path, model: nn.Module, *, extra: Any = ()) -> str:
     """Write a model with the names and layout of the released code, and return its address `tf:PATH`."""
     state, tensors = model.state_dict(), {}
-    for name in variables(model.backbone.name.replace("xception", "xception_"), "aspp" if model.dpc is None else "dpc"):
+    for name in variables(
+        model.backbone.name.replace("xception", "xception_"), "aspp" if getattr(model, "dpc", None) is None else "dpc"
+    ):
         name = dense(name, model)
         if (ours := variable_name(name)) in state:
             value = state[ours].numpy()
@@ -30,8 +32,8 @@ def checkpoint(folder: Path, model: nn.Module, *, extra: Any = ()) -> str:
 def dense(name: str, model: nn.Module) -> str:
     """Return the name of a head's variable in a model whose head is not separable."""
     for part, module in (
-        ("aspp", model.aspp.atrous if model.aspp else ()),
-        ("decoder/decoder_conv", getattr(model.decoder, "convs", ())),
+        ("aspp", model.aspp.atrous if getattr(model, "aspp", None) else ()),
+        ("decoder/decoder_conv", getattr(getattr(model, "decoder", None), "convs", ())),
     ):
         if name.startswith(part) and "_pointwise" in name and len(module) and not hasattr(module[0], "pointwise"):
             return name.replace("_pointwise", "")

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from seg.cli.main import main, parser
+from seg.weights.zoo import MODELS
 from tests.helpers.paths import ROOT
 from tests.helpers.toy import save_palette, toy_sample, toy_voc
 
@@ -35,6 +36,13 @@ NOT_RUN = {
     "curl": "needs the server; tests/unit/serve",
     "seg serve": "serves until it is stopped; tests/unit/serve",
     "seg data download": "needs the network; tests/unit/data/prepare/test_download.py has a server",
+    "seg models get": "needs the network; tests/unit/weights/test_published.py has a server",
+    "seg data prepare coco": "needs COCO; tests/unit/data/prepare/test_coco.py writes one",
+    "seg train coco_xception65": "needs COCO",
+    "seg data init data/cityscapes": "needs Cityscapes; tests/unit/data/layouts/test_layouts.py writes one",
+    "seg train cityscapes": "needs Cityscapes",
+    "seg train voc_xception65 model.weights=runs/coco_xception65": "needs COCO",
+    "python -m zipfile": "needs Cityscapes",
     "seg data prepare trainaug": "needs SBD; tests/unit/data/prepare/test_sbd.py writes one",
     "seg data scenes data/scenes": "is what `trained` has done",
     "seg convert tf:": "needs a released checkpoint; tests/unit/weights/test_convert.py writes one",
@@ -46,7 +54,7 @@ NOT_RUN = {
 }
 """Beginnings of commands that are not run, with the reason. The parser still checks those of seg."""
 
-PUBLISHED = re.compile(r"timm:[\w.]+")
+PUBLISHED = re.compile(r"timm:[\w.]+|xception\d\d_[a-z]+")
 """Names of published weights, which need a network. tests/integration/test_hub.py has a hub."""
 
 
@@ -113,7 +121,7 @@ def place(trained, monkeypatch) -> Path:
 
 def arguments(command: str) -> list[str]:
     """The words of a command, of a small network that starts from random weights."""
-    words = [WEIGHTS if word == "WEIGHTS" else word for word in shlex.split(command)[1:]]
+    words = [WEIGHTS if word == "WEIGHTS" or word in MODELS else word for word in shlex.split(command)[1:]]
     words = [word for word in words if not PUBLISHED.fullmatch(word.removeprefix("model.weights="))]
     if words[0] == "train":
         # Each has a run of its own, except one that continues the existing run.

@@ -12,8 +12,7 @@ from torch import nn
 from seg.config import from_dict
 from seg.models.factory import build_model
 from seg.models.xception import FAMILY
-from seg.weights.loading import fit
-from seg.weights.sources import Weights
+from seg.weights.fitting import Weights, fit
 from seg.weights.tensorflow import VARIANTS, layout, variable_name
 
 FORWARD = 1e-5

@@ -25,7 +25,7 @@ _KEYS = ("images", "annotations", "categories")
 
 
 @dataclass(frozen=True)
-class _Region:
+class Region:
     """A part of an image that has one class."""
 
     category: int
@@ -33,6 +33,18 @@ class _Region:
     crowd: bool
     area: float
     number: int
+
+    @classmethod
+    def of(cls, annotation: dict[str, Any], category: int) -> Region:
+        """The region of an annotation, of the class of an index; a crowd is void."""
+        crowd, area, number = bool(annotation.get("iscrowd")), annotation.get("area"), annotation.get("id")
+        return cls(
+            VOID if crowd else category,
+            annotation["segmentation"],
+            crowd,
+            float(area) if isinstance(area, int | float) else 0.0,
+            number if isinstance(number, int) else 0,
+        )
 
 
 class Coco(Layout):
@@ -52,7 +64,7 @@ class Coco(Layout):
     @cached_property
     def contents(self) -> dict[str, dict[str, Any]]:
         """The contents of the JSON files, checked."""
-        return {name: _read(self.folder / name) for name in self.files}
+        return {name: read_annotations(self.folder / name) for name in self.files}
 
     @cached_property
     def categories(self) -> dict[tuple[str, int], str]:
@@ -85,7 +97,7 @@ class Coco(Layout):
         for name, data in self.contents.items():
             path = self.folder / name
             split = _split_of(name)
-            regions: dict[int, list[_Region]] = {}
+            regions: dict[int, list[Region]] = {}
             for annotation in data["annotations"]:
                 if not annotation.get("segmentation"):
                     boxes += 1
@@ -113,7 +125,7 @@ class Coco(Layout):
         self.left_out(boxes, every, "annotations have no segmentation")
         return found
 
-    def _region(self, name: str, annotation: dict[str, Any], path: Path) -> _Region:
+    def _region(self, name: str, annotation: dict[str, Any], path: Path) -> Region:
         key = (name, annotation["category_id"])
         if key not in self.categories:
             raise UserError(
@@ -121,18 +133,10 @@ class Coco(Layout):
             )
         label = self.categories[key]
         index = VOID if names.is_void(label) else self.classes.index(label)
-        area = annotation.get("area")
-        number = annotation.get("id")
-        return _Region(
-            VOID if annotation.get("iscrowd") else index,
-            annotation["segmentation"],
-            bool(annotation.get("iscrowd")),
-            float(area) if isinstance(area, int | float) else 0.0,
-            number if isinstance(number, int) else 0,
-        )
+        return Region.of(annotation, index)
 
 
-def draw(regions: Sequence[_Region], size: tuple[int, int], place: str) -> np.ndarray:
+def draw(regions: Sequence[Region], size: tuple[int, int], place: str) -> np.ndarray:
     """The mask of an image of size (H, W): uint8. Crowds first, then from large to small, so that small objects stay visible.
 
     Raises:
@@ -161,7 +165,7 @@ def _is_coco(path: Path) -> bool:
     return head.lstrip()[:1] == b"{" and keys >= (1 if named else 2)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_annotations(path: Path) -> dict[str, Any]:
     """The contents of a COCO file. Raises UserError, with the place, for what is not as COCO has it."""
     data = read_json(path, "COCO annotations")
     for key in _KEYS:

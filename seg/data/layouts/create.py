@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from ...errors import UserError, reason, single_line
-from ...files import sync_all, write_text
+from ...files import link, sync_all, write_text
 from ...labels import LabelSet
 from ...threads import prefetch
 from .. import voc
@@ -100,7 +100,7 @@ def create_dataset(
         for item, sample in samples.items():
             if item not in changed:
                 assert isinstance(sample.mask, Path)
-                _link(sample.mask, place, target, f"{MASKS}/{item}.png")
+                link(sample.mask, place / MASKS / f"{item}.png", target / MASKS / f"{item}.png")
         _write_masks(masks, sorted(changed), place, labels, progress if not masks.seen else None)
         for name, ids in splits.items():
             write_text(place / LISTS / f"{name}.txt", _lines(ids))
@@ -171,15 +171,5 @@ def _put_image(sample: Sample, place: Path, target: Path, item: str, ignore_exif
         write_unturned(sample.image, path)
         return True
     else:
-        _link(sample.image, place, target, f"{voc.IMAGES}/{item}{sample.image.suffix}")
+        link(sample.image, path, target / path.relative_to(place))
     return False
-
-
-def _link(source: Path, place: Path, target: Path, name: str) -> None:
-    """Link to a file, or copy it where that is refused: Windows without the privilege, another drive, CIFS, FAT."""
-    path = place / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.symlink(os.path.relpath(os.path.realpath(source), os.path.realpath((target / name).parent)), path)
-    except (OSError, ValueError):
-        shutil.copyfile(source, path)

@@ -1,13 +1,12 @@
 """Download published data sets, verify and unpack them."""
 
 import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...archives import extract
-from ...download import Archive, addresses, exclusive_part, fetch, verify
+from ...download import Archive, addresses, exclusive_part, fetch, require_space, verify
 from ...errors import UserError, did_you_mean
 from ...progress import Progress, by_mebibyte, mebibytes
 
@@ -136,7 +135,8 @@ def download(
                 raise UserError(
                     f"{out}: exists, but is not all of {source.name} ({missing}); move it away, or choose another with --out"
                 )
-            _require_space(source, out.parent, 0 if archive else max(0, source.size - part.size))
+            rest = 0 if archive else max(0, source.size - part.size)
+            require_space(out.parent, rest, source.unpacked, "choose another folder with --out")
             if archive is None:
                 fetch(source.archive, part, urls, quiet)
             else:
@@ -162,13 +162,3 @@ def _missing(source: Source, out: Path) -> str | None:
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror}); choose another folder with --out") from error
     return None
-
-
-def _require_space(source: Source, folder: Path, rest: int) -> None:
-    """Check the free space; `rest` is what remains to be downloaded, in bytes."""
-    need, free = rest + source.unpacked, shutil.disk_usage(folder).free
-    if free < need:
-        raise UserError(
-            f"{folder}: {need / 1e9:.1f} GB are needed ({rest / 1e9:.1f} to download, {source.unpacked / 1e9:.1f} to extract), "
-            f"{free / 1e9:.1f} GB are free; make room, or choose another folder with --out"
-        )

@@ -22,7 +22,8 @@ from ...files import read_lines, write_text
 from ...labels import VOC
 from ...threads import prefetch
 from ..masks import read_mask
-from ..voc import IMAGES, LISTS, MASKS, save_mask
+from ..voc import IMAGES, LISTS, MASKS
+from .masks import put_mask
 
 AUGMENTED, OWN = MASKS
 OFFICIAL = {"VOC train": 1464, "VOC val": 1449, "SBD train": 8498, "SBD val": 2857}
@@ -184,7 +185,7 @@ def prepare_trainaug(
         source = voc / OWN / f"{item}.png" if item in train or item in val else sbd / "cls" / f"{item}.mat"
         mask = read_mask(source, VOC) if source.suffix == ".png" else read_sbd_mask(source)
         _same_size(voc / IMAGES / f"{item}.jpg", source, mask)
-        return _put(voc / AUGMENTED / f"{item}.png", mask)
+        return put_mask(voc / AUGMENTED / f"{item}.png", mask)
 
     counts = {"written": 0, "replaced": 0, "kept": 0}
     # More threads than cores, for some wait for the disk.
@@ -218,16 +219,3 @@ def _same_size(image: Path, source: Path, mask: np.ndarray) -> None:
             f"{source}: {mask.shape[1]}x{mask.shape[0]} pixels, but its image is {width}x{height} ({image}); one of them is of "
             "another release"
         )
-
-
-def _put(path: Path, mask: np.ndarray) -> str:
-    """Write a mask, unless the file holds it already: "written", "replaced" or "kept"."""
-    there = path.exists()
-    if there:
-        try:
-            if np.array_equal(read_mask(path, VOC), mask):
-                return "kept"
-        except UserError:
-            pass
-    save_mask(path, mask, VOC)
-    return "replaced" if there else "written"

@@ -6,7 +6,7 @@ from seg.config import from_dict
 from seg.models.factory import build_model
 from seg.models.layers import SeparableConv2d
 from seg.models.xception import Xception
-from seg.weights.sources import Weights
+from seg.weights.fitting import Weights
 from seg.weights.warm_start import counterparts, warm_start
 from tests.helpers.toy import refused
 

@@ -15,7 +15,6 @@ import pytest
 
 from seg import download as transfer
 from seg.cli.main import main
-from seg.data.prepare import download as room
 from seg.data.prepare.download import SOURCES, Source, download
 from tests.helpers.toy import refused
 
@@ -327,11 +326,11 @@ def test_another_archive_is_refused_before_it_is_opened(tmp_path):
 def test_a_full_disk_is_reported_before_the_download_starts(server, tmp_path, monkeypatch):
     (tmp_path / "toy.tar.part").write_bytes(ARCHIVE[:HALF])
     need = 2 * len(ARCHIVE) - HALF
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: type("", (), {"free": need - 1}))
+    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda _: type("", (), {"free": need - 1}))
     with refused(tmp_path, "GB are needed", "GB are free", "--out"):
         download(toy(f"{server.url}/toy.tar"), tmp_path / "toy", quiet=True)
     assert server.requests == []
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: type("", (), {"free": need}))
+    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda _: type("", (), {"free": need}))
     assert download(toy(f"{server.url}/toy.tar"), tmp_path / "toy", quiet=True)
 
 
