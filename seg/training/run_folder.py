@@ -110,16 +110,17 @@ AUTOMATIC = ("precision", "recompute")
 """Settings of the training that may say auto."""
 
 
-def keep_resolved(config: TrainConfig, saved: dict[str, Any]) -> None:
+def keep_resolved(config: TrainConfig, saved: dict[str, Any] | None) -> None:
     """Let a resumed run keep what `auto` became in the run as it began, on another machine too.
 
     Args:
         config: of the resumed run; changed in place.
-        saved: the section `train` of the checkpoint's configuration.
+        saved: the checkpoint; None: the run begins.
     """
+    before = saved["config"]["train"] if saved else {}
     for name in AUTOMATIC:
-        if getattr(config, name) == "auto" and name in saved:
-            setattr(config, name, saved[name])
+        if getattr(config, name) == "auto" and name in before:
+            setattr(config, name, before[name])
 
 
 def changed_settings(before: dict[str, Any], now: dict[str, Any], section: str = "") -> list[str]:

@@ -93,14 +93,13 @@ class Trainer:
         )
         counts = self._validate_split(self.train_split)
         self._validate_split(self.val_split)
-        model = build_model(config.model, len(self.labels), pretrained=saved is None).to(self.device)
-        model.to(memory_format=torch.channels_last)
+        model = build_model(config.model, len(self.labels), pretrained=saved is None)
+        model.to(self.device, memory_format=torch.channels_last)
         order = EpochSampler(len(self.train_split), config.train.seed, counts > 0 if config.data.balanced else None)
         self.samples = TrainingSamples(self.train_split, config.data, order, config.train.seed)
         if saved is None and config.model.weights and not config.model.published:
             self._say(self._load_weights(model, config.model.weights))
-        if saved is not None:
-            keep_resolved(config.train, saved["config"]["train"])
+        keep_resolved(config.train, saved)
         loss = Loss(config.train, counts).to(self.device)
         self.step = Step(model, loss, config.train, self.device, config.data.crop_size)
         config.train, self.model = self.step.config, self.step.model
@@ -201,9 +200,8 @@ class Trainer:
             if len(pictures) < PICTURES:
                 pictures[index] = comparison(image, prediction, self.labels, truth)
 
-        model = self.model if self.ema is None else self.ema.model
-        fast = fast_model(cast(SegmentationModel, model))
-        predictor = Predictor(fast, self.labels, self.config.evaluate, precision=self.step.precision)
+        model = cast(SegmentationModel, self.model if self.ema is None else self.ema.model)
+        predictor = Predictor(fast_model(model), self.labels, self.config.evaluate, precision=self.step.precision)
         scores = evaluate_model(predictor, self.val_split, keep_picture)
         self.log.validation(state.iteration, scores)
         for index, picture in pictures.items():

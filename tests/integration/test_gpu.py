@@ -33,7 +33,8 @@ SIDE = 97
 
 def make_step(device, model=None, side=SIDE, **train):
     torch.manual_seed(0)
-    settings = {"batch_size": 4, "learning_rate": 0.02, "iterations": 100, "recompute": False, **train}
+    # Deterministic: cuDNN does not measure its algorithms, which takes half a minute for each type.
+    settings = {"batch_size": 4, "learning_rate": 0.02, "iterations": 100, "recompute": False, "deterministic": True, **train}
     config = from_dict({"model": SMALL | (model or {}), "train": settings}, "test")
     network = randomize_batch_norms(build_model(config.model, 21)).to(device, memory_format=torch.channels_last)
     return Step(network, Loss(config.train, np.ones((1, 21))).to(device), config.train, device, side)
