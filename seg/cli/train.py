@@ -65,14 +65,14 @@ def run(args: argparse.Namespace) -> int:
         return 130 if result.stopped else 0
     if result.stopped:
         print_stderr(
-            f"stopped after iteration {result.iteration}; the checkpoint {trainer.last} is complete: "
+            f"stopped after iteration {result.iteration}; the checkpoint {trainer.training_run.last} is complete: "
             "run the same command with --resume to continue"
         )
         return 130
-    score = read_metadata(open_safetensors(trainer.best)[1], trainer.best).score
+    score = read_metadata(open_safetensors(trainer.training_run.best)[1], trainer.training_run.best).score
     print_outcome(trainer, score)
     if args.json:
-        write_json(args.json, {"weights": str(trainer.best), **score})
+        write_json(args.json, {"weights": str(trainer.training_run.best), **score})
     return 0
 
 
@@ -81,10 +81,10 @@ def print_outcome(trainer: Trainer, score: dict[str, Any]) -> None:
     from ..data.voc import LISTS
     from .tables import run_table
 
-    best, folder, data = quote(str(trainer.best)), trainer.folder, trainer.config.data
+    best, folder, data = quote(str(trainer.training_run.best)), trainer.folder, trainer.config.data
     images = f"{data.root}/{LISTS}/{data.val}.txt"
     print(run_table(score))
-    print(f"  weights:            {trainer.best}")
+    print(f"  weights:            {trainer.training_run.best}")
     print(f"  curves and images:  tensorboard --logdir {quote(str(folder))}")
     print(f"  score in detail:    seg evaluate {best}")
     print(f"  errors:             seg report {quote(str(folder))}")

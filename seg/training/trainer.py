@@ -70,7 +70,6 @@ class Trainer:
         with distributed.raise_on_all_ranks():
             self.callbacks = check_callbacks(callbacks)
             self._open(resume)
-        self.last, self.best = self.training_run.last, self.training_run.best
         self._callback_error: Exception | None = None
 
     # Before training: data, network, optimizer and checkpoint.
@@ -93,15 +92,14 @@ class Trainer:
         )
         counts = self._validate_split(self.train_split)
         self._validate_split(self.val_split)
-        model = build_model(config.model, len(self.labels), pretrained=saved is None)
-        model.to(self.device, memory_format=torch.channels_last)
+        model = build_model(config.model, len(self.labels), pretrained=saved is None).to(self.device)
+        model.to(memory_format=torch.channels_last)
         order = EpochSampler(len(self.train_split), config.train.seed, counts > 0 if config.data.balanced else None)
         self.samples = TrainingSamples(self.train_split, config.data, order, config.train.seed)
         if saved is None and config.model.weights and not config.model.published:
             self._say(self._load_weights(model, config.model.weights))
         keep_resolved(config.train, saved)
-        loss = Loss(config.train, counts).to(self.device)
-        self.step = Step(model, loss, config.train, self.device, config.data.crop_size)
+        self.step = Step(model, Loss(config.train, counts).to(self.device), config.train, self.device, config.data.crop_size)
         config.train, self.model = self.step.config, self.step.model
         self.ema = ExponentialMovingAverage(self.model, config.train.ema_decay) if config.train.ema_decay else None
         self.state = State() if saved is None else self._restore(saved)
@@ -119,8 +117,6 @@ class Trainer:
         source = open_source(weights)
         images, _, extents = (tensor.to(self.device) for tensor in next(batches(self.samples, WARM_START_CROPS, 0, 1, 0)))
         return str(warm_start(model, source, network_input(images, extents, statistics.mean, statistics.std)))
-
-    # During training.
 
     def run(self) -> Run:
         """Train to the last iteration, or until Ctrl-C, SIGTERM or a callback asks to stop.
@@ -200,8 +196,9 @@ class Trainer:
             if len(pictures) < PICTURES:
                 pictures[index] = comparison(image, prediction, self.labels, truth)
 
-        model = cast(SegmentationModel, self.model if self.ema is None else self.ema.model)
-        predictor = Predictor(fast_model(model), self.labels, self.config.evaluate, precision=self.step.precision)
+        model = self.model if self.ema is None else self.ema.model
+        fast = fast_model(cast(SegmentationModel, model))
+        predictor = Predictor(fast, self.labels, self.config.evaluate, precision=self.step.precision)
         scores = evaluate_model(predictor, self.val_split, keep_picture)
         self.log.validation(state.iteration, scores)
         for index, picture in pictures.items():
@@ -214,7 +211,7 @@ class Trainer:
             iou = {name: None if np.isnan(v) else float(v) for name, v in zip(self.labels.names, scores.iou, strict=True)}
             score = {"iteration": state.iteration, "miou": scores.miou, "split": self.val_split.name, "iou": iou}
             if distributed.is_main():
-                write(self.best, model, self.config, self.labels, score)
+                write(self.training_run.best, model, self.config, self.labels, score)
         self._save()
         self._call("on_validation", state.iteration, scores)
 
@@ -287,7 +284,7 @@ class Trainer:
         config = self.config.train
         for iteration, loss in failures:
             numbers = sample_numbers(iteration, config.batch_size, distributed.rank(), distributed.world_size())
-            message = non_finite_message(iteration, loss, self.samples.files(numbers), config, self.last)
+            message = non_finite_message(iteration, loss, self.samples.files(numbers), config, self.training_run.last)
             if config.non_finite == "stop":
                 raise UserError(message)
             if not self.step.finite_statistics():

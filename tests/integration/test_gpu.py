@@ -134,7 +134,7 @@ def test_a_resumed_deterministic_training_has_the_same_bits(tmp_path):
 
         trainer = Trainer(from_dict(settings, "test"), quiet=True, resume=resume, callbacks=[Stop()])
         trainer.run()
-        return checkpoint.read(trainer.last)["model"]
+        return checkpoint.read(trainer.training_run.last)["model"]
 
     whole = run("whole")
     run("parts", iterations=3)

@@ -24,7 +24,7 @@ from tests.helpers.toy import refused, same
 
 
 def weights(trainer):
-    return checkpoint.read(trainer.last)
+    return checkpoint.read(trainer.training_run.last)
 
 
 def test_a_run_folder_has_the_documented_files(config):
@@ -37,7 +37,7 @@ def test_a_run_folder_has_the_documented_files(config):
     events = [json.loads(line) for line in (trainer.folder / "metrics.jsonl").read_text().splitlines()]
     assert [e["iteration"] for e in events if "loss" in e] == [1, 2, 3, 4]
     assert [e["miou"] for e in events if "miou" in e] == [result.miou]
-    model, about = open_model(trainer.best)
+    model, about = open_model(trainer.training_run.best)
     assert about.score.pop("iou").keys() == set(about.labels.names)
     assert about.score == {"iteration": 4, "miou": result.miou, "split": "val"}
     assert same(dict(model.state_dict()), dict(trainer.model.state_dict()))
@@ -129,7 +129,7 @@ def test_divergence_stops_with_iteration_files_and_a_remedy_and_keeps_the_weight
     message = str(error.value)
     files = trainer.samples.files((4, 5))
     assert "loss nan or its gradient is not finite at iteration 2, on " + ", ".join(files) in message
-    assert all(word in message for word in ("train.learning_rate", "train.grad_clip_norm", str(trainer.last)))
+    assert all(word in message for word in ("train.learning_rate", "train.grad_clip_norm", str(trainer.training_run.last)))
     saved = weights(trainer)
     assert saved["state"]["iteration"] == 2
     assert all(torch.isfinite(value).all() for value in [*saved["model"].values(), *trainer.model.parameters()])
@@ -152,7 +152,7 @@ def test_a_step_with_nan_batch_norm_statistics_is_not_skipped(config, monkeypatc
 
     monkeypatch.setattr("seg.training.step.network_input", overflowing)
     trainer = Trainer(config("a", "train.non_finite=skip", "train.validate_every=2"), quiet=True)
-    with refused("at iteration 2", "cannot be skipped", "batch norm", str(trainer.last)):
+    with refused("at iteration 2", "cannot be skipped", "batch norm", str(trainer.training_run.last)):
         trainer.run()
     assert all(torch.isfinite(value).all() for value in weights(trainer)["model"].values())
 
@@ -178,7 +178,7 @@ def test_the_moving_average_is_validated_and_saved(config):
     expected = steps[0]
     for value in steps[1:]:
         expected = 0.5 * expected + 0.5 * value
-    model, _ = open_model(trainer.best)
+    model, _ = open_model(trainer.training_run.best)
     torch.testing.assert_close(model.classifier.weight.detach(), expected)
     assert not torch.equal(model.classifier.weight, trainer.model.classifier.weight)
     assert torch.equal(model.backbone.conv1.norm.running_mean, trainer.model.backbone.conv1.norm.running_mean)
