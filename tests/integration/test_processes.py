@@ -34,6 +34,7 @@ CONFIG = {
         "class_weights": "balanced",
         "validate_every": 10,
         "log_every": 1,
+        "precision": "float32",
     },
     "evaluate": {"canvas": None},
 }
@@ -93,6 +94,14 @@ def test_two_processes_train_as_one_does(place):
     a, b = (checkpoint.read(place / "runs" / name / "last.ckpt")["model"] for name in ("by1", "by2"))
     for key in a:
         torch.testing.assert_close(a[key], b[key], rtol=1e-3, atol=1e-5)
+
+
+def test_two_processes_normalize_as_one_does(place):
+    """Batch norm that trains has the statistics of the whole batch."""
+    train = ["train.freeze_batch_norm=none", "train.iterations=3", "train.validate_every=3", "--quiet"]
+    forked(place, *((world, ["train", "small.yaml", f"name=norms{world}", *train]) for world in (1, 2)))
+    (one, _), (two, _) = losses(place, "norms1"), losses(place, "norms2")
+    assert np.abs(np.subtract(one, two)).max() < 1e-5 * max(one)
 
 
 def test_two_processes_score_and_predict_every_image_once(place):

@@ -21,7 +21,7 @@ WITHOUT_DROPOUT = {**MODEL, "aspp": {"channels": 16, "dropout": 0.0}}
 
 def make(double=True, model=None, **train):
     torch.manual_seed(0)
-    settings = {"batch_size": 8, "learning_rate": 0.05, "iterations": 100, **train}
+    settings = {"batch_size": 8, "learning_rate": 0.05, "iterations": 100, "precision": "float32", **train}
     config = from_dict({"model": {**WITHOUT_DROPOUT, **(model or {})}, "train": settings}, "test")
     network = build_model(config.model, 5)
     for module in network.modules():
