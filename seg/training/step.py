@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import math
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -31,6 +32,12 @@ from .optimizer import learning_rate, make_optimizer, set_learning_rate
 
 DROPOUT = 4
 """Stream of random numbers of dropout, besides those of the sampler and the loader."""
+BROADCAST = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in inspect.signature(nn.parallel.DistributedDataParallel.__init__).parameters
+)
+"""PyTorch's name for sending the buffers of rank 0 to all processes before each forward pass; it changed in 2.14."""
 MIN_BATCH_NORM_IMAGES = 12
 """Images per batch from which on the released code advises to train batch norm."""
 
@@ -129,7 +136,7 @@ class Step:
                 network,
                 device_ids=[self.device.index] if self.device.type == "cuda" else None,
                 # Synchronized norms have the same moving statistics in all processes.
-                broadcast_buffers=not all_synchronized(self.model),
+                **{BROADCAST: not all_synchronized(self.model)},  # type: ignore[arg-type]
                 gradient_as_bucket_view=True,
                 # A network of the library may have parts that its forward pass does not use.
                 find_unused_parameters=not hasattr(self.model, "aspp"),
