@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-FEW = 2048
+FEW = {torch.float32: 2048, torch.bfloat16: 4096}
 """Largest number of positions (N * H * W) at which a pointwise convolution computes its weight gradient as a matrix product.
-oneDNN's matrix product beats its convolution there: by a third at 882 positions, by nothing at 3362 (two cores of an EPYC)."""
+oneDNN's matrix product beats its convolution there. Two cores of an EPYC: in float32 by a third at 882 positions, by nothing at
+3362; in bfloat16 by a fifth at both."""
 
 Window = tuple[Any, slice, slice]
 """Index of a rectangle of the maps [N, C, H, W]."""
@@ -20,6 +21,11 @@ Dilation = tuple[int, int]
 def _eager_on_cpu(x: Tensor) -> bool:
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return x.device.type == "cpu" and not torch.compiler.is_compiling() and not tracing
+
+
+def _computed_in(x: Tensor) -> torch.dtype:
+    """The type that a convolution of `x` computes in on the CPU."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
 def _has_onednn() -> bool:
@@ -101,22 +107,55 @@ class _Pointwise(torch.autograd.Function):
             grad_x, _, _ = torch.ops.aten.convolution_backward(grad, x, weight, None, *plain, [True, False, False])
         if needs_weight:
             # [N * H * W, C], in the memory of channels-last maps.
-            rows = (tensor.movedim(1, -1).flatten(0, 2).t() for tensor in (grad, x))
-            grad_weight = torch.ops.mkldnn._linear_pointwise(*rows, None, "none", [], "").view(weight.shape)
+            columns, inputs = (tensor.movedim(1, -1).flatten(0, 2).t() for tensor in (grad, x))
+            if grad.dtype == torch.float32:
+                product = torch.ops.mkldnn._linear_pointwise(columns, inputs, None, "none", [], "")
+            else:
+                product = columns @ inputs.t()
+            grad_weight = product.view(weight.shape)
         return grad_x, grad_weight
+
+
+class _StridedDepthwise(torch.autograd.Function):
+    """A depthwise convolution in bfloat16 that computes the gradient of its input in float32: oneDNN has a kernel for that, and
+    takes 25 times as long in bfloat16."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Dilation, padding: Dilation, dilation: Dilation) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.place = stride, padding, dilation, False, (0, 0), x.shape[1]
+        return torch.conv2d(x, weight, None, stride, padding, dilation, x.shape[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, *_ = ctx.needs_input_grad
+        gradients = torch.ops.aten.convolution_backward
+        grad_x = grad_weight = None
+        if needs_x:
+            exact = (tensor.float() for tensor in (grad, x, weight))
+            grad_x = gradients(*exact, None, *ctx.place, [True, False, False])[0].to(x.dtype)
+        if needs_weight:
+            grad_weight = gradients(grad, x, weight, None, *ctx.place, [False, True, False])[1]
+        return grad_x, grad_weight, None, None, None
 
 
 class DepthwiseConv2d(nn.Conv2d):
     """3x3 convolution of each channel by itself, or of groups of channels. Takes the arguments of nn.Conv2d."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        vertical, horizontal = self.dilation
-        ours = max(vertical, horizontal) > 1 and self.stride == (1, 1)
-        if ours and self.groups == self.in_channels == self.out_channels and _eager_on_cpu(x):
-            if torch.is_autocast_enabled("cpu"):
-                x, weight = (tensor.to(torch.get_autocast_dtype("cpu")) for tensor in (x, weight))
-            out: Tensor = _AtrousDepthwise.apply(x, weight, (vertical, horizontal))
-            return out if bias is None else out + bias.to(out.dtype).view(-1, 1, 1)
+        out: Tensor
+        if self.groups == self.in_channels == self.out_channels and self.padding_mode == "zeros" and _eager_on_cpu(x):
+            vertical, horizontal = self.dilation
+            dtype = _computed_in(x)
+            if max(vertical, horizontal) > 1 and self.stride == (1, 1):
+                out = _AtrousDepthwise.apply(x.to(dtype), weight.to(dtype), (vertical, horizontal))
+                return out if bias is None else out + bias.to(out.dtype).view(-1, 1, 1)
+            if max(self.stride) > 1 and dtype == torch.bfloat16 and bias is None and torch.is_grad_enabled():
+                place = self.stride, self.padding, self.dilation
+                out = _StridedDepthwise.apply(x.to(dtype), weight.to(dtype), *place)
+                return out
         out = super()._conv_forward(x, weight, bias)
         return out
 
@@ -128,11 +167,12 @@ class PointwiseConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, 1, stride, bias=False)
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        out: Tensor
         trains = weight.requires_grad and torch.is_grad_enabled() and _eager_on_cpu(x)
-        if trains and bias is None and self.stride == (1, 1) and x.dtype == weight.dtype == torch.float32:
-            few = x.shape[0] * x.shape[2] * x.shape[3] <= FEW
-            if few and not torch.is_autocast_enabled("cpu") and _has_onednn():
-                out: Tensor = _Pointwise.apply(x, weight)
+        if trains and bias is None and self.stride == (1, 1) and _has_onednn():
+            dtype = _computed_in(x)
+            if x.shape[0] * x.shape[2] * x.shape[3] <= FEW.get(dtype, 0):
+                out = _Pointwise.apply(x.to(dtype), weight.to(dtype))
                 return out
         out = super()._conv_forward(x, weight, bias)
         return out

@@ -2,7 +2,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seg.models.ops.convolution import FEW, DepthwiseConv2d, PointwiseConv2d, _AtrousDepthwise, _Pointwise
+from seg.models.ops.convolution import (
+    FEW,
+    DepthwiseConv2d,
+    PointwiseConv2d,
+    _AtrousDepthwise,
+    _Pointwise,
+    _StridedDepthwise,
+)
 
 
 def inputs(height, width, channels=5, seed=0):
@@ -64,14 +71,15 @@ def test_frozen_weights_and_inputs_get_no_gradient():
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 @pytest.mark.parametrize("shape", [(2, 21, 17), (3, 1, 1), (1, 1, 40)])
-def test_pointwise_values_and_gradients_are_those_of_pytorch(shape, memory_format):
+def test_pointwise_values_and_gradients_are_those_of_pytorch(shape, dtype, tolerance, memory_format):
     images, *size = shape
     torch.manual_seed(0)
-    x, weight = torch.randn(images, 24, *size), torch.randn(40, 24, 1, 1)
+    x, weight = torch.randn(images, 24, *size).to(dtype), torch.randn(40, 24, 1, 1).to(dtype)
     turns = torch.randn(images, 40, *size)
     found = []
-    for convolve, kind in ((_Pointwise.apply, torch.float32), (F.conv2d, torch.float64)):
+    for convolve, kind in ((_Pointwise.apply, dtype), (F.conv2d, torch.float64)):
         a = x.to(kind, copy=True).contiguous(memory_format=memory_format).requires_grad_()
         b = weight.to(kind, copy=True).requires_grad_()
         y = convolve(a, b)
@@ -79,7 +87,7 @@ def test_pointwise_values_and_gradients_are_those_of_pytorch(shape, memory_forma
         assert b.grad.stride() == b.stride()
         found.append((y.detach(), a.grad, b.grad))
     for ours, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(ours.double(), theirs, rtol=tolerance, atol=10 * tolerance)
 
 
 def test_only_pointwise_convolutions_of_few_positions_use_our_kernel(monkeypatch):
@@ -93,10 +101,13 @@ def test_only_pointwise_convolutions_of_few_positions_use_our_kernel(monkeypatch
         torch.testing.assert_close(conv(x), F.conv2d(x, conv.weight, None, stride))
         return len(calls) == 1
 
-    assert ours(torch.randn(2, 4, 9, 9)) and ours(torch.randn(1, 4, 1, FEW))
     assert not ours(torch.randn(2, 4, 9, 9), stride=2)
-    assert not ours(torch.randn(1, 4, 1, FEW + 1)) and not ours(torch.randn(FEW + 1, 4, 1, 1))
+    for dtype, few in FEW.items():
+        assert ours(torch.randn(2, 4, 9, 9).to(dtype)) and ours(torch.randn(1, 4, 1, few).to(dtype))
+        assert not ours(torch.randn(1, 4, 1, few + 1).to(dtype)) and not ours(torch.randn(few + 1, 4, 1, 1).to(dtype))
     assert not ours(torch.randn(2, 4, 9, 9).double())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ours(torch.randn(1, 4, 1, FEW[torch.bfloat16]))
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert not ours(torch.randn(2, 4, 9, 9))
 
@@ -108,8 +119,41 @@ def test_frozen_pointwise_weights_and_inputs_get_no_gradient():
         assert (x.grad is not None, weight.grad is not None) == (of_x, of_weight)
 
 
+@pytest.mark.parametrize("stride, padding, dilation", [(2, 1, 1), (2, 2, 2), ((2, 1), 0, 1)])
+def test_strided_depthwise_gradients_in_bfloat16_are_those_of_pytorch(stride, padding, dilation, monkeypatch):
+    calls = []
+    original = _StridedDepthwise.apply
+    monkeypatch.setattr(_StridedDepthwise, "apply", lambda *given: calls.append(1) or original(*given))
+    torch.manual_seed(0)
+    ours = DepthwiseConv2d(8, 8, 3, stride, padding, dilation, groups=8, bias=False)
+    theirs = torch.nn.Conv2d(8, 8, 3, stride, padding, dilation, groups=8, bias=False).double()
+    x = torch.randn(2, 8, 17, 14).bfloat16()
+    ours.weight.data = ours.weight.data.bfloat16().float()
+    theirs.weight.data = ours.weight.data.double()
+    found = []
+    for conv in (ours, theirs):
+        given = x.to(conv.weight.dtype, copy=True).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=conv is ours):
+            y = conv(given)
+        (y * torch.linspace(-1, 1, y.numel()).bfloat16().view_as(y)).sum().backward()
+        found.append((y.detach().double(), given.grad.double(), conv.weight.grad.double()))
+    assert calls == [1]
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-2, atol=2e-2)
+    calls.clear()
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        ours(x.float())
+    ours(x.float())
+    assert not calls
+
+
 @pytest.mark.parametrize(
-    "conv", [lambda: PointwiseConv2d(4, 6), lambda: DepthwiseConv2d(4, 4, 3, 1, 6, 6, groups=4, bias=False)]
+    "conv",
+    [
+        lambda: PointwiseConv2d(4, 6),
+        lambda: DepthwiseConv2d(4, 4, 3, 1, 6, 6, groups=4, bias=False),
+        lambda: DepthwiseConv2d(4, 4, 3, 2, 1, 1, groups=4, bias=False),
+    ],
 )
 def test_autocast_uses_its_own_precision(conv):
     with torch.autocast("cpu", torch.bfloat16):
