@@ -254,8 +254,8 @@ class TrainConfig:
     scaled loss on older GPUs, else float32. float32 lets convolutions use TF32 on NVIDIA GPUs, as PyTorch does; float32-exact
     does not. config.yaml of the run has what was chosen, and a resumed run keeps it."""
     recompute: Literal["auto", True, False] = "auto"
-    """Recompute batch norm's outputs in the backward pass instead of storing them: about 40 % less memory. auto: on CPUs, and
-    on GPUs where the training would not fit into memory without. No effect with `compile`, where the compiler decides."""
+    """Recompute batch norm's outputs in the backward pass instead of storing them: about 40 % less memory, and more time. auto:
+    where the training would not fit into memory without. No effect with `compile`, where the compiler decides."""
     deterministic: bool = False
     """On GPUs, use deterministic algorithms: a resumed run then gives the same bits, as it always does on CPUs. Slower."""
     grad_clip_norm: float | None = None
