@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-
 _FINE = 3
-"""Parts of a pixel. An outline through the centers of a region's outermost parts has the centers of its pixels inside, and those of
-all others outside."""
+"""Parts of a pixel. An outline through the centers of a region's outermost parts has the centers of its pixels inside, and no
+others."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +32,20 @@ class Region:
         """Left, top, width and height, in pixels."""
         return [self.left, self.top, self.pixels.shape[1], self.pixels.shape[0]]
 
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Index of the bounding box in the mask."""
+        height, width = self.pixels.shape
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
     def outer_pixels(self, tolerance: float) -> np.ndarray:
-        """The pixels along the outer border, in order: int [N, 2], (x, y). Joined by lines and filled, they cover the region and
-        its holes.
+        """The pixels along the outer border, in order: int [N, 2], (x, y). Lines between them, filled, cover region and holes.
 
         Args:
             tolerance: largest distance in pixels of the border to the lines.
         """
         (outline,), _ = cv2.findContours(self.pixels.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        points: np.ndarray = _simplified(outline, tolerance) + [self.left, self.top]
+        points: np.ndarray = _simplified(outline, tolerance) + np.array([self.left, self.top])
         return points
 
     def polygon(self, tolerance: float) -> np.ndarray:
@@ -60,7 +64,7 @@ class Region:
             start = int(hole[:, 0].argmin())
             near = int(np.abs(outer - hole[start]).sum(1).argmin())
             outer = np.concatenate([outer[: near + 1], hole[start:], hole[: start + 1], outer[near:]])
-        points: np.ndarray = (outer + 0.5) / _FINE + [self.left, self.top]
+        points: np.ndarray = (outer + 0.5) / _FINE + np.array([self.left, self.top])
         return points
 
 
