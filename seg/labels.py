@@ -4,6 +4,7 @@ PASCAL VOC, Cityscapes, ADE20K and CamVid are built in.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -104,7 +105,7 @@ def from_dict(value: Any, place: str) -> LabelSet:
         for item in items:
             if items.count(item) > 1:
                 raise UserError(f"{place}: two classes have the {what} {item}; each needs its own")
-    values = _values(value["values"], names, place) if value.get("values") is not None else None
+    values = parse_values(value["values"], names, place) if value.get("values") is not None else None
     return LabelSet(tuple(names), tuple(colors), void_color, values)
 
 
@@ -140,7 +141,12 @@ def _color(value: Any, place: str) -> Color:
     return value[0], value[1], value[2]
 
 
-def _values(mapping: Any, names: list[str], place: str) -> tuple[tuple[int | Color, int], ...]:
+def parse_values(mapping: Any, names: Sequence[str], place: str) -> tuple[tuple[int | Color, int], ...]:
+    """The `values` of a label set, from {value: class name or "void"}; a value is an integer or "r,g,b".
+
+    Raises:
+        UserError: a value or a name is none; names it.
+    """
     if not isinstance(mapping, dict) or not mapping:
         raise UserError(f"{place}: 'values' must map mask values to class names, as {{0: {names[0]}, 255: void}}")
     if "void" in names:

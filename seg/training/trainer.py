@@ -13,6 +13,7 @@ from .. import distributed
 from ..config import Config, as_dict, flat
 from ..data.loader import Batch, TrainingSamples, batches, check_shared_memory, worker_crash_error
 from ..data.sampler import EpochSampler, sample_numbers
+from ..data.sources import open_sources
 from ..data.validation import validate_split
 from ..data.voc import Split, open_split
 from ..errors import UserError, reason, single_line
@@ -87,15 +88,15 @@ class Trainer:
         self._say(f"training on {distributed.describe_device(self.device)}")
         torch.manual_seed(config.train.seed)
         self.labels = load_labels(config.data.labels)
-        self.train_split, self.val_split = (
-            open_split(config.data.root, name, self.labels, config.data.masks) for name in (config.data.train, config.data.val)
-        )
-        counts = self._validate_split(self.train_split)
+        self.sources = open_sources(config.data, self.labels)
+        self.val_split = open_split(config.data.root, config.data.val, self.labels, config.data.masks)
+        counts = np.concatenate([self._validate_split(split) for split in self.sources.splits])
         self._validate_split(self.val_split)
         model = build_model(config.model, len(self.labels), pretrained=saved is None).to(self.device)
         model.to(memory_format=torch.channels_last)
-        order = EpochSampler(len(self.train_split), config.train.seed, counts > 0 if config.data.balanced else None)
-        self.samples = TrainingSamples(self.train_split, config.data, order, config.train.seed)
+        present = counts > 0 if config.data.balanced else None
+        order = EpochSampler(len(self.sources), config.train.seed, present, self.sources.image_weights())
+        self.samples = TrainingSamples(self.sources, config.data, order, config.train.seed)
         if saved is None and config.model.weights and not config.model.published:
             self._say(self._load_weights(model, config.model.weights))
         keep_resolved(config.train, saved)
