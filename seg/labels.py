@@ -177,35 +177,6 @@ def parse_value(text: Any) -> int | Color | None:
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2])
 
 
-def map_by_name(data: LabelSet, model: LabelSet, place: str) -> LabelSet:
-    """The model's label set, with `values` that read a data set's masks as the model's classes.
-
-    Classes are matched by name, without regard to case, in any order. The data set may lack classes of the model.
-
-    Args:
-        data: the label set of the data set.
-        model: the label set of the model.
-        place: the source of `data`, named in errors.
-
-    Raises:
-        UserError: the data set has a class that the model does not have.
-    """
-    if data.names == model.names and data.colors == model.colors and data.values == model.values:
-        return model
-    places = {name.strip().lower(): index for index, name in enumerate(model.names)}
-    indices = [places.get(name.strip().lower()) for name in data.names]
-    if None in indices or len({*indices}) < len(indices):
-        raise UserError(
-            f"{place}: the classes of the data set are not those of the model. Data: {', '.join(data.names)}. "
-            f"Model: {', '.join(model.names)}. Use a model of these classes, or map the masks by 'values' in labels.yaml"
-        )
-    index_of = {index: found for index, found in enumerate(indices) if found is not None} | {VOID: VOID}
-    pairs = data.values
-    if pairs is None:
-        pairs = (*((i, i) for i in index_of), *zip((*data.colors, data.void_color), index_of, strict=True))
-    return replace(model, values=tuple((value, index_of[index]) for value, index in pairs))
-
-
 def load(labels: str) -> LabelSet:
     """A built-in label set by its name, or a label set from a YAML file (see `from_dict`).
 

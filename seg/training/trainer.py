@@ -14,8 +14,8 @@ from ..config import Config, as_dict, flat
 from ..data.loader import Batch, TrainingSamples, batches, check_shared_memory, worker_crash_error
 from ..data.sampler import EpochSampler, sample_numbers
 from ..data.sources import open_sources
-from ..data.validation import validate_split
-from ..data.voc import Split, open_split
+from ..data.validation import validate_splits
+from ..data.voc import open_split
 from ..errors import UserError, reason, single_line
 from ..evaluation.evaluator import evaluate_model
 from ..files import write_text
@@ -90,8 +90,7 @@ class Trainer:
         self.labels = load_labels(config.data.labels)
         self.sources = open_sources(config.data, self.labels)
         self.val_split = open_split(config.data.root, config.data.val, self.labels, config.data.masks)
-        counts = np.concatenate([self._validate_split(split) for split in self.sources.splits])
-        self._validate_split(self.val_split)
+        counts = validate_splits(self.sources.splits, self.val_split, lambda text: self._say(f"note: {text}"), self.quiet)
         model = build_model(config.model, len(self.labels), pretrained=saved is None).to(self.device)
         model.to(memory_format=torch.channels_last)
         present = counts > 0 if config.data.balanced else None
@@ -105,11 +104,6 @@ class Trainer:
         self.ema = ExponentialMovingAverage(self.model, config.train.ema_decay) if config.train.ema_decay else None
         self.state = State() if saved is None else self._restore(saved)
         self.training_run = Run(config, self.labels, self.model, self.state)
-
-    def _validate_split(self, split: Split) -> np.ndarray:
-        """Read every image and mask; the pixels of each class, int [images, classes]."""
-        with Progress(f"check {split.name}", len(split), quiet=self.quiet) as progress:
-            return validate_split(split, progress)
 
     def _load_weights(self, model: nn.Module, weights: str) -> str:
         use, statistics = self.config.model.weights_use, cast(SegmentationModel, model)
