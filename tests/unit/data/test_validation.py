@@ -12,7 +12,7 @@ from seg.data.scan import scan
 from seg.data.validation import check, validate_split, validate_splits
 from seg.data.voc import open_split
 from seg.labels import VOC, LabelSet
-from tests.helpers.toy import refused, save_palette, toy_sample
+from tests.helpers.toy import refused, save_palette, toy_sample, toy_voc
 
 OTHERS = LabelSet(("ground", "road", "water"), ((9, 9, 9), (1, 2, 3), (200, 0, 7)))
 
