@@ -14,7 +14,7 @@ from ..download import Archive, addresses, checksum, exclusive_part, fetch, requ
 from ..errors import UserError
 from ..files import cache_folder, write_text
 from ..locks import try_lock
-from ..progress import Progress, by_mebibyte, mebibytes, print_stderr
+from ..progress import Progress, by_mebibyte, is_quiet, mebibytes, print_stderr
 from .zoo import PublishedModel, find
 
 LIMIT = 4 << 30
@@ -37,13 +37,13 @@ def get(name: str, archive: str | Path | None = None, mirrors: Iterable[str] = (
         name: one of `zoo.MODELS`.
         archive: a copy of the archive, instead of a download. One in the folder of the weights file is found there.
         mirrors: see `seg.download.addresses`.
-        quiet: print nothing.
+        quiet: print nothing; also where `is_quiet`.
 
     Raises:
         UserError: there is no such model, no address has its archive, the archive is damaged or another one, or the cache
             cannot be written.
     """
-    model = find(name)
+    model, quiet = find(name), quiet or is_quiet()
     place = place_of(model)
     if place.is_file() and archive is None:
         return place

@@ -98,6 +98,28 @@ def test_a_photo_has_a_mask_by_the_name_of_a_model_which_is_downloaded_once(serv
     assert "published mIoU: 87.80 % on test (output stride 8, scales 0.5 to 1.75, flip)" in told
 
 
+SMALL_RUN = ("data.root=voc", "data.train=train", "data.crop_size=65", "data.num_workers=0", "train.iterations=1")
+SMALL_RUN += ("train.batch_size=2", "train.validate_every=1", "train.freeze_batch_norm=all", "device=cpu")
+QUIET = {
+    "predict": (VOC, "photo.png", "--out", "out"),
+    "evaluate": (VOC, "--data", "voc", "--split", "val"),
+    "submit": (VOC, "--data", "voc", "--split", "val", "--out", "out"),
+    "export": (VOC, "--format", "safetensors", "--out", "out.safetensors"),
+    "share": (VOC, "--out", "out"),
+    "info": (VOC,),
+    "train": ("voc_xception65", f"model.weights={VOC}", "model.width=0.125", *SMALL_RUN),
+}
+
+
+@pytest.mark.parametrize("verb", QUIET)
+def test_quiet_also_silences_the_first_download(server, tmp_path, capsys, verb):
+    Image.fromarray(picture(60, 80)).save("photo.png")
+    toy_voc("voc")
+    code, _, err = run(capsys, verb, *QUIET[verb], "--quiet")
+    assert f"{VOC}.safetensors" in cached(tmp_path) and server.requests
+    assert code == 0 and all(line.startswith("note: ") for line in err.splitlines()), err
+
+
 @pytest.mark.parametrize("name", [VOC, CITYSCAPES])
 def test_the_logits_are_those_of_the_network_that_was_published(server, made, name):
     images = torch.randn(1, 3, 65, 97)
