@@ -29,7 +29,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path; on success it replaces `path`, on failure it is removed.
 
     A reader sees the old file or the new one, never a part. The content is on the disk (fsync) before the file is renamed.
-    Its permissions are those of any new file (the umask), whatever the writer sets. A missing folder is created, and links are followed. A device, such as /dev/stdout, is written to directly.
+    Its permissions are those of any new file (the umask), whatever the writer sets. A missing folder is created, and links are
+    followed. A device, such as /dev/stdout, is written to directly.
 
     Works on file systems that cannot fsync a folder, or anything (CIFS, VirtualBox, some FUSE), and on Windows. There, the file
     is still never partial for a reader, but a power failure may undo the last writes.
