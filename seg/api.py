@@ -132,7 +132,7 @@ def export(model: Any, out: str | Path, **options: Any) -> "Export":
     Args:
         model: a Predictor, or weights as `load` takes them.
         out: FILE.onnx, FILE.xml (OpenVINO), FILE.pt2 (torch.export) or FILE.safetensors (weights only).
-        options: `calibrate`, images for int8 quantization; see `seg.runtimes.export.export`.
+        options: `calibrate`, images for int8 quantization; `confidence` and `newest`; see `seg.runtimes.export.export`.
 
     Returns:
         What was written, and how it agrees with the model.

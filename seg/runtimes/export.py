@@ -33,6 +33,8 @@ FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2", "safetensors": 
 """Suffix of the file of each format. OpenVINO also writes a .bin beside it."""
 NEEDED = {"onnx": ("onnxscript", "onnxruntime"), "openvino": ("onnxscript", "openvino")}
 """The optional modules of each format."""
+INPUT, OUTPUTS, AXES = "image", ("mask", "confidence"), ("batch", "height", "width")
+"""Names in graphs of `onnx` and `openvino`. The axes are those of the input and of each output."""
 MAX_DIFFERENT = 0.001
 """Largest share of pixels whose class may differ between a float32 export and the model."""
 
@@ -68,29 +70,33 @@ class Export:
 
 
 class ExportWrapper(nn.Module):
-    """A model with its preprocessing: uint8 RGB [N, H, W, 3] -> uint8 [N, H, W], the class of each pixel.
+    """A model with its preprocessing: uint8 RGB [N, H, W, 3] -> uint8 [N, H, W], the class of each pixel. With confidence, also
+    float32 [N, H, W], the probability of that class.
 
     It gives the masks of a `Predictor` with one scale and no flip, for sizes that are symbols of torch.export.
 
     Args:
         model: a segmentation model in evaluation mode, at the wanted output stride.
         canvas: side in pixels of the square that images are padded to; None: the size of the image.
+        confidence: also return the probability of the class.
     """
 
-    def __init__(self, model: nn.Module, canvas: int | None) -> None:
+    def __init__(self, model: nn.Module, canvas: int | None, confidence: bool = False) -> None:
         super().__init__()
         self.model: Any = model
-        self.canvas = canvas
+        self.canvas, self.confidence = canvas, confidence
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         height, width = images.shape[1:3]
         size: Any = [padded_side(side, self.canvas) for side in (height, width)]  # symbols
         x = F.pad(images.permute(0, 3, 1, 2).float(), (0, size[1] - width, 0, size[0] - height), value=PADDING_VALUE)
         logits = self.model.logits(normalize(x, self.model.mean, self.model.std))
         # Channels-last: argmax is faster.
-        masks = resize(logits, size).permute(0, 2, 3, 1).contiguous().argmax(3).to(torch.uint8)
+        scores = resize(logits, size).permute(0, 2, 3, 1).contiguous()
+        found = [scores.argmax(3).to(torch.uint8), *([scores.softmax(3).amax(3)] if self.confidence else [])]
         # torch.export would trace a slice as one that always cuts something off.
-        return masks.index_select(1, torch.arange(height)).index_select(2, torch.arange(width))
+        mask, *rest = (x.index_select(1, torch.arange(height)).index_select(2, torch.arange(width)) for x in found)
+        return (mask, *rest) if rest else mask
 
 
 def export(
@@ -100,6 +106,8 @@ def export(
     out: str | Path,
     *,
     calibrate: Sequence[str | Path] = (),
+    confidence: bool = False,
+    newest: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Export:
     """Write a model in one of `FORMATS`, atomically, with label set, configuration and score in its metadata.
@@ -114,6 +122,8 @@ def export(
         out: the file, with the suffix of the format.
         calibrate: images, folders or lists of images for int8 quantization (`onnx` and `openvino`). Of four or more images,
             every second is kept to compare the result with the model.
+        confidence: also return the probability of each pixel's class, float32 [N, H, W]; not of `safetensors`.
+        newest: write ONNX of `onnx.NEWEST_OPSET`, which needs a newer ONNX Runtime; `onnx` only.
         progress: called as `progress(done, total)` after each step.
 
     Returns:
@@ -124,7 +134,7 @@ def export(
             float32 export differs from the model's on more than `MAX_DIFFERENT` of the pixels. Nothing is written then.
     """
     out, network = Path(out), cast(nn.Module, model)
-    _check_request(format, out, bool(calibrate))
+    _check_request(format, out, bool(calibrate), confidence, newest)
     images = [read_image(path) for path, _ in find_images(calibrate)]
     predictor = Predictor(model, metadata.labels, replace(metadata.config.evaluate, scales=[1.0], flip=False))
     settings = predictor.config
@@ -139,7 +149,7 @@ def export(
     tests = [image[None] for image in kept] or test_images(settings.canvas)
     step = _steps(progress, 3 + len(tests))
     with evaluation_mode(model, settings.output_stride):
-        graph = converted(ExportWrapper(folded(network).cpu(), settings.canvas), format)
+        graph = converted(ExportWrapper(folded(network).cpu().requires_grad_(False), settings.canvas, confidence), format, newest)
         step()
         if images:
             seen = images[::2] if len(images) > 3 else images
@@ -163,13 +173,17 @@ def _require_agreement(out: Path, equal: float) -> None:
         )
 
 
-def _check_request(format: str, out: Path, quantized: bool) -> None:
+def _check_request(format: str, out: Path, quantized: bool, confidence: bool, newest: bool) -> None:
     """Find mistakes before any work."""
     suffix = FORMATS[format]
     if out.suffix != suffix:
         raise UserError(f"{out}: a file of --format {format} ends in {suffix}; name it {out.with_suffix(suffix)}")
     if quantized and format not in NEEDED:
         raise UserError(f"{out}: --int8 is for --format openvino and onnx, not {format}; leave it out, or choose one of them")
+    if confidence and format == "safetensors":
+        raise UserError(f"{out}: --confidence is an output of a graph, and weights have none; leave it out, or choose a --format")
+    if newest and format != "onnx":
+        raise UserError(f"{out}: --newest is for --format onnx, not {format}; leave it out")
     for module in (*NEEDED.get(format, ()), *(["nncf"] if quantized else [])):
         import_extra(module)
 
@@ -207,12 +221,13 @@ def test_images(canvas: int | None) -> list[np.ndarray]:
     ]
 
 
-def converted(wrapper: ExportWrapper, format: str) -> Any:
+def converted(wrapper: ExportWrapper, format: str, newest: bool = False) -> Any:
     """Convert a model to a graph of the format: a torch.export program, an `onnx.ModelProto` or an `openvino.Model`."""
     program = export_program(wrapper, torch.zeros(2, 75, 107, 3, dtype=torch.uint8), (0, 1, 2))
     if format == "torch":
         return program
-    graph = onnx.to_onnx(program)
+    outputs = OUTPUTS if wrapper.confidence else OUTPUTS[:1]
+    graph = onnx.to_onnx(program, [INPUT], outputs, AXES, newest)
     return graph if format == "onnx" else openvino.from_onnx(graph)
 
 
@@ -223,7 +238,13 @@ def runner(graph: Any, format: str) -> Run:
     if format == "openvino":
         return openvino.compiled(graph)
     module = graph.module()
-    return lambda images: module(torch.from_numpy(images)).numpy()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        found = module(torch.from_numpy(images))
+        mask: Tensor = found[0] if isinstance(found, tuple) else found
+        return mask.numpy()
+
+    return run
 
 
 def write(graph: Any, format: str, out: Path, metadata: dict[str, str]) -> None:
