@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..errors import UserError
-from .options import WEIGHTS, Subparsers, add_canvas, add_json, add_verb, inference_overrides, progress
+from .options import WEIGHTS, Subparsers, add_canvas, add_json, add_precision, add_verb, inference_overrides, progress
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -30,6 +30,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--out", metavar="FILE", required=True, help="file to write: .onnx, .xml (with a .bin beside it), .pt2 or .safetensors"
     )
     add_canvas(parser)
+    add_precision(parser)
     parser.add_argument("--int8", action="store_true", help="quantize the weights and activations to int8 (onnx, openvino)")
     parser.add_argument(
         "--calibrate",

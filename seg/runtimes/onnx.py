@@ -11,9 +11,8 @@ from torch import nn
 from ..errors import UserError, reason
 from ..extras import import_extra
 from ..models.layers import LogitsModule
-from .models import Run
+from .models import Open, Run
 from .pytorch import export_program
-
 
 IR_VERSION, OPSET = 9, 18
 """Versions of the format that exported files have: those of ONNX Runtime 1.17 are 9 and 20."""
@@ -115,10 +114,10 @@ def session_runner(session: Any) -> Run:
     return lambda array: session.run([first], {name: array})[0]
 
 
-def read_exported(path: Path) -> tuple[Run, dict[str, str]]:
-    """Open an exported .onnx file: the function that runs it, and its metadata. Raises UserError where it is damaged."""
+def read_exported(path: Path) -> tuple[Open, dict[str, str]]:
+    """Read an exported .onnx file: what opens it, and its metadata. Raises UserError where it is damaged."""
     session = open_session(path, str(path))
     try:
-        return session_runner(session), session.get_modelmeta().custom_metadata_map
+        return lambda precision: session_runner(session), session.get_modelmeta().custom_metadata_map
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: its metadata is damaged ({reason(error)}); export it again") from error

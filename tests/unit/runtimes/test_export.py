@@ -8,10 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from seg import precision
 from seg.config import Config, InferenceConfig, ModelConfig
 from seg.inference.predictor import Predictor
 from seg.labels import LabelSet
 from seg.runtimes import export as room
+from seg.runtimes import openvino
 from seg.runtimes.export import FORMATS, ExportWrapper, export
 from seg.runtimes.open import open_exported
 from seg.runtimes.openvino import core
@@ -226,14 +228,36 @@ def test_exported_safetensors_are_the_weights_with_the_inference_config(tmp_path
         assert torch.equal(read.state_dict()[name], value)
 
 
+def test_a_bfloat16_export_is_compared_and_runs_in_bfloat16(tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "best_precision", lambda device: "bfloat16")
+    asked, compiled = [], openvino.compiled
+    monkeypatch.setattr(openvino, "compiled", lambda graph, kind="float32": asked.append(kind) or compiled(graph, kind))
+    model, path, metadata = small(), tmp_path / "a.xml", metadata_of(precision="bfloat16")
+    result = export(model, metadata, "openvino", path)
+    assert 0.95 < result.equal <= 1 and result.as_dict()["precision"] == "bfloat16"
+    assert "bfloat16 graph; canvas 65" in str(result)
+    network, metadata = open_exported(path)
+    assert asked == ["bfloat16"] * 2 and metadata.config.evaluate.precision == "bfloat16"
+    exact = Predictor(model, LABELS, InferenceConfig(canvas=65))
+    image = picture(50, 71)
+    assert (Predictor.of(network, metadata).predict(image) == exact.predict(image)).mean() > 0.95
+    calibrated = export(
+        model, metadata_of(precision="bfloat16"), "openvino", path, calibrate=[images_of(tmp_path / "images", 2)]
+    )
+    assert "int8 and bfloat16 graph, calibrated on 2 images" in str(calibrated)
+    monkeypatch.setattr(precision, "best_precision", lambda device: "float32")
+    with refused("a.xml", "precision bfloat16", "AVX512-BF16 or AMX", "use float32"):
+        open_exported(path)
+
+
 # What is refused; nothing is then written.
 
 
 def test_a_graph_that_predicts_other_classes_is_not_written(tmp_path, monkeypatch):
     model, runner = small(), room.runner
 
-    def wrong(graph, format):
-        run = runner(graph, format)
+    def wrong(*graph):
+        run = runner(*graph)
 
         def spoilt(images):
             masks = run(images).copy()
@@ -257,11 +281,17 @@ def test_a_graph_that_predicts_other_classes_is_not_written(tmp_path, monkeypatc
         ("onnx", "a.onnx", {"calibrate": ["x.png"]}, ("x.png", "no such image")),
         ("safetensors", "a.safetensors", {"confidence": True}, ("--confidence", "weights")),
         ("openvino", "a.xml", {"newest": True}, ("--newest", "onnx")),
+        ("onnx", "a.onnx", {"precision": "bfloat16"}, ("--precision bfloat16", "--format openvino", "not onnx")),
+        ("torch", "a.pt2", {"precision": "bfloat16"}, ("--precision bfloat16", "--format openvino", "not torch")),
+        ("openvino", "a.xml", {"precision": "bfloat16"}, ("precision bfloat16", "AVX512-BF16 or AMX", "use float32")),
     ],
 )
-def test_user_errors_are_refused_before_any_work(tmp_path, format, name, options, parts):
+def test_user_errors_are_refused_before_any_work(tmp_path, monkeypatch, format, name, options, parts):
+    options = dict(options)
+    kind = options.pop("precision", "float32")
+    monkeypatch.setattr(precision, "best_precision", lambda device: "float32")
     with refused(*parts):
-        export(None, metadata_of(), format, tmp_path / name, **options)
+        export(None, metadata_of(precision=kind), format, tmp_path / name, **options)
     assert not list(tmp_path.iterdir())
 
 
