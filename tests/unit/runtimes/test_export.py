@@ -234,13 +234,14 @@ def test_a_bfloat16_export_is_compared_and_runs_in_bfloat16(tmp_path, monkeypatc
     monkeypatch.setattr(openvino, "compiled", lambda graph, kind="float32": asked.append(kind) or compiled(graph, kind))
     model, path, metadata = small(), tmp_path / "a.xml", metadata_of(precision="bfloat16")
     result = export(model, metadata, "openvino", path)
-    assert 0.95 < result.equal <= 1 and result.as_dict()["precision"] == "bfloat16"
+    assert 0.9 < result.equal <= 1 and result.as_dict()["precision"] == "bfloat16"
     assert "bfloat16 graph; canvas 65" in str(result)
+    assert result.equal < 1 or "BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     network, metadata = open_exported(path)
     assert asked == ["bfloat16"] * 2 and metadata.config.evaluate.precision == "bfloat16"
     exact = Predictor(model, LABELS, InferenceConfig(canvas=65))
     image = picture(50, 71)
-    assert (Predictor.of(network, metadata).predict(image) == exact.predict(image)).mean() > 0.95
+    assert (Predictor.of(network, metadata).predict(image) == exact.predict(image)).mean() > 0.9
     calibrated = export(
         model, metadata_of(precision="bfloat16"), "openvino", path, calibrate=[images_of(tmp_path / "images", 2)]
     )
