@@ -144,7 +144,8 @@ def write_published(model: PublishedModel, prefix: Path, out: Path) -> None:
     from .tensorflow import open_checkpoint
 
     weights = open_checkpoint(model.name, prefix)
-    labels = BUILT_IN[model.labels] if model.labels else VOC
+    # The masks of a data set that seg data init made hold class indices, whatever those of the original hold.
+    labels = replace(BUILT_IN[model.labels], values=None) if model.labels else VOC
     found = weights.settings["backbone"], weights.settings.get("context", "aspp"), weights.classes
     classes = (None, len(labels) + model.unused_outputs) if model.labels else (None,)
     if found[:2] != (model.backbone, model.context) or found[2] not in classes or (model.scores and found[2] is None):
