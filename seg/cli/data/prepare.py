@@ -18,7 +18,7 @@ def add_parser(subparsers: Subparsers) -> None:
         details="trainaug writes VOC/SegmentationClassAug, the masks of trainaug and val (VOC's own where available, else "
         "SBD's), and VOC/ImageSets/Segmentation/trainaug.txt, 10,582 ids. coco writes COCO/voc: the images with more than "
         "1,000 pixels of the 20 classes; crowds are void. If you run one of these again, it verifies every mask. cityscapes "
-        "unpacks the two official archives into CITYSCAPES and writes CITYSCAPES/voc, of links; a run that stops resumes.",
+        "unpacks the two official archives into CITYSCAPES and writes the data set CITYSCAPES/voc; a run that stops resumes.",
         example="seg data prepare trainaug --voc data/VOC2012 --sbd data/sbd",
     )
     parser.add_argument("what", choices=("trainaug", "coco", "cityscapes"), help="the training set")
