@@ -9,7 +9,10 @@ from .models import origin
 from .options import Subparsers, add_device, add_json, add_verb, size
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
+
+    from ..config import Config
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -27,7 +30,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--profile",
         action="store_true",
-        help="also measure the time of a forward pass and the activations that training stores, by group of layers",
+        help="also measure the time of a forward pass and the activations that training stores, by group of layers, and "
+        "estimate the memory of the configured training",
     )
     add_device(parser)
     add_json(parser)
@@ -40,10 +44,10 @@ def run(args: argparse.Namespace) -> int:
     from .tables import model_table, profile_table
 
     where = device(args.device or "auto") if args.profile else None
-    model, side = network(args)
+    model, config = network(args)
     from ..models.summary import summary
 
-    height, width = args.size or (side, side)
+    height, width = args.size or (config.data.crop_size, config.data.crop_size)
     rows = summary(model, height, width)
     print(model_table(rows, height, width))
     numbers: dict[str, Any] = {"size": [height, width], "rows": [vars(row) for row in rows]}
@@ -53,13 +57,31 @@ def run(args: argparse.Namespace) -> int:
         groups = profile(model.to(where), height, width)
         print(profile_table(groups, height, width))
         numbers["profile"] = [vars(group) | {"flops": group.flops} for group in groups]
+        numbers["training_bytes"] = training_bytes(model, config, height, width, where)
     if args.json:
         write_json(args.json, numbers)
     return 0
 
 
-def network(args: argparse.Namespace) -> tuple[nn.Module, int]:
-    """The network of a configuration, without memory for its weights unless it is to run, or that of a file; its crop size."""
+def training_bytes(model: nn.Module, config: Config, height: int, width: int, where: torch.device) -> dict[str, int]:
+    """The memory of a training step as configured, without and with recomputing, in bytes; prints it."""
+    from ..training.memory import choose_precision, images_at_a_time, training_memory
+    from ..training.step import prepare_mode
+
+    prepare_mode(model, config.train)
+    precision = choose_precision(config.train, where)
+    stored, recomputed = (
+        training_memory(model, config.train, height, width, precision, recompute, where) for recompute in (False, True)
+    )
+    print(
+        f"training step, {images_at_a_time(config.train)} crops of {height}x{width} at a time in {precision}: about "
+        f"{stored / 2**30:.1f} GiB of memory, {recomputed / 2**30:.1f} GiB with train.recompute=true"
+    )
+    return {"stored": stored, "recomputed": recomputed}
+
+
+def network(args: argparse.Namespace) -> tuple[nn.Module, Config]:
+    """The network of a configuration, without memory for its weights unless it is to run, or that of a file; its settings."""
     from ..config import is_configuration, load
 
     if is_configuration(args.source):
@@ -68,7 +90,7 @@ def network(args: argparse.Namespace) -> tuple[nn.Module, int]:
         from ..models.factory import build_meta_model, build_model
 
         build = build_model if args.profile else build_meta_model
-        return build(config.model, len(load_labels(config.data.labels))), config.data.crop_size
+        return build(config.model, len(load_labels(config.data.labels))), config
     from ..weights.loading import open_model
 
     model, metadata = open_model(args.source, args.overrides)
@@ -77,4 +99,4 @@ def network(args: argparse.Namespace) -> tuple[nn.Module, int]:
     print(f"{args.source}: {score}; classes: {', '.join(metadata.labels.names)}")
     if metadata.origin:
         print(origin(metadata.origin))
-    return cast("nn.Module", model), metadata.config.data.crop_size
+    return cast("nn.Module", model), metadata.config

@@ -66,8 +66,8 @@ def choose_precision(config: TrainConfig, device: torch.device) -> Precision:
 def choose_recompute(model: nn.Module, config: TrainConfig, height: int, width: int, device: torch.device) -> bool:
     """Whether to recompute batch norm's outputs: as configured, or as the memory demands.
 
-    `auto` recomputes if the training would not fit otherwise: recomputing costs 860 launches of Xception-65 on a GPU, and a tenth
-    of the step's time on a CPU. Prints a line if the training does not fit either way.
+    `auto` recomputes if the training would not fit otherwise: recomputing costs 860 launches of Xception-65 on a GPU, and a
+    tenth of the step's time on a CPU. Prints a line if the training does not fit either way.
 
     Args:
         model, config, height, width: as for `training_memory`.

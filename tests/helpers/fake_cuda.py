@@ -107,6 +107,8 @@ class Operations(TorchDispatchMode):
         """Operations other than uploads that take tensors on the host and on the GPU, of more than one value."""
         self.relayouts: list[str] = []
         """Convolutions whose input or gradient is not channels-last: cuDNN copies it."""
+        self.dilated = 0
+        """Convolutions with a dilation."""
         self.dtypes: Counter[torch.dtype] = Counter()
         """Of the convolutions' inputs."""
 
@@ -125,6 +127,9 @@ class Operations(TorchDispatchMode):
             self.bytes += sum(t.numel() * t.element_size() for t in {id(t): t for t in tensors}.values())
         if name.startswith("conv"):  # conv2d in inference mode
             self.dtypes[args[0].dtype] += 1
+            # After input, weight and bias come stride, padding and dilation; a gradient has one argument more before them.
+            dilation = args[6] if "backward" in name else args[5] if len(args) > 5 else 1
+            self.dilated += dilation not in (1, [1, 1])
             maps = args[: 1 + ("backward" in name)]
             if not all(t.is_contiguous(memory_format=torch.channels_last) for t in maps):
                 self.relayouts.append(f"{name} {[list(t.shape) for t in maps]}")

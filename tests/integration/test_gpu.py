@@ -93,8 +93,8 @@ def test_every_precision_learns_as_float32_does():
         precision: np.mean(trained(CUDA, 40, given, precision=precision, batch_size=8)[0][-10:])
         for precision in ("float32-exact", "float32", "bfloat16", "float16")
     }
-    assert last["float32-exact"] < 0.5
-    assert last == pytest.approx(dict.fromkeys(last, last["float32-exact"]), rel=0.25)
+    assert last["float32-exact"] < 1.5  # of 3.1 at first
+    assert last == pytest.approx(dict.fromkeys(last, last["float32-exact"]), rel=0.05)
 
 
 @pytest.mark.parametrize("precision", ["float32-exact", "bfloat16"])

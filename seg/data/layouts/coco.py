@@ -149,7 +149,7 @@ def draw(regions: Sequence[Region], size: tuple[int, int], place: str) -> np.nda
             mask[decode_rle(region.segmentation, size, where)] = region.category
         else:
             for polygon in region.segmentation if isinstance(region.segmentation, list) else [None]:
-                mask[fill_polygon(polygon, size, where)] = region.category
+                fill_polygon(mask, polygon, region.category, where)
     return mask
 
 

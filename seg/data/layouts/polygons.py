@@ -10,18 +10,16 @@ _PARTS = 5
 """Parts of a pixel to which COCO's program rounds coordinates."""
 
 
-def fill_polygon(points: Any, size: tuple[int, int], place: str) -> np.ndarray:
-    """The pixels inside a polygon, as COCO's own program decides it.
+def fill_polygon(mask: np.ndarray, points: Any, value: int, place: str) -> None:
+    """Write a value to the pixels inside a polygon, as COCO's own program decides it.
 
     A pixel is inside if its center is, by the even-odd rule. The outline is first rounded to fifths of a pixel.
 
     Args:
+        mask: uint8 [H, W], changed in place.
         points: [x, y, x, y, ...], three points or more.
-        size: (H, W) of the image.
+        value: 0 to 255.
         place: named in errors.
-
-    Returns:
-        bool [H, W].
 
     Raises:
         UserError: the points are not pairs of finite numbers.
@@ -34,7 +32,7 @@ def fill_polygon(points: Any, size: tuple[int, int], place: str) -> np.ndarray:
         raise UserError(
             f"{place}: its segmentation is not a list of polygons [x, y, x, y, ...] of three points or more, nor RLE"
         )
-    height, width = size
+    height, width = mask.shape
     outline = _outline((_PARTS * xy.reshape(-1, 2) + 0.5).astype(np.int64))
     # Columns whose center the outline crosses, and where: from there on downwards inside and outside change.
     u, v = outline[:, 0], outline[:, 1]
@@ -44,10 +42,14 @@ def fill_polygon(points: Any, size: tuple[int, int], place: str) -> np.ndarray:
     crosses = (off == 0) & (columns >= 0) & (columns < width)
     rows = np.minimum(v[moves], v[moves + 1])[crosses]
     rows = np.clip(np.ceil((rows + 0.5) / _PARTS - 0.5), 0, height).astype(np.int64)
-    changes = np.zeros((height + 1, width), np.int64)
-    np.add.at(changes, (rows, columns[crosses]), 1)
-    inside: np.ndarray = np.cumsum(changes[:-1], axis=0) % 2 == 1
-    return inside
+    columns = columns[crosses]
+    if not len(rows):
+        return
+    # Below the last change all is outside again: a closed outline crosses a column an even number of times.
+    top, bottom, start, end = rows.min(), rows.max(), columns.min(), columns.max() + 1
+    changes = np.zeros((bottom - top + 1, end - start), bool)
+    np.logical_xor.at(changes, (rows - top, columns - start), True)
+    mask[top:bottom, start:end][np.logical_xor.accumulate(changes)[:-1]] = value
 
 
 def _outline(corners: np.ndarray) -> np.ndarray:

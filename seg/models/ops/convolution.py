@@ -1,4 +1,4 @@
-"""Depthwise and pointwise convolutions with faster gradients on CPUs than PyTorch's."""
+"""Depthwise and pointwise convolutions that are faster than PyTorch's: their gradients on CPUs, atrous ones on GPUs."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 FEW = {torch.float32: 2048, torch.bfloat16: 4096}
 """Largest number of positions (N * H * W) at which a pointwise convolution computes its weight gradient as a matrix product.
@@ -90,6 +91,24 @@ class _AtrousDepthwise(torch.autograd.Function):
         return grad_x, grad_weight, None
 
 
+def _by_phases(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: Dilation) -> Tensor:
+    """A 3x3 depthwise convolution at a dilation, from plain ones: with dilation 2, say, of the even and of the odd rows and
+    columns ("space to batch", as in TensorFlow).
+
+    cuDNN has fast kernels of depthwise convolutions without dilation only: in a bfloat16 step of Xception-65 on an H100, with
+    16 crops of 513x513, 6 convolutions with dilation took 17 of 89 ms, and 62 without took 12.
+    """
+    (images, channels, height, width), (down, right) = x.shape, dilation
+    rows, columns = -(-height // down), -(-width // right)
+    x = functional.pad(x, (0, columns * right - width, 0, rows * down - height)).permute(0, 2, 3, 1)
+    x = x.reshape(images, rows, down, columns, right, channels).permute(0, 2, 4, 1, 3, 5)
+    x = x.reshape(images * down * right, rows, columns, channels).permute(0, 3, 1, 2)
+    y = torch.conv2d(x, weight, bias, 1, 1, 1, channels).permute(0, 2, 3, 1)
+    y = y.reshape(images, down, right, rows, columns, channels).permute(0, 3, 1, 4, 2, 5)
+    y = y.reshape(images, rows * down, columns * right, channels)[:, :height, :width].contiguous()
+    return y.permute(0, 3, 1, 2)
+
+
 class _Pointwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
@@ -146,16 +165,19 @@ class DepthwiseConv2d(nn.Conv2d):
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         out: Tensor
-        if self.groups == self.in_channels == self.out_channels and self.padding_mode == "zeros" and _eager_on_cpu(x):
-            vertical, horizontal = self.dilation
-            dtype = _computed_in(x)
-            if max(vertical, horizontal) > 1 and self.stride == (1, 1):
-                out = _AtrousDepthwise.apply(x.to(dtype), weight.to(dtype), (vertical, horizontal))
-                return out if bias is None else out + bias.to(out.dtype).view(-1, 1, 1)
-            if max(self.stride) > 1 and dtype == torch.bfloat16 and bias is None and torch.is_grad_enabled():
-                place = self.stride, self.padding, self.dilation
-                out = _StridedDepthwise.apply(x.to(dtype), weight.to(dtype), *place)
-                return out
+        if self.groups == self.in_channels == self.out_channels and self.padding_mode == "zeros":
+            atrous = max(self.dilation) > 1 and self.stride == (1, 1) and self.padding == self.dilation
+            if atrous and x.device.type == "cuda":
+                return _by_phases(x, weight, bias, self.dilation)  # type: ignore[arg-type]
+            if _eager_on_cpu(x):
+                dtype = _computed_in(x)
+                if atrous:
+                    out = _AtrousDepthwise.apply(x.to(dtype), weight.to(dtype), self.dilation)
+                    return out if bias is None else out + bias.to(out.dtype).view(-1, 1, 1)
+                if max(self.stride) > 1 and dtype == torch.bfloat16 and bias is None and torch.is_grad_enabled():
+                    place = self.stride, self.padding, self.dilation
+                    out = _StridedDepthwise.apply(x.to(dtype), weight.to(dtype), *place)
+                    return out
         out = super()._conv_forward(x, weight, bias)
         return out
 

@@ -21,5 +21,7 @@ def test_info_profiles_a_network_by_groups(place, capsys):
     found = json.loads((place / "info.json").read_text())
     names = ["entry flow", "middle flow", "exit flow", "aspp", "classifier", "resize and rest", "total"]
     assert [group["name"] for group in found["profile"]] == names
+    assert "training step, " in out and " GiB with train.recompute=true" in out
+    assert 0 < found["training_bytes"]["recomputed"] < found["training_bytes"]["stored"]
     assert found["profile"][-1]["multiply_adds"] == found["rows"][-1]["multiply_adds"]
     assert "middle flow" in out

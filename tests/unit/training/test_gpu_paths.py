@@ -61,6 +61,13 @@ def test_a_step_stays_on_the_device_in_one_layout(precision, recompute):
     assert applied > 1.5 * norms if recompute else applied == norms
 
 
+def test_atrous_convolutions_run_without_dilation():
+    operations, step = recorded_step(precision="bfloat16", recompute=False)
+    atrous = [module for module in step.model.modules() if isinstance(module, torch.nn.Conv2d) and max(module.dilation) > 1]
+    assert len(atrous) == 6 and operations.dilated == 0
+    assert operations.launches["constant_pad_nd.default"] >= 6
+
+
 def test_frozen_batch_norm_gives_channels_last_gradients():
     """Some of the norms train; PyTorch's operator gives contiguous gradients for the others."""
     operations, _ = recorded_step(precision="bfloat16", recompute=False, freeze_batch_norm="backbone")

@@ -7,6 +7,7 @@ from seg.models.ops.convolution import (
     DepthwiseConv2d,
     PointwiseConv2d,
     _AtrousDepthwise,
+    _by_phases,
     _Pointwise,
     _StridedDepthwise,
 )
@@ -25,15 +26,24 @@ def test_values_and_gradients_are_those_of_pytorch(size, rates, memory_format):
     x, weight = inputs(*size)
     found = []
     for convolve in (
-        lambda x, w: _AtrousDepthwise.apply(x, w, rates),
         lambda x, w: F.conv2d(x, w, None, 1, rates, rates, x.shape[1]),
+        lambda x, w: _AtrousDepthwise.apply(x, w, rates),
+        lambda x, w: _by_phases(x, w, None, rates),
     ):
         a, b = x.contiguous(memory_format=memory_format).requires_grad_(), weight.clone().requires_grad_()
         y = convolve(a, b)
         (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)).sum().backward()
         found.append((y.detach(), a.grad, b.grad))
-    for ours, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
+    for theirs, *ours in zip(*found, strict=True):
+        for values in ours:
+            torch.testing.assert_close(values, theirs, rtol=1e-11, atol=1e-11)
+
+
+def test_phases_are_channels_last_and_add_the_bias():
+    x, conv = torch.randn(2, 4, 33, 20), DepthwiseConv2d(4, 4, 3, 1, (6, 3), (6, 3), groups=4)
+    found = _by_phases(x.contiguous(memory_format=torch.channels_last), conv.weight, conv.bias, (6, 3))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found, conv(x))
 
 
 def test_only_atrous_depthwise_convolutions_use_our_kernel(monkeypatch):
