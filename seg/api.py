@@ -14,6 +14,7 @@ from .config import load as load_config
 from .errors import UserError, did_you_mean
 from .inference.predictor import Predictor
 from .labels import LabelSet
+from .precision import require_precision
 from .runtimes import EXPORTED_SUFFIXES
 from .runtimes.open import ON_CPU, check_on_cpu, in_runtime, open_runtime
 from .weights.loading import open_model
@@ -36,7 +37,7 @@ def load(weights: Any, device: torch.device | str | None = None, runtime: str | 
             else the CPU.
         runtime: inference engine: "torch", "compile", "onnx" or "openvino"; None is PyTorch, as trained.
         settings: of `seg.config.InferenceConfig`, instead of the stored ones: output_stride, scales, flip, canvas (None: the
-            size of each image), tile. An exported model has fixed settings.
+            size of each image), tile, precision ("bfloat16" where the hardware has it). An exported model has fixed settings.
 
     Raises:
         UserError: there is no such file or device, or a setting is wrong.
@@ -54,9 +55,11 @@ def load(weights: Any, device: torch.device | str | None = None, runtime: str | 
     if exported:
         return Predictor.of(model, metadata)
     predictor = Predictor.of(model, metadata).to(distributed.device(device or "auto"))
+    settled = predictor.config
     if runtime is None:
+        require_precision(settled.precision, predictor.device, f"precision {settled.precision}")
         return predictor
-    return Predictor.of(in_runtime(model, runtime, predictor.config.output_stride), metadata)
+    return Predictor.of(in_runtime(model, runtime, settled.output_stride, settled.precision), metadata)
 
 
 def train(
@@ -132,7 +135,7 @@ def export(model: Any, out: str | Path, **options: Any) -> "Export":
     Args:
         model: a Predictor, or weights as `load` takes them.
         out: FILE.onnx, FILE.xml (OpenVINO), FILE.pt2 (torch.export) or FILE.safetensors (weights only).
-        options: `calibrate`, images for int8 quantization; see `seg.runtimes.export.export`.
+        options: `calibrate`, images for int8 quantization; `confidence` and `newest`; see `seg.runtimes.export.export`.
 
     Returns:
         What was written, and how it agrees with the model.

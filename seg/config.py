@@ -357,6 +357,9 @@ class InferenceConfig:
     """Pad each image at the bottom and right to a square of this side, as the released code does; null: no padding."""
     tile: int = 1537
     """Side of a tile in pixels. Images with more pixels are cut into overlapping tiles, and their scores are blended."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the network, as `train.precision`, which validation during a training has; scores stay float32. bfloat16 is
+    for hardware that has it."""
 
     def __post_init__(self) -> None:
         check_choices(self, "evaluate.")

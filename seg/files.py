@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -28,7 +29,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path; on success it replaces `path`, on failure it is removed.
 
     A reader sees the old file or the new one, never a part. The content is on the disk (fsync) before the file is renamed.
-    A missing folder is created, and links are followed. A device, such as /dev/stdout, is written to directly.
+    Its permissions are those of any new file (the umask), whatever the writer sets. A missing folder is created, and links are
+    followed. A device, such as /dev/stdout, is written to directly.
 
     Works on file systems that cannot fsync a folder, or anything (CIFS, VirtualBox, some FUSE), and on Windows. There, the file
     is still never partial for a reader, but a power failure may undo the last writes.
@@ -45,7 +47,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
+        if stat.S_IMODE(temporary.stat().st_mode) != mode:  # safetensors makes a file of its own, which only its owner may read
+            temporary.chmod(mode)
         with open(temporary, "rb+") as file:
             _fsync(file.fileno())
         _replace(temporary, path)

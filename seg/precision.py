@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal
 
+from .errors import UserError
+
 if TYPE_CHECKING:  # the configuration does not wait for torch
     import torch
 
@@ -35,6 +37,24 @@ def best_precision(device: torch.device) -> Precision:
     if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
         return "bfloat16"
     return "float32"
+
+
+def require_precision(precision: Precision, device: torch.device, what: str) -> None:
+    """Refuse bfloat16 where it would be slower than float32.
+
+    Args:
+        precision: of a prediction.
+        device: where the network computes.
+        what: the setting and where it comes from, for the message.
+
+    Raises:
+        UserError: the device's hardware lacks bfloat16.
+    """
+    if precision == "bfloat16" and best_precision(device) != "bfloat16":
+        need = "AVX512-BF16 or AMX" if device.type == "cpu" else "bfloat16, as NVIDIA GPUs from Ampere on have it"
+        raise UserError(
+            f"{what}: this {'processor' if device.type == 'cpu' else f'device ({device})'} has no {need}; use float32"
+        )
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

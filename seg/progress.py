@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,24 @@ def print_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+_quiet = ContextVar("quiet", default=False)
+
+
+@contextlib.contextmanager
+def quieted(quiet: bool = True) -> Iterator[None]:
+    """Show no progress within the block, in functions of any depth, if `quiet` is true."""
+    token = _quiet.set(_quiet.get() or quiet)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
+
+
+def is_quiet() -> bool:
+    """Whether this is within a block of `quieted`."""
+    return _quiet.get()
+
+
 class Progress:
     """Show how far a loop is: `with Progress("evaluate", 20) as progress: progress(done, "mIoU 0.41")`.
 
@@ -35,7 +55,7 @@ class Progress:
         start: the count at the beginning, such as the iteration that a run is resumed from.
         each: how many `unit` one count stands for, such as the crops of a batch.
         unit: what the speed is measured in.
-        quiet: show nothing.
+        quiet: show nothing; also where `is_quiet`.
     """
 
     every = 10.0
@@ -44,7 +64,14 @@ class Progress:
     def __init__(
         self, what: str, total: int | None, *, start: int = 0, each: int = 1, unit: str = "images", quiet: bool = False
     ):
-        self.what, self.total, self.start, self.each, self.unit, self.quiet = what, total, start, each, unit, quiet
+        self.what, self.total, self.start, self.each, self.unit, self.quiet = (
+            what,
+            total,
+            start,
+            each,
+            unit,
+            quiet or is_quiet(),
+        )
         self.bar: Bar | None = None
 
     def __enter__(self) -> Progress:

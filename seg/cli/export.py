@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..errors import UserError
-from .options import WEIGHTS, Subparsers, add_canvas, add_json, add_verb, inference_overrides, progress
+from .options import WEIGHTS, Subparsers, add_canvas, add_json, add_precision, add_verb, inference_overrides, progress
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -30,12 +30,21 @@ def add_parser(subparsers: Subparsers) -> None:
         "--out", metavar="FILE", required=True, help="file to write: .onnx, .xml (with a .bin beside it), .pt2 or .safetensors"
     )
     add_canvas(parser)
+    add_precision(parser)
     parser.add_argument("--int8", action="store_true", help="quantize the weights and activations to int8 (onnx, openvino)")
     parser.add_argument(
         "--calibrate",
         metavar="IMAGES",
         nargs="+",
         help="with --int8: images, folders, glob patterns or .txt lists that are like the images in use",
+    )
+    parser.add_argument(
+        "--confidence", action="store_true", help="second output: the probability of each pixel's class, float32 [N,H,W]"
+    )
+    parser.add_argument(
+        "--newest",
+        action="store_true",
+        help="the newest IR version and opset of ONNX that PyTorch writes (default: those that ONNX Runtime 1.17 runs)",
     )
     add_json(parser, "the comparison with the original")
     parser.set_defaults(scales=None, flip=False)
@@ -51,7 +60,16 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("seg export: int8 needs images to calibrate on: give both --int8 and --calibrate IMAGES")
     model, metadata = open_model(args.weights, inference_overrides(args))
     with progress("export", unit="steps", quiet=args.quiet) as bar:
-        result = export(model, metadata, args.format, args.out, calibrate=args.calibrate or (), progress=bar.update)
+        result = export(
+            model,
+            metadata,
+            args.format,
+            args.out,
+            calibrate=args.calibrate or (),
+            confidence=args.confidence,
+            newest=args.newest,
+            progress=bar.update,
+        )
     print(result)
     if args.json:
         write_json(args.json, result.as_dict())

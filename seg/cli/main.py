@@ -12,7 +12,7 @@ from .. import __version__
 from ..config import expanded
 from ..distributed import is_started_with_others, process_group
 from ..errors import UserError, reason
-from ..progress import print_stderr
+from ..progress import print_stderr, quieted
 from . import (
     benchmark,
     completion,
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name = "seg"
     try:
-        with _processes() as rank:
+        with quieted(getattr(args, "quiet", False)), _processes() as rank:
             name = "seg" if rank is None else f"seg: rank {rank}"
             expand_paths(args)
             return int(args.run(args))

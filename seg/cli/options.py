@@ -50,9 +50,20 @@ def add_canvas(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Add --precision."""
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        help="precision of the network (default: as trained, float32); bfloat16 is faster on processors with AVX512-BF16 or "
+        "AMX (openvino, torch and compile) and on GPUs from Ampere on",
+    )
+
+
 def add_inference(parser: argparse.ArgumentParser) -> None:
     """All flags that `inference_overrides` reads, and --device."""
     add_canvas(parser)
+    add_precision(parser)
     add_device(parser)
     parser.add_argument(
         "--scales", metavar="S,S,...", help="average the softmax over these image scales, such as 0.5,0.75,1,1.25,1.5,1.75"
@@ -90,6 +101,8 @@ def inference_overrides(args: argparse.Namespace) -> list[str]:
         chosen.append("evaluate.flip=true")
     if args.canvas:
         chosen.append(f"evaluate.canvas={'null' if args.canvas == 'native' else args.canvas}")
+    if args.precision:
+        chosen.append(f"evaluate.precision={args.precision}")
     return chosen
 
 

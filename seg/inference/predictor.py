@@ -47,7 +47,7 @@ class Predictor:
         labels: the classes of the model's outputs, in order.
         config: how to predict. `output_stride` None means that of the model.
         metadata: what the weights file says about itself, if the model comes from one.
-        precision: of the network, a PyTorch model; scores stay float32.
+        precision: of a PyTorch network, instead of that of `config`; scores stay float32.
 
     Raises:
         UserError: the model cannot honor a setting.
@@ -60,10 +60,11 @@ class Predictor:
         config: InferenceConfig | None = None,
         *,
         metadata: Metadata | None = None,
-        precision: Precision = "float32",
+        precision: Precision | None = None,
     ):
         config = config or InferenceConfig()
-        self.model, self.labels, self.metadata, self.precision = model, labels, metadata, precision
+        self.model, self.labels, self.metadata = model, labels, metadata
+        self.precision: Precision = precision or config.precision
         self.config = replace(config, output_stride=config.output_stride or model.output_stride)
         with evaluation_mode(model, self.config.output_stride):
             pass  # A model that refuses the output stride does so now, not at the first image.

@@ -22,6 +22,7 @@ from ..models.fold import folded
 from ..models.interface import SegmentationModel
 from ..models.ops.resize import resize
 from ..models.preprocess import PADDING_VALUE, normalize, padded_side
+from ..precision import Precision, require_precision
 from ..weights import file as weights_file
 from ..weights.file import Metadata
 from . import onnx, openvino
@@ -33,6 +34,8 @@ FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2", "safetensors": 
 """Suffix of the file of each format. OpenVINO also writes a .bin beside it."""
 NEEDED = {"onnx": ("onnxscript", "onnxruntime"), "openvino": ("onnxscript", "openvino")}
 """The optional modules of each format."""
+INPUT, OUTPUTS, AXES = "image", ("mask", "confidence"), ("batch", "height", "width")
+"""Names in graphs of `onnx` and `openvino`. The axes are those of the input and of each output."""
 MAX_DIFFERENT = 0.001
 """Largest share of pixels whose class may differ between a float32 export and the model."""
 
@@ -45,6 +48,7 @@ class Export:
     format: str
     canvas: int | None
     output_stride: int
+    precision: Precision = "float32"
     equal: float | None = None
     """Share of the pixels of the test images that have the model's class; None: the file holds weights only."""
     sizes: tuple[str, ...] = ()
@@ -58,7 +62,10 @@ class Export:
         settings = f"canvas {self.canvas or 'native'}, output stride {self.output_stride}, one scale, no flip"
         if self.equal is None:
             return f"{self.path}: weights; {settings}"
-        kind = f"int8 graph, calibrated on {self.calibrated} images" if self.calibrated else "float32 graph"
+        kind = f"{self.precision} graph"
+        if self.calibrated:
+            rest = "" if self.precision == "float32" else f" and {self.precision}"
+            kind = f"int8{rest} graph, calibrated on {self.calibrated} images"
         where = f"{self.tested} other images" if self.calibrated else f"test images of {' and '.join(self.sizes)}"
         return f"{self.path}: {kind}; {settings}; the model's class on {100 * self.equal:.3f} % of the pixels of {where}"
 
@@ -68,29 +75,33 @@ class Export:
 
 
 class ExportWrapper(nn.Module):
-    """A model with its preprocessing: uint8 RGB [N, H, W, 3] -> uint8 [N, H, W], the class of each pixel.
+    """A model with its preprocessing: uint8 RGB [N, H, W, 3] -> uint8 [N, H, W], the class of each pixel. With confidence, also
+    float32 [N, H, W], the probability of that class.
 
     It gives the masks of a `Predictor` with one scale and no flip, for sizes that are symbols of torch.export.
 
     Args:
         model: a segmentation model in evaluation mode, at the wanted output stride.
         canvas: side in pixels of the square that images are padded to; None: the size of the image.
+        confidence: also return the probability of the class.
     """
 
-    def __init__(self, model: nn.Module, canvas: int | None) -> None:
+    def __init__(self, model: nn.Module, canvas: int | None, confidence: bool = False) -> None:
         super().__init__()
         self.model: Any = model
-        self.canvas = canvas
+        self.canvas, self.confidence = canvas, confidence
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         height, width = images.shape[1:3]
         size: Any = [padded_side(side, self.canvas) for side in (height, width)]  # symbols
         x = F.pad(images.permute(0, 3, 1, 2).float(), (0, size[1] - width, 0, size[0] - height), value=PADDING_VALUE)
         logits = self.model.logits(normalize(x, self.model.mean, self.model.std))
         # Channels-last: argmax is faster.
-        masks = resize(logits, size).permute(0, 2, 3, 1).contiguous().argmax(3).to(torch.uint8)
+        scores = resize(logits, size).permute(0, 2, 3, 1).contiguous()
+        found = [scores.argmax(3).to(torch.uint8), *([scores.softmax(3).amax(3)] if self.confidence else [])]
         # torch.export would trace a slice as one that always cuts something off.
-        return masks.index_select(1, torch.arange(height)).index_select(2, torch.arange(width))
+        mask, *rest = (x.index_select(1, torch.arange(height)).index_select(2, torch.arange(width)) for x in found)
+        return (mask, *rest) if rest else mask
 
 
 def export(
@@ -100,12 +111,14 @@ def export(
     out: str | Path,
     *,
     calibrate: Sequence[str | Path] = (),
+    confidence: bool = False,
+    newest: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Export:
     """Write a model in one of `FORMATS`, atomically, with label set, configuration and score in its metadata.
 
-    The exported model has the canvas and the output stride of `metadata.config.evaluate`, one scale, no flip, and takes any
-    number and size of images.
+    The exported model has the canvas, output stride and precision of `metadata.config.evaluate`, one scale, no flip, and takes
+    any number and size of images.
 
     Args:
         model: a segmentation model.
@@ -114,6 +127,8 @@ def export(
         out: the file, with the suffix of the format.
         calibrate: images, folders or lists of images for int8 quantization (`onnx` and `openvino`). Of four or more images,
             every second is kept to compare the result with the model.
+        confidence: also return the probability of each pixel's class, float32 [N, H, W]; not of `safetensors`.
+        newest: write ONNX of `onnx.NEWEST_OPSET`, which needs a newer ONNX Runtime; `onnx` only.
         progress: called as `progress(done, total)` after each step.
 
     Returns:
@@ -124,13 +139,16 @@ def export(
             float32 export differs from the model's on more than `MAX_DIFFERENT` of the pixels. Nothing is written then.
     """
     out, network = Path(out), cast(nn.Module, model)
-    _check_request(format, out, bool(calibrate))
+    precision = metadata.config.evaluate.precision
+    _check_request(format, out, bool(calibrate), confidence, newest, precision)
     images = [read_image(path) for path, _ in find_images(calibrate)]
-    predictor = Predictor(model, metadata.labels, replace(metadata.config.evaluate, scales=[1.0], flip=False))
+    # The comparison is with the network in float32.
+    settings = replace(metadata.config.evaluate, scales=[1.0], flip=False)
+    predictor = Predictor(model, metadata.labels, settings, precision="float32")
     settings = predictor.config
     config = replace(metadata.config, evaluate=settings)
     assert settings.output_stride is not None  # the predictor has set it
-    result = Export(str(out), format, settings.canvas, settings.output_stride)
+    result = Export(str(out), format, settings.canvas, settings.output_stride, precision)
     if format == "safetensors":
         weights_file.write(out, network, config, metadata.labels, metadata.score, origin=metadata.origin)
         return result
@@ -139,15 +157,17 @@ def export(
     tests = [image[None] for image in kept] or test_images(settings.canvas)
     step = _steps(progress, 3 + len(tests))
     with evaluation_mode(model, settings.output_stride):
-        graph = converted(ExportWrapper(folded(network).cpu(), settings.canvas), format)
+        graph = converted(
+            ExportWrapper(folded(network).cpu().requires_grad_(False), settings.canvas, confidence), format, newest
+        )
         step()
         if images:
             seen = images[::2] if len(images) > 3 else images
             graph, result.calibrated = quantize(graph, format, seen, fine_convolutions(network)), len(seen)
         step()
-        result.equal = _agreement(runner(graph, format), predictor, tests, step)
+        result.equal = _agreement(runner(graph, format, precision), predictor, tests, step)
     result.tested, result.sizes = len(tests), tuple(dict.fromkeys(f"{b.shape[1]}x{b.shape[2]}" for b in tests))
-    if not images:
+    if not images and precision == "float32":
         _require_agreement(out, result.equal)
     write(graph, format, out, weights_file.file_metadata(network, config, metadata.labels, metadata.score, metadata.origin))
     step()
@@ -163,13 +183,23 @@ def _require_agreement(out: Path, equal: float) -> None:
         )
 
 
-def _check_request(format: str, out: Path, quantized: bool) -> None:
+def _check_request(format: str, out: Path, quantized: bool, confidence: bool, newest: bool, precision: Precision) -> None:
     """Find mistakes before any work."""
     suffix = FORMATS[format]
     if out.suffix != suffix:
         raise UserError(f"{out}: a file of --format {format} ends in {suffix}; name it {out.with_suffix(suffix)}")
     if quantized and format not in NEEDED:
         raise UserError(f"{out}: --int8 is for --format openvino and onnx, not {format}; leave it out, or choose one of them")
+    if confidence and format == "safetensors":
+        raise UserError(
+            f"{out}: --confidence is an output of a graph, and weights have none; leave it out, or choose a --format"
+        )
+    if newest and format != "onnx":
+        raise UserError(f"{out}: --newest is for --format onnx, not {format}; leave it out")
+    if precision != "float32" and format in ("onnx", "torch"):
+        raise UserError(f"{out}: --precision {precision} is for --format openvino, not {format}, which computes in float32")
+    if format == "openvino":
+        require_precision(precision, torch.device("cpu"), f"{out}: precision {precision}")
     for module in (*NEEDED.get(format, ()), *(["nncf"] if quantized else [])):
         import_extra(module)
 
@@ -207,23 +237,30 @@ def test_images(canvas: int | None) -> list[np.ndarray]:
     ]
 
 
-def converted(wrapper: ExportWrapper, format: str) -> Any:
+def converted(wrapper: ExportWrapper, format: str, newest: bool = False) -> Any:
     """Convert a model to a graph of the format: a torch.export program, an `onnx.ModelProto` or an `openvino.Model`."""
     program = export_program(wrapper, torch.zeros(2, 75, 107, 3, dtype=torch.uint8), (0, 1, 2))
     if format == "torch":
         return program
-    graph = onnx.to_onnx(program)
+    outputs = OUTPUTS if wrapper.confidence else OUTPUTS[:1]
+    graph = onnx.to_onnx(program, [INPUT], outputs, AXES, newest)
     return graph if format == "onnx" else openvino.from_onnx(graph)
 
 
-def runner(graph: Any, format: str) -> Run:
+def runner(graph: Any, format: str, precision: Precision = "float32") -> Run:
     """Return a function uint8 [N, H, W, 3] -> uint8 [N, H, W] that runs a graph of `converted`."""
     if format == "onnx":
         return onnx.session_runner(onnx.open_session(graph.SerializeToString(), "the exported model"))
     if format == "openvino":
-        return openvino.compiled(graph)
+        return openvino.compiled(graph, precision)
     module = graph.module()
-    return lambda images: module(torch.from_numpy(images)).numpy()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        found = module(torch.from_numpy(images))
+        mask: Tensor = found[0] if isinstance(found, tuple) else found
+        return mask.numpy()
+
+    return run
 
 
 def write(graph: Any, format: str, out: Path, metadata: dict[str, str]) -> None:

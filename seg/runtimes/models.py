@@ -12,9 +12,14 @@ from torch import Tensor, nn
 from ..config import InferenceConfig
 from ..errors import UserError
 from ..models.interface import SegmentationModel
+from ..precision import Precision
 
 Run = Callable[[np.ndarray], np.ndarray]
 """A converted network: from its only input to its only output, as arrays."""
+
+
+Open = Callable[[Precision], Run]
+"""Opens an exported model in a precision."""
 
 
 class RuntimeModel(nn.Module):

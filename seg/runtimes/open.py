@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import torch
 
 from ..config import as_dict, from_dict
 from ..distributed import check_device_name
 from ..distributed import device as find_device
 from ..errors import UserError, did_you_mean, reason
 from ..models.interface import SegmentationModel
+from ..precision import Precision, require_precision
 from ..weights.file import Metadata, read_metadata
 from ..weights.loading import open_model
 from ..weights.resolve import resolve_weights
@@ -39,7 +41,7 @@ def open_runtime(
 
     Raises:
         UserError: the weights cannot be read, the runtime is unknown or not installed, the device is absent, or an exported
-            model cannot follow a setting.
+            model cannot follow a setting, or the runtime or the hardware lacks the precision.
     """
     check_device_name(device or "auto")
     path = resolve_weights(weights)
@@ -53,8 +55,12 @@ def open_runtime(
     model, metadata = open_model(path, overrides)
     if runtime in ON_CPU:
         check_on_cpu(device, f"the runtime {runtime}", "cpu")
-    model.to(find_device(device or "auto"))
-    return in_runtime(model, runtime, metadata.config.evaluate.output_stride) if runtime else model, metadata
+    place, settings = find_device(device or "auto"), metadata.config.evaluate
+    model.to(place)
+    if runtime:
+        return in_runtime(model, runtime, settings.output_stride, settings.precision), metadata
+    require_precision(settings.precision, place, f"precision {settings.precision}")
+    return model, metadata
 
 
 def check_on_cpu(device: object, what: str, *accepted: str) -> None:
@@ -63,28 +69,37 @@ def check_on_cpu(device: object, what: str, *accepted: str) -> None:
         raise UserError(f"{what} runs on the CPU; leave out the device {device}")
 
 
-def in_runtime(model: SegmentationModel, runtime: str, output_stride: int | None = None) -> SegmentationModel:
+def in_runtime(
+    model: SegmentationModel, runtime: str, output_stride: int | None = None, precision: Precision = "float32"
+) -> SegmentationModel:
     """Convert a model to a runtime.
 
     Args:
         model: a segmentation model; it stays as it is.
-        runtime: one of `RUNTIMES`. `onnx` and `openvino` compute in float32 on the CPU, with as many threads as PyTorch.
+        runtime: one of `RUNTIMES`. `onnx` and `openvino` compute on the CPU, with as many threads as PyTorch.
         output_stride: of the converted model, 8, 16 or 32; None: the model's. `onnx` and `openvino` cannot change it later.
+        precision: in which the model will predict. `openvino` is converted to it; a Predictor takes PyTorch to it.
 
     Returns:
         A model in evaluation mode with batch norm folded, whose logits are equal up to rounding.
 
     Raises:
-        UserError: the runtime is unknown or not installed.
+        UserError: the runtime is unknown or not installed, or it or the hardware lacks the precision.
     """
     if runtime not in RUNTIMES:
         raise UserError(f"runtime {runtime}: unknown{did_you_mean(runtime, RUNTIMES)}")
+    if runtime == "onnx" and precision != "float32":
+        raise UserError(
+            f"precision {precision}: ONNX Runtime computes in float32 on the CPU; choose the runtime openvino or torch"
+        )
+    here = torch.device("cpu") if runtime in ON_CPU else next(model.parameters()).device
+    require_precision(precision, here, f"precision {precision}")
     model = fast_model(model, compiled=runtime == "compile")
     model.output_stride = output_stride or model.output_stride
     if runtime == "onnx":
         return RuntimeModel(model, onnx.onnx_logits(model.to("cpu")), runtime)
     if runtime == "openvino":
-        return RuntimeModel(model, openvino.openvino_logits(model.to("cpu")), runtime)
+        return RuntimeModel(model, openvino.openvino_logits(model.to("cpu"), precision), runtime)
     return model
 
 
@@ -98,13 +113,17 @@ def open_exported(path: str | Path) -> tuple[ExportedModel, Metadata]:
         The model, and its metadata.
 
     Raises:
-        UserError: the file is missing, damaged or not an exported model, or its runtime is not installed.
+        UserError: the file is missing, damaged or not an exported model, its runtime is not installed, or the processor lacks
+            its precision.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such exported model; seg export writes one")
-    run, stored = (onnx if path.suffix == ".onnx" else openvino).read_exported(path)
+    open_run, stored = (onnx if path.suffix == ".onnx" else openvino).read_exported(path)
     metadata = read_metadata(stored, path)
+    precision = metadata.config.evaluate.precision
+    require_precision(precision, torch.device("cpu"), f"{path}: exported with precision {precision}")
+    run = open_run(precision)
     return ExportedModel(_checked(run, path, len(metadata.labels)), metadata.config.evaluate, str(path)), metadata
 
 

@@ -1,4 +1,4 @@
-"""OpenVINO. Float32 on the CPU, with as many threads as PyTorch."""
+"""OpenVINO on the CPU, with as many threads as PyTorch."""
 
 import functools
 import warnings
@@ -11,8 +11,12 @@ from torch import nn
 from ..errors import UserError, reason
 from ..extras import import_extra
 from ..models.layers import LogitsModule
+from ..precision import Precision
 from ..weights.file import FORMAT
-from .models import Run
+from .models import Open, Run
+
+HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
+"""OpenVINO's names of the precisions."""
 
 
 @functools.cache
@@ -27,11 +31,12 @@ def core() -> Any:
     return found
 
 
-def openvino_logits(model: nn.Module) -> Run:
+def openvino_logits(model: nn.Module, precision: Precision = "float32") -> Run:
     """Convert the `logits` of a model on the CPU to OpenVINO.
 
     Args:
         model: a segmentation model on the CPU, at the output stride that the converted network keeps.
+        precision: float32 or bfloat16.
 
     Returns:
         float32 [N, 3, H, W] -> float32 logits [N, classes, h, w], for any N, H and W.
@@ -42,7 +47,7 @@ def openvino_logits(model: nn.Module) -> Run:
     openvino = import_extra("openvino")
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # tracing warns of sizes compared in Python: the result is the same for all images
-        return compiled(openvino.convert_model(LogitsModule(model), example_input=torch.zeros(2, 3, 65, 97)))
+        return compiled(openvino.convert_model(LogitsModule(model), example_input=torch.zeros(2, 3, 65, 97)), precision)
 
 
 def from_onnx(model: Any) -> Any:
@@ -50,19 +55,20 @@ def from_onnx(model: Any) -> Any:
     return core().read_model(model.SerializeToString())
 
 
-def compiled(model: Any) -> Run:
-    """Compile an `openvino.Model` for the CPU: a function from its only input to its only output, as arrays."""
+def compiled(model: Any, precision: Precision = "float32") -> Run:
+    """Compile an `openvino.Model` for the CPU: a function from its only input to its first output, as arrays."""
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",  # the default is bfloat16 on processors that have it; int8 layers stay int8
+        # OpenVINO's own default is bfloat16 on processors that have it. Int8 layers stay int8.
+        "INFERENCE_PRECISION_HINT": HINTS[precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     network = core().compile_model(model, "CPU", settings)
     return lambda array: network([array])[0]
 
 
-def read_exported(path: Path) -> tuple[Run, dict[str, str]]:
-    """Open an exported .xml file: the function that runs it, and its metadata. Raises UserError where it is damaged."""
+def read_exported(path: Path) -> tuple[Open, dict[str, str]]:
+    """Read an exported .xml file: what opens it, and its metadata. Raises UserError where it is damaged."""
     if not path.with_suffix(".bin").is_file():
         raise UserError(
             f"{path.with_suffix('.bin')}: no such file; an OpenVINO model is two files, .xml and .bin, side by side"
@@ -73,4 +79,4 @@ def read_exported(path: Path) -> tuple[Run, dict[str, str]]:
         raise UserError(f"{path}: not a model that OpenVINO reads ({reason(error)}); export it again") from error
     keys = ("format", "config", "labels", "score")
     metadata = {key: model.get_rt_info([FORMAT, key]).astype(str) for key in keys if model.has_rt_info([FORMAT, key])}
-    return compiled(model), metadata
+    return functools.partial(compiled, model), metadata

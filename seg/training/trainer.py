@@ -24,7 +24,7 @@ from ..labels import load as load_labels
 from ..models.factory import build_model
 from ..models.interface import SegmentationModel
 from ..models.preprocess import network_input
-from ..progress import Progress, print_stderr
+from ..progress import Progress, print_stderr, quieted
 from ..runtimes.pytorch import fast_model
 from ..threads import GracefulShutdown
 from ..visualize import comparison
@@ -68,7 +68,7 @@ class Trainer:
         self._say = (lambda line: None) if self.quiet else print_stderr
         self.folder = config.folder
         resume = resume or (distributed.restarts() > 0 and checkpoint.exists(self.folder))
-        with distributed.raise_on_all_ranks():
+        with quieted(quiet), distributed.raise_on_all_ranks():
             self.callbacks = check_callbacks(callbacks)
             self._open(resume)
         self._callback_error: Exception | None = None

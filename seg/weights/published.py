@@ -14,7 +14,7 @@ from ..download import Archive, addresses, checksum, exclusive_part, fetch, requ
 from ..errors import UserError
 from ..files import cache_folder, write_text
 from ..locks import try_lock
-from ..progress import Progress, by_mebibyte, mebibytes, print_stderr
+from ..progress import Progress, by_mebibyte, is_quiet, mebibytes, print_stderr
 from .zoo import PublishedModel, find
 
 LIMIT = 4 << 30
@@ -37,13 +37,13 @@ def get(name: str, archive: str | Path | None = None, mirrors: Iterable[str] = (
         name: one of `zoo.MODELS`.
         archive: a copy of the archive, instead of a download. One in the folder of the weights file is found there.
         mirrors: see `seg.download.addresses`.
-        quiet: print nothing.
+        quiet: print nothing; also where `is_quiet`.
 
     Raises:
         UserError: there is no such model, no address has its archive, the archive is damaged or another one, or the cache
             cannot be written.
     """
-    model = find(name)
+    model, quiet = find(name), quiet or is_quiet()
     place = place_of(model)
     if place.is_file() and archive is None:
         return place
@@ -144,7 +144,8 @@ def write_published(model: PublishedModel, prefix: Path, out: Path) -> None:
     from .tensorflow import open_checkpoint
 
     weights = open_checkpoint(model.name, prefix)
-    labels = BUILT_IN[model.labels] if model.labels else VOC
+    # The masks of a data set that seg data init made hold class indices, whatever those of the original hold.
+    labels = replace(BUILT_IN[model.labels], values=None) if model.labels else VOC
     found = weights.settings["backbone"], weights.settings.get("context", "aspp"), weights.classes
     classes = (None, len(labels) + model.unused_outputs) if model.labels else (None,)
     if found[:2] != (model.backbone, model.context) or found[2] not in classes or (model.scores and found[2] is None):

@@ -88,7 +88,7 @@ class PublishedModel:
 def _models() -> tuple[PublishedModel, ...]:
     x65, x71 = "xception65", "xception71"
     voc: dict[str, Any] = {"backbone": x65, "labels": "voc", "data": "data/VOC2012", "size": VOC_SIZE}
-    cityscapes: dict[str, Any] = {"labels": "cityscapes", "data": "data/cityscapes/voc", "size": CITYSCAPES_SIZE}
+    cityscapes: dict[str, Any] = {"labels": "cityscapes_train_ids", "data": "data/cityscapes/voc", "size": CITYSCAPES_SIZE}
     cell = cityscapes | {"backbone": x71, "context": "dpc"}
     start = "from ImageNet and COCO"
     return (

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import seg
 from seg import files
 from seg.errors import UserError
 from seg.files import atomic_write, expand, read_json, read_lines, read_yaml, write_json, write_text
+from seg.models import deeplabv3plus_xception41
 
 
 def names(folder):
@@ -179,15 +181,31 @@ def test_an_unset_variable_is_refused_unless_the_path_exists(tmp_path, monkeypat
     assert expand("price 5$.jpg") == Path("price 5$.jpg")
 
 
+def save_text(path):
+    write_text(path, "x")
+
+
+def save_private(path):
+    """Write as a library that replaces the file by one which only its owner may read."""
+    with atomic_write(path) as temporary:
+        temporary.unlink()
+        temporary.touch(mode=0o600)
+
+
+def save_weights(path):
+    seg.save(deeplabv3plus_xception41(num_classes=2, width=0.125), path, ["background", "cat"])
+
+
+@pytest.mark.parametrize("save", [save_text, save_private, save_weights])
 @pytest.mark.parametrize("umask, mode", [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
-def test_permissions_follow_the_umask(tmp_path, umask, mode):
+def test_permissions_follow_the_umask(tmp_path, umask, mode, save):
     old = os.umask(umask)
     try:
-        write_text(tmp_path / "a.txt", "x")
+        save(tmp_path / "a.safetensors")
         assert os.umask(umask) == umask, "the umask itself is changed"
     finally:
         os.umask(old)
-    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == mode
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == mode
 
 
 def test_a_path_below_a_file_is_a_user_error(tmp_path):

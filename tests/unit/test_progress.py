@@ -64,6 +64,20 @@ def test_quiet_prints_nothing(clock, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_block_is_quiet_with_all_that_it_calls(clock, capsys):
+    def work():
+        with Progress("check", 1) as tell:
+            tell(1)
+
+    with progress.quieted(), progress.quieted(False):
+        work()
+        assert progress.is_quiet()
+    assert capsys.readouterr() == ("", "")
+    with progress.quieted(False):
+        work()
+    assert capsys.readouterr().err.startswith("check 1/1")
+
+
 def test_a_permanent_line_goes_to_standard_error(clock, capsys):
     with Progress("check", 2) as tell:
         tell.say("best so far [mIoU] 0.5")

@@ -1,8 +1,9 @@
-"""seg data prepare: training sets of VOC's classes, from published data sets."""
+"""seg data prepare: training sets from published data sets."""
 
 from __future__ import annotations
 
 import argparse
+from shlex import quote
 
 from ..options import Subparsers, add_json, add_verb, progress
 
@@ -13,19 +14,30 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "prepare",
         run,
-        "Make a training set of PASCAL VOC's classes: trainaug from VOC and SBD, or coco from COCO 2017.",
+        "Make a training set: trainaug from VOC and SBD, coco with VOC's classes from COCO 2017, or cityscapes.",
         details="trainaug writes VOC/SegmentationClassAug, the masks of trainaug and val (VOC's own where available, else "
         "SBD's), and VOC/ImageSets/Segmentation/trainaug.txt, 10,582 ids. coco writes COCO/voc: the images with more than "
-        "1,000 pixels of the 20 classes; crowds are void. If you run it again, it verifies every mask.",
+        "1,000 pixels of the 20 classes; crowds are void. If you run one of these again, it verifies every mask. cityscapes "
+        "unpacks the two official archives into CITYSCAPES and writes the data set CITYSCAPES/voc; a run that stops resumes.",
         example="seg data prepare trainaug --voc data/VOC2012 --sbd data/sbd",
     )
-    parser.add_argument("what", choices=("trainaug", "coco"), help="the training set")
+    parser.add_argument("what", choices=("trainaug", "coco", "cityscapes"), help="the training set")
     parser.add_argument("--voc", metavar="DIR", default="data/VOC2012", help="PASCAL VOC 2012 (default: data/VOC2012)")
     parser.add_argument(
         "--sbd", metavar="DIR", default="data/sbd", help="SBD, with cls/, train.txt and val.txt (default: data/sbd)"
     )
     parser.add_argument(
         "--coco", metavar="DIR", default="data/coco", help="COCO 2017: annotations/, train2017/, val2017/ (default: data/coco)"
+    )
+    parser.add_argument(
+        "--cityscapes", metavar="DIR", default="data/cityscapes", help="folder of Cityscapes (default: data/cityscapes)"
+    )
+    parser.add_argument(
+        "--from-archive",
+        metavar="FILE",
+        nargs=2,
+        default=[],
+        help="of cityscapes: leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip (default: those in its folder)",
     )
     add_json(parser)
 
@@ -34,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb and return the exit code."""
     from ...files import write_json
 
-    made = (prepare_coco if args.what == "coco" else prepare_trainaug)(args)
+    made = {"trainaug": prepare_trainaug, "coco": prepare_coco, "cityscapes": prepare_cityscapes}[args.what](args)
     if args.json:
         write_json(args.json, made | {"path": str(made["path"])})
     return 0
@@ -63,3 +75,25 @@ def prepare_coco(args: argparse.Namespace) -> dict[str, object]:
         )
     print(f"data set: {made.path}")
     return vars(made)
+
+
+def prepare_cityscapes(args: argparse.Namespace) -> dict[str, object]:
+    """Prepare Cityscapes and say what was done."""
+    from ...data.prepare.cityscapes import prepare_cityscapes, unpack
+    from ...progress import by_mebibyte, mebibytes
+
+    with progress("extract", unit="MiB", quiet=args.quiet) as bar:
+        step = by_mebibyte(bar)
+
+        def tell(done: int, total: int) -> None:
+            bar.total = mebibytes(total)
+            step(done)
+
+        files = unpack(args.cityscapes, args.from_archive, progress=tell)
+    with progress("prepare", unit="masks", quiet=args.quiet) as bar:
+        made = prepare_cityscapes(args.cityscapes, progress=bar.update)
+    print(f"{files:,} files extracted; images of each split: {', '.join(f'{s} {n:,}' for s, n in made.images.items())}")
+    print(f"data set: {made.path}")
+    root = "" if args.cityscapes == "data/cityscapes" else f" {quote(f'data.root={made.path}')}"
+    print(f"  train:  seg train cityscapes_xception65 model.weights=xception65_imagenet{root}")
+    return vars(made) | {"extracted": files}

@@ -8,10 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from seg import precision
 from seg.config import Config, InferenceConfig, ModelConfig
 from seg.inference.predictor import Predictor
 from seg.labels import LabelSet
 from seg.runtimes import export as room
+from seg.runtimes import openvino
 from seg.runtimes.export import FORMATS, ExportWrapper, export
 from seg.runtimes.open import open_exported
 from seg.runtimes.openvino import core
@@ -140,6 +142,65 @@ def test_int8_is_calibrated_on_half_of_the_images_and_compared_on_the_rest(tmp_p
     assert 0.9 < (mask == predict_mask(model, picture(61, 70, 1), InferenceConfig(canvas=65))).mean() < 1
 
 
+def dims(value) -> list[str | int]:
+    return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+
+
+@pytest.mark.parametrize(
+    ("options", "ir_version", "opset"),
+    [({}, 9, 18), ({"int8": True}, 9, 18), ({"confidence": True}, 9, 18), ({"newest": True}, 11, 23)],
+    ids=["float32", "int8", "confidence", "newest"],
+)
+def test_onnx_is_what_runtimes_of_today_take_with_names_that_a_person_reads(tmp_path, options, ir_version, opset):
+    import onnx
+
+    options = dict(options)
+    calibrate = [images_of(tmp_path / "images", 2)] if options.pop("int8", False) else []
+    export(small(), metadata_of(), "onnx", tmp_path / "a.onnx", calibrate=calibrate, **options)
+    onnx.checker.check_model(tmp_path / "a.onnx", full_check=True)
+    model = onnx.load(tmp_path / "a.onnx")
+    # ONNX Runtime 1.17 takes IR version 9 and opset 20.
+    assert (model.ir_version, [(entry.domain, entry.version) for entry in model.opset_import]) == (ir_version, [("", opset)])
+    assert [(value.name, dims(value)) for value in model.graph.input] == [("image", ["batch", "height", "width", 3])]
+    names = ["mask", "confidence"] if options.get("confidence") else ["mask"]
+    assert [(value.name, dims(value)) for value in model.graph.output] == [(n, ["batch", "height", "width"]) for n in names]
+    assert bytes(str(room.__file__).split("runtimes")[0], "utf-8") not in (tmp_path / "a.onnx").read_bytes()
+    assert not any(node.metadata_props for node in model.graph.node)  # stack traces, with paths of this machine
+
+
+def onnx_outputs(path, images):
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(path).run(["mask", "confidence"], {"image": images})
+
+
+def openvino_outputs(path, images):
+    found = core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([images])
+    return found["mask"], found["confidence"]
+
+
+def torch_outputs(path, images):
+    return [found.numpy() for found in torch.export.load(path).module()(torch.from_numpy(images))]
+
+
+OUTPUTS = {"onnx": onnx_outputs, "openvino": openvino_outputs, "torch": torch_outputs}
+
+
+@pytest.mark.parametrize("format", OUTPUTS)
+def test_the_confidence_is_the_largest_probability_of_each_pixel(tmp_path, format):
+    model, path = small(), tmp_path / f"model{FORMATS[format]}"
+    assert export(model, metadata_of(), format, path, confidence=True).equal > 0.999
+    images = np.stack([picture(40, 50, seed) for seed in range(2)])
+    masks, confidence = OUTPUTS[format](path, images)
+    predictor = Predictor(model, LABELS, InferenceConfig(canvas=65))
+    wanted = np.stack([predictor.probabilities(image) for image in images])
+    assert confidence.dtype == np.float32 and confidence.shape == masks.shape == (2, 40, 50)
+    np.testing.assert_allclose(confidence, wanted.max(1), atol=1e-5)
+    assert (masks == wanted.argmax(1)).mean() > 0.999
+    if format != "torch":  # the verbs take such a file, too
+        np.testing.assert_array_equal(open_exported(path)[0].masks([images[0]])[0], masks[0])
+
+
 def test_int8_keeps_border_layers_and_cheap_layers_in_float32(tmp_path):
     model = random_model(ModelConfig(backbone="xception41", width=0.125))
     # The stem's two, and in each of two modules three pointwise ones and the shortcut's.
@@ -167,14 +228,37 @@ def test_exported_safetensors_are_the_weights_with_the_inference_config(tmp_path
         assert torch.equal(read.state_dict()[name], value)
 
 
+def test_a_bfloat16_export_is_compared_and_runs_in_bfloat16(tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "best_precision", lambda device: "bfloat16")
+    asked, compiled = [], openvino.compiled
+    monkeypatch.setattr(openvino, "compiled", lambda graph, kind="float32": asked.append(kind) or compiled(graph, kind))
+    model, path, metadata = small(), tmp_path / "a.xml", metadata_of(precision="bfloat16")
+    result = export(model, metadata, "openvino", path)
+    assert 0.9 < result.equal <= 1 and result.as_dict()["precision"] == "bfloat16"
+    assert "bfloat16 graph; canvas 65" in str(result)
+    assert result.equal < 1 or "BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    network, metadata = open_exported(path)
+    assert asked == ["bfloat16"] * 2 and metadata.config.evaluate.precision == "bfloat16"
+    exact = Predictor(model, LABELS, InferenceConfig(canvas=65))
+    image = picture(50, 71)
+    assert (Predictor.of(network, metadata).predict(image) == exact.predict(image)).mean() > 0.9
+    calibrated = export(
+        model, metadata_of(precision="bfloat16"), "openvino", path, calibrate=[images_of(tmp_path / "images", 2)]
+    )
+    assert "int8 and bfloat16 graph, calibrated on 2 images" in str(calibrated)
+    monkeypatch.setattr(precision, "best_precision", lambda device: "float32")
+    with refused("a.xml", "precision bfloat16", "AVX512-BF16 or AMX", "use float32"):
+        open_exported(path)
+
+
 # What is refused; nothing is then written.
 
 
 def test_a_graph_that_predicts_other_classes_is_not_written(tmp_path, monkeypatch):
     model, runner = small(), room.runner
 
-    def wrong(graph, format):
-        run = runner(graph, format)
+    def wrong(*graph):
+        run = runner(*graph)
 
         def spoilt(images):
             masks = run(images).copy()
@@ -190,17 +274,25 @@ def test_a_graph_that_predicts_other_classes_is_not_written(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("format", "name", "calibrate", "parts"),
+    ("format", "name", "options", "parts"),
     [
-        ("onnx", "a.xml", (), ("a.xml", ".onnx")),
-        ("torch", "a.pth", (), ("a.pth", ".pt2")),
-        ("torch", "a.pt2", ("x.png",), ("--int8", "openvino and onnx")),
-        ("onnx", "a.onnx", ("x.png",), ("x.png", "no such image")),
+        ("onnx", "a.xml", {}, ("a.xml", ".onnx")),
+        ("torch", "a.pth", {}, ("a.pth", ".pt2")),
+        ("torch", "a.pt2", {"calibrate": ["x.png"]}, ("--int8", "openvino and onnx")),
+        ("onnx", "a.onnx", {"calibrate": ["x.png"]}, ("x.png", "no such image")),
+        ("safetensors", "a.safetensors", {"confidence": True}, ("--confidence", "weights")),
+        ("openvino", "a.xml", {"newest": True}, ("--newest", "onnx")),
+        ("onnx", "a.onnx", {"precision": "bfloat16"}, ("--precision bfloat16", "--format openvino", "not onnx")),
+        ("torch", "a.pt2", {"precision": "bfloat16"}, ("--precision bfloat16", "--format openvino", "not torch")),
+        ("openvino", "a.xml", {"precision": "bfloat16"}, ("precision bfloat16", "AVX512-BF16 or AMX", "use float32")),
     ],
 )
-def test_user_errors_are_refused_before_any_work(tmp_path, format, name, calibrate, parts):
+def test_user_errors_are_refused_before_any_work(tmp_path, monkeypatch, format, name, options, parts):
+    options = dict(options)
+    kind = options.pop("precision", "float32")
+    monkeypatch.setattr(precision, "best_precision", lambda device: "float32")
     with refused(*parts):
-        export(None, metadata_of(), format, tmp_path / name, calibrate=calibrate)
+        export(None, metadata_of(precision=kind), format, tmp_path / name, **options)
     assert not list(tmp_path.iterdir())
 
 

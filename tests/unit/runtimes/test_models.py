@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import torch
 
+import seg
+from seg import precision
 from seg.config import Config, InferenceConfig, ModelConfig
 from seg.inference.predictor import Predictor, evaluation_mode
 from seg.labels import VOC, LabelSet
@@ -12,6 +14,7 @@ from seg.models.factory import build_model
 from seg.runtimes.export import export
 from seg.runtimes.models import ExportedModel
 from seg.runtimes.open import in_runtime, open_exported, open_runtime
+from seg.runtimes.openvino import core
 from seg.weights import file as weights_file
 from seg.weights.file import Metadata
 from tests.helpers.toy import Small, picture, random_model, refused
@@ -51,6 +54,45 @@ def test_the_inference_config_works_the_same_with_every_runtime(model, ours, pol
     image = picture(300, 330) if policy.tile == 257 else picture(61, 75)
     found = Predictor(ours, VOC, policy).predict(image)
     assert (found == Predictor(model, VOC, policy).predict(image)).mean() > 0.9999
+
+
+# Precision.
+
+
+@pytest.fixture
+def capable(monkeypatch):
+    """Hardware with bfloat16, which every processor can at least imitate."""
+    monkeypatch.setattr(precision, "best_precision", lambda device: "bfloat16")
+
+
+@pytest.mark.parametrize("runtime", [None, "torch", "openvino"])
+def test_bfloat16_gives_nearly_the_masks_of_float32(tmp_path, capable, runtime):
+    net = random_model(ModelConfig(backbone="xception41", width=0.125))
+    seg.save(net, tmp_path / "a.safetensors", list("abcde"))
+    images = [picture(65, 97, seed) for seed in range(2)]
+    exact = seg.load(tmp_path / "a.safetensors", "cpu", canvas=None)
+    found = seg.load(tmp_path / "a.safetensors", "cpu", runtime, canvas=None, precision="bfloat16")
+    assert found.config.precision == "bfloat16"
+    for image, mask in zip(images, found.predict(images), strict=True):
+        assert mask.dtype == np.uint8 and (mask == exact.predict(image)).mean() > 0.97
+    error = np.abs(found.probabilities(images[0]) - exact.probabilities(images[0])).max()
+    assert found.probabilities(images[0]).dtype == np.float32 and error < 0.05
+    if runtime != "openvino" or "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        assert error > 1e-4  # float32 has 1e-6
+
+
+def test_bfloat16_is_refused_where_the_runtime_or_the_processor_lacks_it(tmp_path, monkeypatch, capable, model):
+    with refused("precision bfloat16", "ONNX Runtime", "openvino"):
+        in_runtime(model, "onnx", precision="bfloat16")
+    seg.save(random_model(), tmp_path / "a.safetensors", list("abcde"))
+    monkeypatch.setattr(precision, "best_precision", lambda device: "float32")
+    for runtime in (None, "torch", "openvino"):
+        for opened in (
+            lambda r: seg.load(tmp_path / "a.safetensors", "cpu", r, precision="bfloat16"),
+            lambda r: open_runtime(tmp_path / "a.safetensors", r, ["evaluate.precision=bfloat16"], "cpu"),
+        ):
+            with refused("precision bfloat16", "AVX512-BF16 or AMX", "use float32"):
+                opened(runtime)
 
 
 CTRL_C = """
@@ -195,6 +237,7 @@ REFUSED = {
     "evaluate.canvas=null": "canvas=65",
     "evaluate.output_stride=8": "output_stride=16",
     "evaluate.tile=257": "tile=1537",
+    'evaluate.precision="bfloat16"': 'precision="float32"',
 }
 
 

@@ -17,6 +17,8 @@ import seg
 from seg import download as transfer
 from seg.cli.main import main
 from seg.config import from_dict
+from seg.data.layouts.create import create_dataset
+from seg.data.voc import open_split
 from seg.labels import VOC as LABELS
 from seg.models.factory import build_model
 from seg.weights import published, tensorflow
@@ -24,9 +26,10 @@ from seg.weights.file import write
 from seg.weights.loading import open_model, read_into
 from seg.weights.zoo import MODELS
 from tests.helpers.command import run, the_line
+from tests.helpers.layouts import CASES
 from tests.helpers.paths import ROOT
 from tests.helpers.published import archive, network, serving
-from tests.helpers.toy import picture, refused, same, toy_voc
+from tests.helpers.toy import picture, refused, same, toy_sample, toy_voc
 
 VOC, ADE20K, CITYSCAPES = "xception65_voc_trainval", "xception65_ade20k_train", "xception71_cityscapes_trainfine"
 COCO, IMAGENET = "xception65_coco", "xception41_imagenet"
@@ -98,6 +101,28 @@ def test_a_photo_has_a_mask_by_the_name_of_a_model_which_is_downloaded_once(serv
     assert "published mIoU: 87.80 % on test (output stride 8, scales 0.5 to 1.75, flip)" in told
 
 
+SMALL_RUN = ("data.root=voc", "data.train=train", "data.crop_size=65", "data.num_workers=0", "train.iterations=1")
+SMALL_RUN += ("train.batch_size=2", "train.validate_every=1", "train.freeze_batch_norm=all", "device=cpu")
+QUIET = {
+    "predict": (VOC, "photo.png", "--out", "out"),
+    "evaluate": (VOC, "--data", "voc", "--split", "val"),
+    "submit": (VOC, "--data", "voc", "--split", "val", "--out", "out"),
+    "export": (VOC, "--format", "safetensors", "--out", "out.safetensors"),
+    "share": (VOC, "--out", "out"),
+    "info": (VOC,),
+    "train": ("voc_xception65", f"model.weights={VOC}", "model.width=0.125", *SMALL_RUN),
+}
+
+
+@pytest.mark.parametrize("verb", QUIET)
+def test_quiet_also_silences_the_first_download(server, tmp_path, capsys, verb):
+    Image.fromarray(picture(60, 80)).save("photo.png")
+    toy_voc("voc")
+    code, _, err = run(capsys, verb, *QUIET[verb], "--quiet")
+    assert f"{VOC}.safetensors" in cached(tmp_path) and server.requests
+    assert code == 0 and all(line.startswith("note: ") for line in err.splitlines()), err
+
+
 @pytest.mark.parametrize("name", [VOC, CITYSCAPES])
 def test_the_logits_are_those_of_the_network_that_was_published(server, made, name):
     images = torch.randn(1, 3, 65, 97)
@@ -117,6 +142,18 @@ def test_the_output_of_ade20k_that_was_never_a_target_is_left_out(server, made):
     with torch.inference_mode():
         torch.testing.assert_close(model(images), theirs(images)[:, 1:], rtol=0, atol=1e-6)
     assert len(metadata.labels) == 150 and theirs.num_classes == 151 and metadata.labels.names[0] == "wall"
+
+
+@pytest.mark.parametrize("name, case", [(CITYSCAPES, "cityscapes"), (ADE20K, "ade20k")])
+def test_a_model_reads_the_masks_of_its_data_set_as_init_writes_them(server, tmp_path, name, case):
+    (tmp_path / "raw").mkdir()
+    CASES[case].write(tmp_path / "raw")
+    out = create_dataset(tmp_path / "raw").out
+    predictor = seg.load(name, "cpu", canvas=None)
+    samples = open_split(out, "val", predictor.labels)
+    found = [samples.mask(index) for index in range(len(samples))]
+    wanted = [CASES[case].truth(toy_sample(number)[1]) for number in CASES[case].splits["val"]]
+    assert sorted(map(bytes, found)) == sorted(map(bytes, wanted))
 
 
 def test_a_training_starts_from_a_model_of_another_data_set_and_from_a_backbone(server, made):

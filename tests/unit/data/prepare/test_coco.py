@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from seg.cli.main import main
+from seg.data.layouts.coco import Region, draw
 from seg.data.layouts.rle import encode_rle
 from seg.data.prepare.coco import prepare_coco
 from seg.data.voc import open_split
@@ -134,3 +135,94 @@ def test_what_is_not_coco_is_refused(coco):
     path.write_text(path.read_text().replace('"tv"', '"radio"'))
     with refused("has no category for tvmonitor"):
         prepare_coco(coco)
+
+
+def pixels_of(x, y, right, bottom):
+    """The pixels of a box, one by one."""
+    return {(row, column) for row in range(y, bottom) for column in range(x, right)}
+
+
+def runs_of(pixels):
+    """COCO's runs of a set of pixels: along columns, of 0 and 1 in turn, counted one by one."""
+    runs, value = [0], False
+    for column in range(W):
+        for row in range(H):
+            if ((row, column) in pixels) != value:
+                runs.append(0)
+                value = not value
+            runs[-1] += 1
+    return {"size": [H, W], "counts": runs}
+
+
+def painted(rng):
+    """Annotations of one image, boxes of one pixel to half of the image, with their mask painted pixel by pixel."""
+    from pycocotools import mask as coco_mask
+
+    found = []
+    for number in range(rng.integers(1, 14)):
+        height, width = (int(rng.integers(1, 4 if number % 2 else side // 2)) for side in (H, W))
+        y, x = int(rng.integers(0, H - height + 1)), int(rng.integers(0, W - width + 1))
+        pixels = pixels_of(x, y, x + width, y + height)
+        kind = rng.choice(["polygon", "parts", "runs", "compressed"])
+        if kind == "polygon":
+            segmentation = [box(x, y, x + width, y + height)]
+        elif kind == "parts":  # a second part far from the first
+            pixels |= pixels_of(0, 0, 2, 1)
+            segmentation = [box(x, y, x + width, y + height), box(0, 0, 2, 1)]
+        else:
+            segmentation = runs_of(pixels)
+            if kind == "compressed":
+                segmentation["counts"] = coco_mask.frPyObjects(segmentation, H, W)["counts"].decode()
+        crowd = int(isinstance(segmentation, dict) and rng.random() < 0.4)
+        category = int(rng.choice([*INDEX, 8, 90]))
+        # Distinct areas: nothing says which of two equal ones is on top.
+        found.append((annotation(number, 0, category, segmentation, len(pixels) + number / 100, crowd), pixels))
+    mask = np.zeros((H, W), np.uint8)
+    for one, pixels in sorted(found, key=lambda pair: (-pair[0]["iscrowd"], -pair[0]["area"])):
+        for row, column in pixels if one["category_id"] in INDEX else ():
+            mask[row, column] = 255 if one["iscrowd"] else INDEX[one["category_id"]]
+    return [one for one, _ in found], mask
+
+
+def test_masks_equal_those_painted_pixel_by_pixel(tmp_path):
+    """Not even COCO's own program draws here."""
+    rng, wanted = np.random.default_rng(16), {}
+    for split, numbers in (("train", range(1, 41)), ("val", range(41, 46))):
+        data = {"images": [], "annotations": [], "categories": [{"id": i, "name": name} for i, name in CATEGORIES]}
+        (tmp_path / f"{split}2017").mkdir()
+        for number in numbers:
+            Image.new("RGB", (W, H)).save(tmp_path / f"{split}2017" / f"{number:012}.jpg")
+            data["images"].append({"id": number, "file_name": f"{number:012}.jpg", "height": H, "width": W})
+            annotations, mask = painted(rng)
+            data["annotations"] += [one | {"image_id": number} for one in annotations]
+            if sum(0 < value < 255 for value in mask.ravel().tolist()) > 1000:
+                wanted.setdefault(split, {})[f"{number:012}"] = mask
+        (tmp_path / "annotations").mkdir(exist_ok=True)
+        (tmp_path / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(data))
+    made = prepare_coco(tmp_path)
+    assert 5 < made.images["train"] < 40 and any((mask == 255).any() for mask in wanted["train"].values())
+    for split, masks in wanted.items():
+        found = open_split(made.path, split, VOC)
+        assert list(found.ids) == sorted(masks)
+        for index, name in enumerate(found.ids):
+            np.testing.assert_array_equal(found.mask(index), masks[name], name)
+
+
+@pytest.mark.parametrize(
+    "polygon",
+    [
+        [10.2, 10.2, 10.6, 10.2, 10.4, 10.7],
+        [10, 10, 11, 10, 11, 11, 10, 11],
+        [10.4, 10, 10.6, 10, 10.6, 40, 10.4, 40],
+        [5, 5, 5, 5, 5, 5],
+        [79.5, 59.5, 80, 59.5, 80, 60],
+    ],
+    ids=["less than a pixel", "a pixel", "a line", "a point", "a corner"],
+)
+def test_a_tiny_region_is_drawn_as_cocos_own_program_does(polygon):
+    from pycocotools import mask as coco_mask
+
+    whole = Region.of(annotation(1, 1, 17, [box(0, 0, W, H)], H * W), 8)
+    tiny = Region.of(annotation(2, 1, 18, [polygon], 0.1), 12)
+    theirs = coco_mask.decode(coco_mask.frPyObjects([polygon], H, W))[..., 0] == 1
+    np.testing.assert_array_equal(draw([tiny, whole], (H, W), "test"), np.where(theirs, 12, 8))
