@@ -35,10 +35,21 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for the PNGs, or for the video NAME.mp4")
     parser.add_argument(
         "--mode",
-        choices=("overlay", "palette", "side-by-side", "index"),
+        choices=("overlay", "palette", "side-by-side", "index", "labelme", "coco"),
         default="overlay",
         help="overlay (default): the image with colored classes and a legend; palette: the mask as a palette PNG; "
-        "side-by-side: the image and its overlay; index: the mask as a gray PNG of class indices",
+        "side-by-side: the image and its overlay; index: the mask as a gray PNG of class indices; labelme, coco: polygons to "
+        "correct in an annotation tool",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=1.0,
+        metavar="PIXELS",
+        help="largest distance of a region's border to its polygon (default: 1); 0: every corner",
+    )
+    parser.add_argument(
+        "--least-area", type=count, default=1, metavar="PIXELS", help="leave out smaller polygons (default: 1, none)"
     )
     parser.add_argument("--frames", type=count, metavar="N", help="stop after N frames of a video or camera")
     add_inference(parser)
@@ -53,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
     from ..inference.inputs import find_inputs
 
     found = find_inputs(args.inputs)
+    if found.videos and args.mode in ("labelme", "coco"):
+        raise UserError(f"{found.videos[0][0]}: --mode {args.mode} writes polygons of images; save the frames as images first")
     predictor = open_predictor(args)
     made: dict[str, list[Any]] = {"images": [], "problems": [], "videos": []}
     if found.images:
@@ -60,8 +73,7 @@ def run(args: argparse.Namespace) -> int:
             made["images"] += map(str, written)
             made["problems"] += problems
         if is_main():
-            total = len(made["images"])
-            print(f"{total} {args.mode} image{'s' if total != 1 else ''} in {args.out}")
+            print(summary(args.mode, args.out, len(made["images"])))
     if found.videos:
         mine = predict_videos(args, predictor, found.videos, made["problems"])
         # Videos differ in length: the processes wait for each other only where one file lists the videos of all.
@@ -72,14 +84,26 @@ def run(args: argparse.Namespace) -> int:
     return 2 if made["problems"] else 0
 
 
+def summary(mode: str, out: str, files: int) -> str:
+    """What was written where, and what to do with annotations."""
+    if mode == "coco":
+        return f"polygons in {out}/annotations.json; when they are corrected: seg data init {out} --images FOLDER"
+    if mode == "labelme":
+        plural = "annotations" if files != 1 else "annotation"
+        return f"{files} labelme {plural} in {out}; when they are corrected: seg data init {out}"
+    return f"{files} {mode} image{'s' if files != 1 else ''} in {out}"
+
+
 def predict_images(args: argparse.Namespace, predictor: Predictor, inputs: Inputs) -> tuple[list[Path], list[str]]:
     """The files that this process writes, and a line for each image that cannot be read."""
     from ..inference import images as inference
+    from ..inference.annotations import Outlines
 
     trained = predictor.metadata
     crop_size = None if args.scales or trained is None else trained.config.data.crop_size
     with progress("predict", quiet=args.quiet) as bar:
-        written, problems = inference.predict_images(predictor, inputs, args.out, args.mode, bar.update, crop_size)
+        outlines = Outlines(args.tolerance, args.least_area)
+        written, problems = inference.predict_images(predictor, inputs, args.out, args.mode, bar.update, crop_size, outlines)
     for problem in problems:
         print_stderr(f"seg: {problem}")
     return written, problems

@@ -5,22 +5,19 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from .. import distributed, visualize
+from .. import distributed
 from ..config import InferenceConfig
 from ..data.inventory import same_name
 from ..data.range_notes import RangeNotes
-from ..data.voc import mask_picture
 from ..errors import UserError
-from ..files import atomic_write
-from ..labels import LabelSet
 from ..progress import print_stderr
 from ..threads import BackgroundWorker, prefetch
+from .annotations import Outlines
 from .inputs import Inputs, find_images
+from .outputs import Writer
 from .predictor import Predictor
 
-MODES = ("overlay", "palette", "side-by-side", "index")
 LARGE = 4
 """Times the training crop. In training, objects were at most twice their size; a network does not know larger ones."""
 
@@ -43,16 +40,18 @@ def predict_images(
     mode: str = "overlay",
     on_image: Callable[[int, int], None] | None = None,
     crop_size: int | None = None,
+    outlines: Outlines | None = None,
 ) -> tuple[list[Path], list[str]]:
-    """Write a PNG for every image of the inputs. Several processes share the images.
+    """Write a PNG or annotation for every image of the inputs. Several processes share the images; all must call this.
 
     Args:
         predictor: the model.
         inputs: what `find_inputs` takes, or has found.
         out: folder to write.
-        mode: `overlay` (with a legend), `palette` (P-mode mask), `side-by-side` (image and overlay), `index` (gray mask).
+        mode: as `Writer` takes it.
         on_image: called with (done, total) after each image.
         crop_size: of the training, in pixels; if given, a hint is printed for the first image that is much larger.
+        outlines: of polygons; None: the defaults.
 
     Returns:
         The files that were written, and a line for each image that could not be read.
@@ -61,7 +60,8 @@ def predict_images(
         UserError: before the first file is written, if two outputs would have one name or an input would be overwritten.
     """
     pairs = inputs.images if isinstance(inputs, Inputs) else find_images(inputs)
-    mine = list(_targets(pairs, Path(out)).items())[distributed.rank() :: distributed.world_size()]
+    write = Writer(Path(out), mode, predictor.labels, outlines or Outlines())
+    mine = list(_targets(pairs, write).items())[distributed.rank() :: distributed.world_size()]
     written, problems, notes = list[Path](), list[str](), RangeNotes()
 
     def read(item: tuple[Path, Path]) -> np.ndarray | UserError:
@@ -70,36 +70,36 @@ def predict_images(
         except UserError as error:
             return error
 
-    def samples() -> Iterator[tuple[tuple[Path, np.ndarray | UserError], np.ndarray | None]]:
+    def samples() -> Iterator[tuple[tuple[Path, Path, np.ndarray | UserError], np.ndarray | None]]:
         hinted = crop_size is None
         for (target, path), pixels in zip(mine, prefetch(read, mine), strict=True):
             if isinstance(pixels, UserError):
-                yield (target, pixels), None
+                yield (target, path, pixels), None
                 continue
             hint = scale_hint(path, pixels, predictor.config, crop_size) if crop_size and not hinted else None
             if hint:
                 print_stderr(f"seg: {hint}")
                 hinted = True
-            yield (target, pixels), pixels
+            yield (target, path, pixels), pixels
 
     # While the network works, the next images are read and the last pictures written.
     with BackgroundWorker() as worker:
-        for done, ((target, pixels), mask) in enumerate(predictor.stream(samples()), 1):
+        for done, ((target, path, pixels), mask) in enumerate(predictor.stream(samples()), 1):
             if mask is None:
                 problems.append(str(pixels))
             else:
-                worker(save, target, pixels, mask, predictor.labels, mode)
+                worker(write, target, path, pixels, mask)
                 written.append(target)
             if on_image:
                 on_image(done, len(mine))
     for note in notes.lines():
         print_stderr(f"note: {note}")
-    return written, problems
+    return write.finish(written), problems
 
 
-def _targets(images: Iterable[tuple[Path, Path]], out: Path) -> dict[Path, Path]:
+def _targets(images: Iterable[tuple[Path, Path]], write: Writer) -> dict[Path, Path]:
     """Return {file to write: image}. Raises UserError if two outputs have one name or an input would be overwritten."""
-    pairs = [(image, out / place.with_suffix(".png")) for image, place in images]
+    pairs = [(image, write.folder / place.with_suffix(write.suffix)) for image, place in images]
     sources = {image.resolve() for image, _ in pairs}
     targets: dict[Path, Path] = {}
     for image, target in pairs:
@@ -111,18 +111,3 @@ def _targets(images: Iterable[tuple[Path, Path]], out: Path) -> dict[Path, Path]
                 raise UserError(same_name(other, [image.name]))
             raise UserError(f"{target}: would be written for {other} and for {image}; predict them into two folders")
     return targets
-
-
-def picture(image: np.ndarray, mask: np.ndarray, labels: LabelSet, mode: str) -> Image.Image:
-    """Return the picture that `predict_images` writes of an image uint8 [h, w, 3] and its mask uint8 [h, w]."""
-    if mode == "overlay":
-        return Image.fromarray(visualize.with_legend(visualize.overlay(image, mask, labels), [mask], labels))
-    if mode == "side-by-side":
-        return Image.fromarray(visualize.comparison(image, mask, labels))
-    return mask_picture(mask, labels if mode == "palette" else None)
-
-
-def save(path: Path, image: np.ndarray, mask: np.ndarray, labels: LabelSet, mode: str) -> None:
-    """Write a picture atomically."""
-    with atomic_write(path) as temporary:
-        picture(image, mask, labels, mode).save(temporary)

@@ -30,7 +30,7 @@ from .. import __version__
 from ..data.images import NotAnImage, TooLarge, read_image
 from ..data.prepare import scenes
 from ..errors import UserError
-from ..inference.images import picture
+from ..inference.outputs import picture
 from ..inference.predictor import Predictor
 from ..labels import VOID
 from .openapi import BODY, answers

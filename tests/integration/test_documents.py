@@ -30,6 +30,7 @@ NOT_RUN = {
     "make": "takes minutes; CI's clone runs make test",
     "pip install": "is what make does",
     "$EDITOR": "is the reader's",
+    "labelme": "is another program",
     "tensorboard": "serves until it is stopped",
     "torchrun": "is tests/integration/test_processes.py",
     "eval": "is tests/unit/cli/test_completion.py",

@@ -6,9 +6,13 @@ from PIL import Image
 
 from seg import visualize
 from seg.config import InferenceConfig
-from seg.inference.images import MODES, predict_images, scale_hint
+from seg.data.layouts.base import Hints
+from seg.data.layouts.create import create_dataset
+from seg.inference.annotations import Outlines
+from seg.inference.images import predict_images, scale_hint
+from seg.inference.outputs import MODES
 from seg.inference.predictor import Predictor
-from seg.labels import VOC
+from seg.labels import VOC, load
 from tests.helpers.toy import Reader, refused, toy_sample, written
 
 NATIVE = InferenceConfig(canvas=None)
@@ -70,7 +74,22 @@ def test_side_by_side_shows_image_and_overlay(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "out" / "a.png"), visualize.comparison(image, labeled(0), VOC))
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["labelme", "coco"])
+def test_polygons_are_read_back_as_the_mask(tmp_path, mode):
+    for number, name in enumerate(("a.png", "sub/b.png", "sub/c.bmp")):
+        put(tmp_path / "photos" / name, number)
+    out = tmp_path / "out"
+    written_to, problems = predict([tmp_path / "photos"], out, mode, outlines=Outlines(tolerance=0))
+    wanted = [out / "a.json", out / "sub/b.json", out / "sub/c.json"] if mode == "labelme" else [out / "annotations.json"]
+    assert (written_to, problems) == (wanted, [])
+    made = create_dataset(out, Hints(images=None if mode == "labelme" else str(tmp_path / "photos")))
+    names = load(str(made.out / "labels.yaml")).names
+    values = np.array([VOC.names.index(name) for name in names])
+    for number, name in enumerate(("a", "sub_b", "sub_c")):
+        np.testing.assert_array_equal(values[read(made.out / f"SegmentationClass/{name}.png")], labeled(number))
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode not in ("labelme", "coco")])
 def test_a_photo_with_exif_rotation_is_predicted_upright(tmp_path, mode):
     upright = np.kron(np.array([[1, 8, 12], [15, 3, 0]], np.uint8), np.ones((24, 24), np.uint8))
     exif = Image.Exif()

@@ -1,0 +1,71 @@
+"""What is written of an image and its mask: pictures, and polygons for annotation tools."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .. import distributed, visualize
+from ..data.voc import mask_picture
+from ..files import atomic_write, write_json
+from ..labels import LabelSet
+from .annotations import CocoImage, Outlines, coco, coco_image, labelme
+
+MODES = ("overlay", "palette", "side-by-side", "index", "labelme", "coco")
+COCO_FILE = "annotations.json"
+
+
+class Writer:
+    """Writes predictions into a folder, in one of `MODES`.
+
+    Args:
+        folder: the folder.
+        mode: `overlay` (with a legend), `palette` (P-mode mask), `side-by-side` (image and overlay), `index` (gray mask),
+            `labelme` (a JSON file of polygons for each image), `coco` (`COCO_FILE` for all images).
+        labels: of the classes.
+        outlines: of polygons.
+    """
+
+    def __init__(self, folder: Path, mode: str, labels: LabelSet, outlines: Outlines):
+        self.folder, self.mode, self.labels, self.outlines = folder, mode, labels, outlines
+        self.suffix = ".json" if mode == "labelme" else ".png"
+        self.images: list[CocoImage] = []
+
+    def __call__(self, target: Path, source: Path, pixels: np.ndarray, mask: np.ndarray) -> None:
+        """Write what belongs to one image.
+
+        Args:
+            target: the file, with `suffix`.
+            source: the file of the image.
+            pixels: of the image, uint8 [h, w, 3].
+            mask: uint8 [h, w], class indices.
+        """
+        if self.mode == "coco":
+            name = target.relative_to(self.folder).with_suffix(source.suffix).as_posix()
+            self.images.append(coco_image(mask, self.labels, name, self.outlines))
+        elif self.mode == "labelme":
+            seen_from = Path(os.path.relpath(source, target.parent)).as_posix()
+            write_json(target, labelme(mask, self.labels, seen_from, self.outlines))
+        else:
+            with atomic_write(target) as temporary:
+                picture(pixels, mask, self.labels, self.mode).save(temporary)
+
+    def finish(self, written: list[Path]) -> list[Path]:
+        """Write what belongs to all images, of all processes; each must call this. Returns the files that this one wrote."""
+        if self.mode != "coco":
+            return written
+        images = sorted(image for part in distributed.all_gather(self.images) for image in part)
+        if not distributed.is_main():
+            return []
+        write_json(self.folder / COCO_FILE, coco(images, self.labels))
+        return [self.folder / COCO_FILE]
+
+
+def picture(image: np.ndarray, mask: np.ndarray, labels: LabelSet, mode: str) -> Image.Image:
+    """The picture of an image uint8 [h, w, 3] and its mask uint8 [h, w], in a mode that is one."""
+    if mode == "overlay":
+        return Image.fromarray(visualize.with_legend(visualize.overlay(image, mask, labels), [mask], labels))
+    if mode == "side-by-side":
+        return Image.fromarray(visualize.comparison(image, mask, labels))
+    return mask_picture(mask, labels if mode == "palette" else None)
