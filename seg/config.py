@@ -4,6 +4,7 @@ config = load("voc_mini", ["data.root=data/voc-mini", "train.iterations=100"])
 """
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -186,6 +187,10 @@ class DataConfig:
     """Folder of the masks; null: SegmentationClassAug if it exists, else SegmentationClass."""
     train: str = "trainaug"
     """Split to train on: the name of a list in ImageSets/Segmentation."""
+    sources: list[Any] = field(default_factory=list)
+    """Data sets to train on together, instead of `root` and `train`: [{root: a, split: train, weight: 2, masks: null,
+    values: {7: road, 8: void}}, {root: b}]. weight: share of the crops, in proportion; without weights, each image once per
+    epoch. values: what the values of this data set's masks mean, by class name; null: as `labels` has it."""
     val: str = "val"
     crop_size: int = 513
     """Side of the square training crop, in pixels."""
@@ -203,8 +208,15 @@ class DataConfig:
     num_workers: int = 2
     """Number of loader processes; 0: load in the training process."""
 
+    @property
+    def trained_on(self) -> str:
+        """The data sets and splits of the training, in words."""
+        sources = self.sources or [{"root": self.root}]
+        return "; ".join(f"{source['root']}, split {source.get('split', self.train)}" for source in sources)
+
     def __post_init__(self) -> None:
         self.root, self.labels, self.masks = expanded(self.root), expanded(self.labels), self.masks and expanded(self.masks)
+        self.sources = [_source(number, source) for number, source in enumerate(self.sources)]
         wants = f"at least 33, the smallest image the network takes, and at most {LARGEST}"
         check(33 <= self.crop_size <= LARGEST, "data.crop_size", self.crop_size, wants)
         check(0 < self.scale_min <= self.scale_max, "data.scale_min", self.scale_min, "above 0, at most data.scale_max")
@@ -213,6 +225,26 @@ class DataConfig:
         check(fits, "data.scale_step", self.scale_step, "0, or from 0.001 to 16")
         check(0 <= self.flip <= 1, "data.flip", self.flip, "a probability")
         check(0 <= self.num_workers <= 256, "data.num_workers", self.num_workers, "from 0 to 256")
+
+
+SOURCE = ("root", "split", "weight", "masks", "values")
+
+
+def _source(number: int, source: Any) -> dict[str, Any]:
+    """An entry of `data.sources`, checked, with its paths expanded."""
+    place = f"data.sources[{number}]"
+    if not isinstance(source, dict) or not isinstance(source.get("root"), str):
+        raise UserError(f"{place}={source!r}: must be a mapping with a root, as {{root: data/a, split: train, weight: 2}}")
+    for key in source:
+        if key not in SOURCE:
+            raise UserError(f"{place}.{key}: not a setting of a source{did_you_mean(str(key), SOURCE)}")
+    for key in ("split", "masks"):
+        if source.get(key) is not None and not isinstance(source[key], str):
+            raise UserError(f"{place}.{key}={source[key]!r}: must be a text")
+    weight = source.get("weight", 1)
+    fits = isinstance(weight, int | float) and not isinstance(weight, bool) and 0 < weight < math.inf
+    check(fits, f"{place}.weight", weight, "a number above 0")
+    return {key: expanded(value) if key in ("root", "masks") and value else value for key, value in source.items()}
 
 
 @dataclass

@@ -4,6 +4,7 @@ PASCAL VOC, Cityscapes, ADE20K and CamVid are built in.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -104,7 +105,7 @@ def from_dict(value: Any, place: str) -> LabelSet:
         for item in items:
             if items.count(item) > 1:
                 raise UserError(f"{place}: two classes have the {what} {item}; each needs its own")
-    values = _values(value["values"], names, place) if value.get("values") is not None else None
+    values = parse_values(value["values"], names, place) if value.get("values") is not None else None
     return LabelSet(tuple(names), tuple(colors), void_color, values)
 
 
@@ -140,7 +141,12 @@ def _color(value: Any, place: str) -> Color:
     return value[0], value[1], value[2]
 
 
-def _values(mapping: Any, names: list[str], place: str) -> tuple[tuple[int | Color, int], ...]:
+def parse_values(mapping: Any, names: Sequence[str], place: str) -> tuple[tuple[int | Color, int], ...]:
+    """The `values` of a label set, from {value: class name or "void"}; a value is an integer or "r,g,b".
+
+    Raises:
+        UserError: a value or a name is none; names it.
+    """
     if not isinstance(mapping, dict) or not mapping:
         raise UserError(f"{place}: 'values' must map mask values to class names, as {{0: {names[0]}, 255: void}}")
     if "void" in names:
@@ -169,35 +175,6 @@ def parse_value(text: Any) -> int | Color | None:
     if max(numbers) > (LARGEST_VALUE if len(numbers) == 1 else 255):
         return None
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2])
-
-
-def map_by_name(data: LabelSet, model: LabelSet, place: str) -> LabelSet:
-    """The model's label set, with `values` that read a data set's masks as the model's classes.
-
-    Classes are matched by name, without regard to case, in any order. The data set may lack classes of the model.
-
-    Args:
-        data: the label set of the data set.
-        model: the label set of the model.
-        place: the source of `data`, named in errors.
-
-    Raises:
-        UserError: the data set has a class that the model does not have.
-    """
-    if data.names == model.names and data.colors == model.colors and data.values == model.values:
-        return model
-    places = {name.strip().lower(): index for index, name in enumerate(model.names)}
-    indices = [places.get(name.strip().lower()) for name in data.names]
-    if None in indices or len({*indices}) < len(indices):
-        raise UserError(
-            f"{place}: the classes of the data set are not those of the model. Data: {', '.join(data.names)}. "
-            f"Model: {', '.join(model.names)}. Use a model of these classes, or map the masks by 'values' in labels.yaml"
-        )
-    index_of = {index: found for index, found in enumerate(indices) if found is not None} | {VOID: VOID}
-    pairs = data.values
-    if pairs is None:
-        pairs = (*((i, i) for i in index_of), *zip((*data.colors, data.void_color), index_of, strict=True))
-    return replace(model, values=tuple((value, index_of[index]) for value, index in pairs))
 
 
 def load(labels: str) -> LabelSet:

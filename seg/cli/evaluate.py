@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
@@ -38,15 +39,41 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="ROOT",
         help="data set in VOC layout (default: as trained); with --predictions: data set of the photos for the report",
     )
-    parser.add_argument("--split", help="list in ImageSets/Segmentation (default: the validation split of the training)")
+    parser.add_argument(
+        "--split",
+        help="list in ImageSets/Segmentation (default: the validation split of the training); with --predictions: of the data "
+        "set of --truth (default: every mask there)",
+    )
     add_inference(parser)
     add_runtime(parser)
     parser.add_argument("--boundary", action="store_true", help="also score boundaries: trimap mIoU and Boundary IoU")
     parser.add_argument("--save-masks", metavar="DIR", help="write each prediction to DIR as a palette PNG")
-    parser.add_argument("--predictions", metavar="DIR", help="score the masks in DIR instead of a model")
-    parser.add_argument("--truth", metavar="DIR", help="with --predictions: the ground truth, with the same file names")
     parser.add_argument(
-        "--labels", metavar="voc|FILE", default="voc", help="with --predictions: label set, or its YAML file (default: voc)"
+        "--predictions",
+        metavar="DIR",
+        help="score the masks in DIR, not a model: PNG, BMP, TIFF, GIF, or .npy (integers)",
+    )
+    parser.add_argument(
+        "--truth", metavar="DIR", help="with --predictions: the ground truth, a folder of masks or a data set in VOC layout"
+    )
+    parser.add_argument(
+        "--pair",
+        metavar="PATTERN",
+        help="with --predictions: file name of a prediction, with {stem} for the name of its truth: '{stem}_pred.png'; or "
+        "patterns of both: '{stem}_gt.png={stem}.npy' (default: the same names but for the suffix)",
+    )
+    parser.add_argument(
+        "--resize-predictions",
+        nargs="?",
+        const="nearest",
+        choices=("nearest",),
+        help="with --predictions: resize them to the ground truth (nearest neighbor), and say what that costs",
+    )
+    parser.add_argument(
+        "--labels",
+        metavar="NAME|FILE",
+        help="label set of the data: voc, cityscapes, ade20k, camvid, or a YAML file (default: labels.yaml in the data set, or "
+        "else the model's; with --predictions voc)",
     )
     parser.add_argument(
         "--report", metavar="DIR", help="write DIR/index.html: scores, confusion matrix, and every image with its errors"
@@ -67,11 +94,14 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("seg evaluate: give WEIGHTS, or --predictions DIR with --truth DIR")
     if not saved and not args.weights:
         raise UserError("seg evaluate: give WEIGHTS (a best.safetensors), or --predictions DIR with --truth DIR")
+    if not saved and (args.pair or args.resize_predictions):
+        raise UserError("seg evaluate --pair and --resize-predictions: are for saved masks; add --predictions DIR --truth DIR")
     if args.against and not args.report:
         raise UserError("seg evaluate --against: add --report DIR, or compare two JSON files with --compare")
     output = {"report": args.report, "against": args.against, "json": args.json, "quiet": args.quiet}
     if saved:
-        return score_masks(args.predictions, args.truth, args.labels, args.data, boundary=args.boundary, **output)
+        how = {"split": args.split, "pair": args.pair, "resize": args.resize_predictions is not None}
+        return score_masks(args.predictions, args.truth, args.labels, args.data, boundary=args.boundary, how=how, **output)
     return score_model(
         args.weights,
         lambda: open_predictor(args),
@@ -79,6 +109,7 @@ def run(args: argparse.Namespace) -> int:
         split=args.split,
         boundary=args.boundary,
         save_masks=args.save_masks,
+        labels=args.labels,
         **output,
     )
 
@@ -91,6 +122,7 @@ def score_model(
     split: str | None = None,
     boundary: bool = False,
     save_masks: str | None = None,
+    labels: str | None = None,
     report: str | None = None,
     against: str | None = None,
     json: str | None = None,
@@ -121,6 +153,7 @@ def score_model(
             split,
             boundary=boundary,
             save_masks=save_masks,
+            labels=labels,
             on_split=_same_images(other),
             on_image=collect(pictures) if report else None,
             progress=bar.update,
@@ -137,16 +170,18 @@ def score_model(
 def score_masks(
     predictions: str,
     truth: str,
-    labels: str,
+    labels: str | None = None,
     data: str | None = None,
     *,
     boundary: bool = False,
+    how: Mapping[str, Any] = MappingProxyType({}),
     report: str | None = None,
     against: str | None = None,
     json: str | None = None,
     quiet: bool = False,
 ) -> int:
-    """Score saved masks; see `score_model`. `data` is the data set whose images the report shows."""
+    """Score saved masks; see `score_model`. `data` is the data set whose images the report shows, `how` the other arguments of
+    `evaluate_folders`."""
     other = read_other(against)
     from ..distributed import is_main
     from ..evaluation.saved_masks import evaluate_folders
@@ -154,7 +189,7 @@ def score_masks(
     pictures: dict[int, Picture] = {}
     see = collect_masks(pictures, data) if report else None
     with progress("evaluate", quiet=quiet) as bar:
-        evaluation = evaluate_folders(predictions, truth, labels, boundary=boundary, on_image=see, progress=bar.update)
+        evaluation = evaluate_folders(predictions, truth, labels, boundary=boundary, on_image=see, progress=bar.update, **how)
     if is_main():
         publish(evaluation, pictures, report, other, {}, json)
     return 0

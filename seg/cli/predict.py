@@ -6,10 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import UserError
 from ..progress import print_stderr
 from .options import OR_EXPORTED, Subparsers, add_inference, add_json, add_runtime, add_verb, count, open_predictor, progress
 
 if TYPE_CHECKING:
+    from ..inference.inputs import Inputs
     from ..inference.predictor import Predictor
 
 
@@ -28,7 +30,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "inputs",
         metavar="INPUT",
         nargs="+",
-        help="image, folder, glob pattern, .txt list of images, video, or camera:0 (until Ctrl-C)",
+        help="image, video, folder or glob pattern of them, .txt list, or camera:0 (until Ctrl-C)",
     )
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for the PNGs, or for the video NAME.mp4")
     parser.add_argument(
@@ -48,21 +50,20 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb and return the exit code."""
     from ..distributed import all_gather, is_main
     from ..files import write_json
-    from ..inference.images import find_videos
+    from ..inference.inputs import find_inputs
 
+    found = find_inputs(args.inputs)
     predictor = open_predictor(args)
-    videos = find_videos(args.inputs)
-    images = [item for item in args.inputs if item not in videos]
     made: dict[str, list[Any]] = {"images": [], "problems": [], "videos": []}
-    if images:
-        for written, problems in all_gather(predict_images(args, predictor, images)):
+    if found.images:
+        for written, problems in all_gather(predict_images(args, predictor, found)):
             made["images"] += map(str, written)
             made["problems"] += problems
         if is_main():
             total = len(made["images"])
             print(f"{total} {args.mode} image{'s' if total != 1 else ''} in {args.out}")
-    if videos:
-        mine = predict_videos(args, predictor, videos)
+    if found.videos:
+        mine = predict_videos(args, predictor, found.videos, made["problems"])
         # Videos differ in length: the processes wait for each other only where one file lists the videos of all.
         if args.json:
             made["videos"] = [video for part in all_gather(mine) for video in part]
@@ -71,28 +72,41 @@ def run(args: argparse.Namespace) -> int:
     return 2 if made["problems"] else 0
 
 
-def predict_images(args: argparse.Namespace, predictor: Predictor, images: list[str]) -> tuple[list[Path], list[str]]:
+def predict_images(args: argparse.Namespace, predictor: Predictor, inputs: Inputs) -> tuple[list[Path], list[str]]:
     """The files that this process writes, and a line for each image that cannot be read."""
     from ..inference import images as inference
 
     trained = predictor.metadata
     crop_size = None if args.scales or trained is None else trained.config.data.crop_size
     with progress("predict", quiet=args.quiet) as bar:
-        written, problems = inference.predict_images(predictor, images, args.out, args.mode, bar.update, crop_size)
+        written, problems = inference.predict_images(predictor, inputs, args.out, args.mode, bar.update, crop_size)
     for problem in problems:
         print_stderr(f"seg: {problem}")
     return written, problems
 
 
-def predict_videos(args: argparse.Namespace, predictor: Predictor, videos: list[str]) -> list[dict[str, Any]]:
-    """Path, frames and seconds of the videos that this process makes."""
+def predict_videos(
+    args: argparse.Namespace, predictor: Predictor, videos: list[tuple[str, Path]], problems: list[str]
+) -> list[dict[str, Any]]:
+    """Path, frames and seconds of the videos that this process makes; `problems` gets a line for each that cannot be read.
+
+    Raises:
+        UserError: a single video cannot be read.
+    """
     from ..distributed import rank, world_size
     from ..inference.video import predict_video
 
     found = []
-    for video in videos[rank() :: world_size()]:
-        with progress("predict", None, unit="frames", quiet=args.quiet) as bar:
-            made = predict_video(predictor, video, args.out, args.mode, args.frames, bar.update)
+    for video, place in videos[rank() :: world_size()]:
+        try:
+            with progress("predict", None, unit="frames", quiet=args.quiet) as bar:
+                made = predict_video(predictor, video, Path(args.out) / place.parent, args.mode, args.frames, bar.update)
+        except UserError as error:
+            if len(videos) == 1:
+                raise
+            problems.append(str(error))
+            print_stderr(f"seg: {error}")
+            continue
         print("; ".join([f"{made.path}: {made.frames} frames, {made.frames / made.seconds:.1f} frames/s", *made.notes]))
         found.append({"path": str(made.path), "frames": made.frames, "seconds": made.seconds})
     return found

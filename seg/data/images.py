@@ -28,6 +28,7 @@ from PIL import Image, UnidentifiedImageError, features
 
 from ..errors import UserError, reason
 from ..extras import pip_command
+from .orientation import TURNS, orientation_of, upright
 from .pillow_memory import pillow_memory
 
 PIXELS = 200_000_000
@@ -49,16 +50,7 @@ WIDE = ("I", "I;16", "I;16L", "I;16B")
 INDEX = ("1", "L", "LA", "P", "PA", *WIDE)
 """Modes of one channel, with or without transparency."""
 COLOR = ("RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""The transpose that makes an image of each EXIF orientation upright."""
+RESCALE = "scale them to 0..255, and save it as gray or RGB of 8 or 16 bits"
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
 
 # PIXELS is the limit here; Pillow's own warns from 89 million pixels on.
@@ -103,6 +95,10 @@ def decode(
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except UnidentifiedImageError as error:
+        if not name and _is_tiff(path):
+            raise NotAnImage(
+                f"{path}: not a readable image (a TIFF of values that are not read, such as floating-point color); {RESCALE}"
+            ) from error
         kinds = ", ".join(formats)
         raise NotAnImage(f"{path}: not a readable image (none of {kinds}); save it as one, or copy it again") from error
     except MemoryError as error:
@@ -112,6 +108,11 @@ def decode(
             raise UserError(f"{path}: not a readable image ({error.strerror}); check that you may read it") from error
         raise UserError(f"{path}: not a readable image ({reason(error)}); damaged or cut short: copy it again") from error
     return _accepted(image, path)
+
+
+def _is_tiff(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def _decoded(file: BinaryIO, formats: tuple[str, ...], path: Any, limit: int) -> Image.Image:
@@ -171,15 +172,15 @@ def stored_bits(largest: int) -> int:
     return next((bits for bits in (8, 10, 12) if largest < 1 << bits), 16)
 
 
-def _largest(image: Image.Image) -> int:
+def largest_value(image: Image.Image) -> int:
+    """The largest value of an image of more than 8 bits."""
     return int(np.asarray(image).max())  # getextrema() refuses big-endian modes
 
 
 def _accepted(image: Image.Image, path: Any) -> Image.Image:
     if image.mode == "F":
         raise UserError(
-            f"{path}: not a readable image (values of mode F): floating-point values have no known range; scale them to "
-            "0..255, and save it as gray or RGB of 8 or 16 bits"
+            f"{path}: not a readable image (values of mode F): floating-point values have no known range; {RESCALE}"
         )
     extrema: Any = image.getextrema() if image.mode == "I" else (0, 0)  # 32 bits, which hold 16 in some formats
     low, high = extrema
@@ -195,20 +196,6 @@ def _opened(path: Path) -> BinaryIO:
     if not status.st_size:
         raise UserError(f"{path}: not a readable image (an empty file); copy it again")
     return open(path, "rb")
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(0x0112) or 1)
-    except Exception:  # as in decode
-        return 1
-
-
-def upright(image: Image.Image, orientation: int | None = None) -> Image.Image:
-    """Turn and mirror an image by an EXIF orientation, 1 to 8; default: its own."""
-    # Pillow's exif_transpose also rewrites the other EXIF entries, and fails if they are damaged.
-    turn = TURNS.get(_orientation(image) if orientation is None else orientation)
-    return image if turn is None else image.transpose(turn)
 
 
 class Header(NamedTuple):
@@ -232,8 +219,10 @@ def read_header(path: Any, formats: tuple[str, ...] = IMAGE_FORMATS) -> Header:
     try:
         with _opened(Path(path)) as file:
             image = _open(file, formats, path)
+            if image.mode == "F":
+                _accepted(image, path)
             width, height = image.size
-            orientation = _orientation(image)
+            orientation = orientation_of(image)
             # Phones add a depth map to a JPEG as a second frame (MPO); that is no animation.
             frames = getattr(image, "n_frames", 1) if image.format in ("GIF", "PNG", "TIFF", "WEBP") else 1
     except UserError:
@@ -275,7 +264,7 @@ def of_pillow(image: Image.Image) -> np.ndarray:
 def rgb(image: Image.Image) -> np.ndarray:
     """A decoded image as RGB: uint8 [H, W, 3]."""
     pixels = np.empty((image.height, image.width, 3), np.uint8)
-    shift = stored_bits(_largest(image)) - 8 if image.mode in WIDE else 0
+    shift = stored_bits(largest_value(image)) - 8 if image.mode in WIDE else 0
     for top, band in bands(image):
         if image.mode in WIDE:  # which convert() would clip
             pixels[top : top + band.height] = (np.asarray(band).astype(np.uint32) >> shift)[..., None]
@@ -291,10 +280,3 @@ def bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
     for top in range(0, image.height, rows):
         whole = rows >= image.height
         yield top, image if whole else image.crop((0, top, image.width, min(top + rows, image.height)))
-
-
-def range_notes(image: Image.Image, header: Header) -> list[str]:
-    """What a person should know about how a decoded image was read: its bits if 12 or fewer of 16, and frames left out."""
-    bits = image.info.get("bits") or (stored_bits(_largest(image)) if image.mode in WIDE else 16)
-    notes = [f"{bits} bits per channel, stored in 16: scaled to 8"] if bits < 16 else []
-    return notes + ([f"the first of {header.frames} frames is read"] if header.frames > 1 else [])

@@ -1,11 +1,14 @@
-"""List the image and mask files of a folder: one idea of what such a file is, for every verb."""
+"""List the image, mask and video files of a folder: one idea of what such a file is, for every verb."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2", ".avif", ".heic", ".heif"),
+)
+VIDEO_SUFFIXES = (
+    *(".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".ts", ".mts", ".m2ts", ".3gp", ".flv", ".ogv"),
 )
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
 _DEEPEST = 12
@@ -16,6 +19,12 @@ def is_image(path: str | Path) -> bool:
     """Whether a path has the suffix of an image and is not hidden. macOS writes a hidden ._NAME beside each file it copies."""
     name = os.path.basename(path)
     return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def is_video(path: str | Path) -> bool:
+    """Whether a path has the suffix of a video and is not hidden."""
+    name = os.path.basename(path)
+    return not name.startswith(".") and name.lower().endswith(VIDEO_SUFFIXES)
 
 
 def walk(folder: str | Path, suffixes: tuple[str, ...], below: str = "") -> Iterator[str]:
@@ -34,6 +43,11 @@ def walk(folder: str | Path, suffixes: tuple[str, ...], below: str = "") -> Iter
             folders.append(entry.name)
     for name in folders:
         yield from walk(folder, suffixes, f"{below}{name}/")
+
+
+def same_name(path: str | Path, others: Iterable[str]) -> str:
+    """What to say of files whose names differ in the suffix alone: an id, and a mask or prediction, would mean each of them."""
+    return f"{path}: {' and '.join(others)} has the same name but for the suffix; keep one of them, and move the others"
 
 
 class FileIndex(Mapping[str, Path]):
@@ -70,5 +84,4 @@ class FileIndex(Mapping[str, Path]):
 
     def ambiguous(self, item: str) -> str:
         """What to say of an id that several files have."""
-        others = " and ".join(self.doubles[item])
-        return f"{self[item]}: {others} has the same name but for the suffix; keep one of them, and move the others"
+        return same_name(self[item], self.doubles[item])

@@ -22,8 +22,8 @@ from ..errors import UserError, reason
 from ..threads import limit_opencv_threads
 from .images import read_rgbx
 from .sampler import EpochSampler, sample_numbers
+from .sources import Sources
 from .transforms import RandomCrop
-from .voc import Split
 
 AUGMENT = 3
 """Stream of random numbers of the augmentation: it must share none with the sampler."""
@@ -55,21 +55,21 @@ class TrainingSamples(Dataset[Batch]):
     A UserError is returned instead of raised, because a loader worker would wrap it in a traceback; `batches` raises it.
 
     Args:
-        split: images and masks.
+        sources: images and masks.
         config: settings of the augmentation and the number of loader workers.
         order: the image of each sample number.
         seed: seed of the augmentation.
     """
 
-    def __init__(self, split: Split, config: DataConfig, order: EpochSampler, seed: int):
-        self.split, self.order, self.seed = split, order, seed
+    def __init__(self, sources: Sources, config: DataConfig, order: EpochSampler, seed: int):
+        self.sources, self.order, self.seed = sources, order, seed
         self.crop = RandomCrop(config)
         # int64 [workers, 2] in shared memory: process id and sample number that each worker has in hand.
         self.reading = torch.full((max(1, config.num_workers), 2), -1).share_memory_()
 
     def files(self, numbers: Iterable[int]) -> list[str]:
         """The image path of each sample number."""
-        return [str(self.split.images[self.order(number)]) for number in numbers]
+        return [str(self.sources.image_path(self.order(number))) for number in numbers]
 
     def __getitems__(self, numbers: Sequence[int]) -> Batch | UserError:
         """The batch of these samples. Each crop is written straight into the batch, which a worker allocates in shared memory:
@@ -82,7 +82,7 @@ class TrainingSamples(Dataset[Batch]):
                 self.reading[worker.id] = torch.tensor([os.getpid(), number])
             out = images[place].numpy(), masks[place].numpy()
             try:
-                image, mask = self.split.sample(self.order(number), read_rgbx)
+                image, mask = self.sources.sample(self.order(number), read_rgbx)
                 _, _, extent = self.crop(image, mask, np.random.default_rng([self.seed, AUGMENT, number]), out)
             except UserError as error:
                 return error

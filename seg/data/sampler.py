@@ -14,26 +14,31 @@ class EpochSampler:
     """Gives the image index of each sample number.
 
     Each epoch visits every image once, in a new random order. With `present` the draw is balanced over classes instead: first a
-    class, evenly among those that occur, then an image that contains it.
+    class, evenly among those that occur, then an image that contains it. With `weights` some images are drawn more often.
 
     Args:
         images: number of images.
         seed: seed of the random order.
-        present: bool [images, classes], which image contains which class; None to visit each image once per epoch.
+        present: bool [images, classes], which image contains which class; None to draw without regard to classes.
+        weights: float [images], how likely each image is, relative to the others; None: alike.
     """
 
-    def __init__(self, images: int, seed: int, present: np.ndarray | None = None):
+    def __init__(self, images: int, seed: int, present: np.ndarray | None = None, weights: np.ndarray | None = None):
         self.images, self.seed = images, seed
-        self.images_of_class: list[np.ndarray] | None = None
-        if present is not None:
-            self.images_of_class = [np.flatnonzero(column) for column in present.T if column.any()]
+        self.groups: list[tuple[np.ndarray, np.ndarray | None]] | None = None
+        """Indices of the images of each class, and their probabilities."""
+        if present is not None or weights is not None:
+            columns = np.ones((1, images), bool) if present is None else present.T
+            found = [np.flatnonzero(column) for column in columns if column.any()]
+            self.groups = [(each, None if weights is None else weights[each] / weights[each].sum()) for each in found]
         self._epoch, self._permutation = -1, np.empty(0, np.int64)
 
     def __call__(self, number: int) -> int:
         """The image index, 0 to images - 1, of a sample number, 0 or more."""
-        if self.images_of_class is not None:
+        if self.groups is not None:
             rng = np.random.default_rng([self.seed, DRAW, number])
-            return int(rng.choice(self.images_of_class[rng.integers(len(self.images_of_class))]))
+            images, probabilities = self.groups[rng.integers(len(self.groups))]
+            return int(rng.choice(images, p=probabilities))
         epoch, position = divmod(number, self.images)
         if epoch != self._epoch:
             self._epoch, self._permutation = epoch, np.random.default_rng([self.seed, ORDER, epoch]).permutation(self.images)

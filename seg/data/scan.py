@@ -12,8 +12,9 @@ from PIL import Image
 from ..errors import UserError, single_line
 from ..labels import VOID, LabelSet
 from ..threads import prefetch
-from .images import COLOR, decode, range_notes, read_header, rgb
+from .images import COLOR, decode, read_header, rgb
 from .masks import MASK_FORMATS, to_labels
+from .range_notes import range_notes
 from .voc import check_same_size, save_mask
 
 SOLID = 5

@@ -2,7 +2,7 @@
 
 import codecs
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,18 @@ import numpy as np
 
 from ..errors import UserError
 from ..labels import VOID, LabelSet
+from ..progress import Progress
 from .inventory import IMAGE_SUFFIXES, MASK_SUFFIXES, FileIndex
+from .range_notes import note_lines
 from .scan import Problem, Scan, as_problem, scan
 from .voc import IMAGES, LISTS, Split, data_folder, expected_file, files_of, list_file, mask_folder, no_file, read_ids
 
 NOT_VOID = "void pixels are ignored; if 255 marks objects, seg data init FOLDER makes masks of 0 and 1"
 BINARY = (
     "the masks hold 0 and 255 alone, and 255 is void: there is no class but 0. Are they binary masks? seg data init makes "
-    "masks of 0 and 1 of such"
+    "masks of 0 and 1 of such. If 255 is void in large regions, list it in the label set: values: {0: NAME, 255: void}"
 )
+TRAINED_ON = "scores on images that are trained on say nothing about new images"
 COLORED = (
     "masks are RGB in the label set's colors, and read as such; seg data check --convert makes palette PNGs of them, which "
     "are smaller and read faster"
@@ -114,9 +117,12 @@ def check(
     found.valid[gone], found.counts[gone] = False, 0
     problems += found.problems
     members = {path: np.array([rows[item] for item in ids], int) for path, ids in lists.items()}
-    problems += [Problem(str(path), BINARY) for path, mine in members.items() if looks_binary(found, mine, labels)]
+    binary = {path: mine for path, mine in members.items() if looks_binary(found, mine, labels)}
+    learned = next((path for path in members if path.stem == "train"), None)
+    if learned is None or learned in binary:  # else there are classes, and 255 is void
+        problems += [Problem(str(path), BINARY) for path in binary]
     notes = [Problem(str(folder), f"{found.colored.sum()} {COLORED}")] if found.colored.any() and not convert else []
-    notes += [Problem(str(root / IMAGES), f"{count} images: {text}") for text, count in found.notes.items()]
+    notes += [Problem(str(root / IMAGES), text) for text in note_lines(found.notes)]
     splits = {path.stem if paths else path.name: mine for path, mine in members.items()}
     return Report(problems, notes, split_notes(splits, found.counts, labels), splits, found)
 
@@ -140,31 +146,42 @@ def _incomplete(lists: Mapping[Path, tuple[str, ...]], files: Mapping[str, FileI
 
 
 def looks_binary(found: Scan, rows: np.ndarray, labels: LabelSet) -> bool:
-    """Whether the masks of these rows hold 0 and 255 alone, and 255 covers objects: then it is hardly void."""
-    values = np.flatnonzero(found.counts[rows].any(0)).tolist()
-    return labels.values is None and values == [0, VOID] and bool(found.binary[rows].any())
+    """Whether the masks of these rows hold 0 and 255 alone, and 255 covers objects in most of them: then it is hardly void."""
+    held = found.counts[rows] > 0
+    mixed = held[:, 0] & held[:, VOID]
+    values = np.flatnonzero(held.any(0)).tolist()
+    return labels.values is None and values == [0, VOID] and bool(2 * found.binary[rows].sum() > mixed.sum())
 
 
-def split_notes(splits: Mapping[str, np.ndarray], counts: np.ndarray, labels: LabelSet) -> list[str]:
+def split_notes(
+    splits: Mapping[str, np.ndarray], counts: np.ndarray, labels: LabelSet, names: tuple[str, str] = ("train", "val")
+) -> list[str]:
     """What a person should know about the splits.
 
     Args:
         splits: rows of each split.
-        counts: int64 [rows, 256 or classes], pixels of each class index.
+        counts: int64 [rows, 256], pixels of each class index.
         labels: the label set.
+        names: the splits for training and validation, which are compared.
     """
     notes = []
     present = {name: np.flatnonzero(counts[rows][:, : len(labels)].any(0)).tolist() for name, rows in splits.items()}
     for name, classes in present.items():
+        void = int(((counts[splits[name], VOID] > 0) & ~counts[splits[name], : len(labels)].any(1)).sum())
         if len(classes) == 1:
             notes.append(f"{name} has one class, {labels.names[classes[0]]}; {NOT_VOID}")
-    if "train" in splits and "val" in splits:
-        common = np.intersect1d(splits["train"], splits["val"])
-        if len(common):
+        elif not classes and void:
             notes.append(
-                f"train and val share {len(common)} images: scores on images that are trained on say nothing about new images"
+                f"every mask of {name} is void: there is nothing to score, mIoU stays 0, and the first weights are kept"
             )
-        for first, second, effect in (("train", "val", "not scored"), ("val", "train", "not learned")):
+        if classes and void:
+            notes.append(f"{void} of {len(splits[name])} masks of {name} are void alone: nothing is learned or scored there")
+    if {*names} <= splits.keys() and names[0] != names[1]:
+        train, val = names
+        common = np.intersect1d(splits[train], splits[val])
+        if len(common):
+            notes.append(f"{train} and {val} share {len(common)} images: {TRAINED_ON}")
+        for first, second, effect in ((train, val, "not scored"), (val, train, "not learned")):
             absent = [labels.names[i] for i in present[first] if i not in present[second]]
             if absent and present[second]:
                 notes.append(f"{second} has no pixel of {', '.join(absent)}: {effect}")
@@ -207,21 +224,77 @@ def validate_split(
     Raises:
         UserError: the first problem of the split, or masks without a class.
     """
+    found = _sound(split, progress)
+    _require_classes(split, found)
+    for text in [*note_lines(found.notes), *split_notes({split.name: np.arange(len(split))}, found.counts, split.labels)]:
+        if note:
+            note(f"{split.root}: {text}")
+    return found.counts[:, : len(split.labels)]
+
+
+def validate_splits(train: Sequence[Split], val: Split, note: Callable[[str], None], quiet: bool = False) -> np.ndarray:
+    """Read every image and mask that a training learns from and is scored on.
+
+    What the validation split lacks, as a class or all of them, is noted: only training splits must have what can be learned.
+
+    Args:
+        train: what is learned.
+        val: what is scored; it may be one of them.
+        note: called with each line that a person should know.
+        quiet: show no progress.
+
+    Returns:
+        Pixels of each class in the images of the training splits, int64 [images, classes].
+
+    Raises:
+        UserError: as `validate_split` of a training split, or the first problem of the other.
+    """
+    found: dict[Any, Scan] = {}
+
+    def key(split: Split) -> tuple[Any, ...]:
+        return split.root, split.name, split.labels
+
+    for split in {key(split): split for split in (*train, val)}.values():
+        with Progress(f"check {split.name}", len(split), quiet=quiet) as progress:
+            found[key(split)] = _sound(split, progress)
+        if key(split) in map(key, train):
+            _require_classes(split, found[key(split)])
+        for text in note_lines(found[key(split)].notes):
+            note(f"{split.root}: {split.name}: {text}")
+    counts = np.concatenate([found[key(split)].counts for split in train])
+    learned = train[0].name if len(train) == 1 else "data.sources"
+    for text in _notes_of_splits(train, val, counts, found[key(val)].counts, learned):
+        note(f"{val.root}: {text}")
+    if key(val) in map(key, train):
+        note(f"{val.root}: data.val=data.train, {val.name}: {TRAINED_ON}")
+    return counts[:, : len(val.labels)]
+
+
+def _notes_of_splits(train: Sequence[Split], val: Split, learned: np.ndarray, scored: np.ndarray, name: str) -> list[str]:
+    """`split_notes` of the training splits together, called `name`, and the validation split."""
+    samples = [(split.root, item) for split in (*train, val) for item in split.ids]
+    rows = {sample: row for row, sample in enumerate(dict.fromkeys(samples))}
+    places = np.array([rows[sample] for sample in samples])
+    counts = np.zeros((len(rows), 256), np.int64)
+    counts[places] = np.concatenate([learned, scored])
+    members = {name: places[: len(learned)], val.name: places[len(learned) :]}
+    return split_notes(members, counts, val.labels, (name, val.name))
+
+
+def _require_classes(split: Split, found: Scan) -> None:
+    """Raise UserError if there is nothing to learn from a split."""
+    if looks_binary(found, np.arange(len(split)), split.labels):
+        raise UserError(f"{split.root}: split {split.name}: {BINARY}")
+    if not found.counts[:, : len(split.labels)].any():
+        raise UserError(f"{split.root}: every mask of split {split.name} is void; there is nothing to learn or score")
+
+
+def _sound(split: Split, progress: Callable[[int], None] | None) -> Scan:
+    """Read every image and mask of a split. Raises UserError for its first problem."""
     found = scan(list(zip(split.images, split.masks, strict=True)), split.labels, progress=progress)
     if found.problems:
         more = len(found.problems) - 1
         raise UserError(
             f"{found.problems[0]}" + (f" (and {more} more: seg data check {split.root} lists them)" if more else "")
         )
-    every = np.arange(len(split))
-    if looks_binary(found, every, split.labels):
-        raise UserError(f"{split.root}: split {split.name}: {BINARY}")
-    counts = found.counts[:, : len(split.labels)]
-    if not counts.any():
-        raise UserError(f"{split.root}: every mask of split {split.name} is void; there is nothing to learn or score")
-    if note:
-        for text in [f"{count} images: {text}" for text, count in found.notes.items()]:
-            note(f"{split.root}: {text}")
-        for text in split_notes({split.name: every}, counts, split.labels):
-            note(f"{split.root}: {text}")
-    return counts
+    return found

@@ -1,5 +1,6 @@
 """Scores of a model on a split: one confusion matrix over all images, each at its own size."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -8,13 +9,19 @@ from typing import Any
 import numpy as np
 
 from .. import distributed
+from ..data.images import read_image
+from ..data.label_mapping import labels_file, map_by_name, mapping_notes
+from ..data.range_notes import RangeNotes
 from ..data.voc import Split, open_split, save_mask
 from ..errors import UserError
+from ..files import expand
 from ..inference.predictor import Predictor
+from ..labels import LabelSet, load
 from ..progress import print_stderr
 from ..threads import BackgroundWorker, prefetch
 from .boundary import Boundary
 from .metrics import ImageScore, Scores, confusion_matrix
+from .predictions import CLASSES
 from .result import Evaluation
 
 CONTAINED = {"trainval": ("train", "val", "trainval")}
@@ -24,7 +31,11 @@ OnImage = Callable[[int, np.ndarray, np.ndarray, np.ndarray], None]
 
 
 def evaluate_model(
-    predictor: Predictor, split: Split, on_image: OnImage | None = None, boundary: Boundary | None = None
+    predictor: Predictor,
+    split: Split,
+    on_image: OnImage | None = None,
+    boundary: Boundary | None = None,
+    read: Callable[[Path], np.ndarray] = read_image,
 ) -> Scores:
     """Score a model on every image of a split.
 
@@ -36,6 +47,7 @@ def evaluate_model(
         on_image: called with index, image uint8 [h, w, 3], ground truth and prediction uint8 [h, w] of each image of this
             process, in order, in a background thread.
         boundary: if given, it adds up the boundary scores.
+        read: reads an image.
 
     Returns:
         The scores over the images of all processes, on each process.
@@ -56,7 +68,8 @@ def evaluate_model(
     # While the network works, the next images are decoded and the last ones scored.
     mine = range(distributed.rank(), len(split), distributed.world_size())
     with BackgroundWorker() as worker:
-        samples = (((index, *sample), sample[0]) for index, sample in zip(mine, prefetch(split.sample, mine), strict=True))
+        read_samples = prefetch(lambda index: split.sample(index, read), mine)
+        samples = (((index, *sample), sample[0]) for index, sample in zip(mine, read_samples, strict=True))
         for (index, image, truth), mask in predictor.stream(samples):
             worker(score, index, image, truth, mask)
     if boundary:
@@ -72,6 +85,7 @@ def evaluate_split(
     *,
     boundary: bool = False,
     save_masks: str | Path | None = None,
+    labels: str | None = None,
     on_split: Callable[[Split], None] | None = None,
     on_image: OnImage | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -83,7 +97,9 @@ def evaluate_split(
         data: folder in VOC layout; None is that of the training.
         split: list in ImageSets/Segmentation; None is the validation split of the training.
         boundary: also score boundaries.
-        save_masks: folder to which each prediction is written as a palette PNG.
+        save_masks: folder to which each prediction is written as a palette PNG with the names of its classes.
+        labels: label set of the data: the name of a built-in one, or the path of a YAML file. None: labels.yaml in the data
+            set, or else the model's. Classes are matched by name.
         on_split: called with the split before the first image; an error that it raises ends the evaluation.
         on_image: see `evaluate_model`.
         progress: called with the number of images done and of all, first with 0.
@@ -92,23 +108,18 @@ def evaluate_split(
         The scores, the boundary scores, and the settings that they were made with.
 
     Raises:
-        UserError: the data cannot be read, or `data` or `split` is None for a model that does not know its training data.
+        UserError: the data cannot be read, its classes are not the model's, or `data` or `split` is None for a model that does
+            not know its training data.
     """
-    metadata = predictor.metadata
-    if metadata is None and (data is None or split is None):
-        raise UserError("this model does not know its training data; give the data folder and the split")
-    trained = metadata.config.data if metadata else None
-    root, name = data or (metadata.data_root() if metadata else ""), split or (trained.val if trained else "")
-    samples = open_split(root, name, predictor.labels, trained.masks if trained else None)
+    samples = _open_data(predictor, data, split, labels)
     if on_split:
         on_split(samples)
-    if trained and name in CONTAINED.get(trained.train, ()) and distributed.is_main():
-        print_stderr(f"note: the model was trained on {trained.train}, which contains {name}: this score is not valid")
     edges = Boundary(predictor.labels) if boundary else None
+    names = json.dumps(predictor.labels.names)
 
     def see(index: int, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> None:
         if save_masks:
-            save_mask(Path(save_masks) / f"{samples.ids[index]}.png", prediction, predictor.labels)
+            save_mask(Path(save_masks) / f"{samples.ids[index]}.png", prediction, predictor.labels, **{CLASSES: names})
         if on_image:
             on_image(index, image, truth, prediction)
         if progress:
@@ -116,8 +127,40 @@ def evaluate_split(
 
     if progress:
         progress(0, len(samples))
-    scores = evaluate_model(predictor, samples, see, edges)
+    notes = RangeNotes()
+    scores = evaluate_model(predictor, samples, see, edges, notes.read)
+    for note in notes.lines():
+        print_stderr(f"note: {note}")
     config = predictor.metadata.config if predictor.metadata else None
     settings: dict[str, Any] = {"run": config.name, "network": config.model.title} if config else {}
-    settings |= {"data": str(samples.root), "split": samples.name}
+    settings |= {"data": str(samples.root), "split": samples.name} | ({"labels": labels} if labels else {})
     return Evaluation(scores, edges, settings | asdict(predictor.config))
+
+
+def _open_data(predictor: Predictor, data: str | Path | None, split: str | None, labels: str | None) -> Split:
+    """The split to score; see `evaluate_split`."""
+    metadata = predictor.metadata
+    if metadata is None and (data is None or split is None):
+        raise UserError("this model does not know its training data; give the data folder and the split")
+    trained = metadata.config.data if metadata else None
+    root, name = data or (metadata.data_root() if metadata else ""), split or (trained.val if trained else "")
+    samples = open_split(root, name, _data_labels(predictor, root, labels), trained.masks if trained else None)
+    if trained and name in CONTAINED.get(trained.train, ()) and distributed.is_main():
+        print_stderr(f"note: the model was trained on {trained.train}, which contains {name}: this score is not valid")
+    return samples
+
+
+def _data_labels(predictor: Predictor, root: str | Path, labels: str | None) -> LabelSet:
+    """How the masks of a data set are read as the model's classes; see `evaluate_split`."""
+    trained = predictor.metadata.config.data if predictor.metadata else None
+    path = labels_file(root)
+    if labels is None and path and trained and path.parent.resolve() == expand(trained.root).resolve():
+        path = path if expand(trained.labels).resolve() == path.resolve() else None  # trained there with another label set
+    source = labels or (str(path) if path else None)
+    if source is None:
+        return predictor.labels
+    data = load(source)
+    mapped = map_by_name(data, predictor.labels, source)
+    for note in mapping_notes(data, predictor.labels) if distributed.is_main() else ():
+        print_stderr(f"note: {source}: {note}")
+    return mapped

@@ -1,6 +1,5 @@
 """Masks of image files."""
 
-import glob
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -10,77 +9,20 @@ from PIL import Image
 
 from .. import distributed, visualize
 from ..config import InferenceConfig
-from ..data.images import read_image
-from ..data.inventory import IMAGE_SUFFIXES, is_image
+from ..data.inventory import same_name
+from ..data.range_notes import RangeNotes
 from ..data.voc import mask_picture
 from ..errors import UserError
-from ..files import atomic_write, read_lines
+from ..files import atomic_write
 from ..labels import LabelSet
 from ..progress import print_stderr
 from ..threads import BackgroundWorker, prefetch
+from .inputs import Inputs, find_images
 from .predictor import Predictor
 
 MODES = ("overlay", "palette", "side-by-side", "index")
 LARGE = 4
 """Times the training crop. In training, objects were at most twice their size; a network does not know larger ones."""
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv")
-
-
-def find_videos(inputs: list[str]) -> list[str]:
-    """Return the inputs that are videos: files with the suffix of a video, and cameras, `camera:NUMBER`.
-
-    Raises:
-        UserError: two outputs would have one name.
-    """
-    found = [
-        item
-        for item in inputs
-        if item.startswith("camera:") or (item.lower().endswith(VIDEO_SUFFIXES) and os.path.isfile(item))
-    ]
-    for number, item in enumerate(found):
-        for other in found[:number]:
-            if Path(item).stem == Path(other).stem:
-                raise UserError(f"{item} and {other}: their outputs would have one name; predict them into two folders")
-    return found
-
-
-def find_images(inputs: Iterable[str | os.PathLike[str]]) -> list[tuple[Path, Path]]:
-    """Return each image of the inputs with its path below the output folder.
-
-    Args:
-        inputs: images, folders (searched recursively), glob patterns, and .txt lists of paths, one a line.
-
-    Raises:
-        UserError: an input gives no image.
-    """
-    found: list[tuple[Path, Path]] = []
-    for item in map(str, inputs):
-        path = Path(item)
-        if path.is_dir():
-            images = [(p, p.relative_to(path)) for p in sorted(path.rglob("*")) if is_image(p)]
-        elif path.suffix == ".txt" and path.is_file():
-            listed = [_listed(path, line) for line in read_lines(path)]
-            images = [(p, Path(p.name)) for p in listed]
-        elif path.is_file():
-            if not is_image(path):
-                known = " ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
-                raise UserError(f"{path}: its suffix is not that of an image or video; known are {known}, and .txt for a list")
-            images = [(path, Path(path.name))]
-        else:
-            matches = [Path(match) for match in sorted(glob.glob(item, recursive=True))]
-            images = [(p, Path(p.name)) for p in matches if is_image(p)]
-        if not images:
-            raise UserError(f"{item}: no such image, or no images in it")
-        found += images
-    return found
-
-
-def _listed(path: Path, line: str) -> Path:
-    """Return the image that a line of the list at `path` names: a path from here or from the list, or an id of a VOC split."""
-    for image in (Path(line), path.parent / line, path.parent / "../../JPEGImages" / f"{line}.jpg"):
-        if os.path.isfile(image):  # False too for a line that is no valid path
-            return image
-    raise UserError(f"{path}: lists {line}, which is neither an image file nor an id of a VOC data set")
 
 
 def scale_hint(path: Path, image: np.ndarray, config: InferenceConfig, crop_size: int) -> str | None:
@@ -96,7 +38,7 @@ def scale_hint(path: Path, image: np.ndarray, config: InferenceConfig, crop_size
 
 def predict_images(
     predictor: Predictor,
-    inputs: Iterable[str | os.PathLike[str]],
+    inputs: Inputs | Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     mode: str = "overlay",
     on_image: Callable[[int, int], None] | None = None,
@@ -106,7 +48,7 @@ def predict_images(
 
     Args:
         predictor: the model.
-        inputs: see `find_images`.
+        inputs: what `find_inputs` takes, or has found.
         out: folder to write.
         mode: `overlay` (with a legend), `palette` (P-mode mask), `side-by-side` (image and overlay), `index` (gray mask).
         on_image: called with (done, total) after each image.
@@ -118,13 +60,13 @@ def predict_images(
     Raises:
         UserError: before the first file is written, if two outputs would have one name or an input would be overwritten.
     """
-    mine = list(_targets(inputs, Path(out)).items())[distributed.rank() :: distributed.world_size()]
-    written: list[Path] = []
-    problems: list[str] = []
+    pairs = inputs.images if isinstance(inputs, Inputs) else find_images(inputs)
+    mine = list(_targets(pairs, Path(out)).items())[distributed.rank() :: distributed.world_size()]
+    written, problems, notes = list[Path](), list[str](), RangeNotes()
 
     def read(item: tuple[Path, Path]) -> np.ndarray | UserError:
         try:
-            return read_image(item[1])
+            return notes.read(item[1])
         except UserError as error:
             return error
 
@@ -150,19 +92,24 @@ def predict_images(
                 written.append(target)
             if on_image:
                 on_image(done, len(mine))
+    for note in notes.lines():
+        print_stderr(f"note: {note}")
     return written, problems
 
 
-def _targets(inputs: Iterable[str | os.PathLike[str]], out: Path) -> dict[Path, Path]:
+def _targets(images: Iterable[tuple[Path, Path]], out: Path) -> dict[Path, Path]:
     """Return {file to write: image}. Raises UserError if two outputs have one name or an input would be overwritten."""
-    pairs = [(image, out / place.with_suffix(".png")) for image, place in find_images(inputs)]
+    pairs = [(image, out / place.with_suffix(".png")) for image, place in images]
     sources = {image.resolve() for image, _ in pairs}
     targets: dict[Path, Path] = {}
     for image, target in pairs:
         if target.resolve() in sources:
             raise UserError(f"{target}: would overwrite an input image; choose another --out folder")
-        if targets.setdefault(target, image).resolve() != image.resolve():
-            raise UserError(f"{target}: would be written for {targets[target]} and for {image}; predict them into two folders")
+        other = targets.setdefault(target, image)
+        if other.resolve() != image.resolve():
+            if other.with_suffix("") == image.with_suffix(""):
+                raise UserError(same_name(other, [image.name]))
+            raise UserError(f"{target}: would be written for {other} and for {image}; predict them into two folders")
     return targets
 
 

@@ -16,7 +16,7 @@ from ..data.prepare.scenes import scene
 from ..errors import UserError
 from ..extras import import_extra
 from ..files import atomic_write
-from ..inference.images import find_images
+from ..inference.inputs import find_images
 from ..inference.predictor import Predictor, evaluation_mode
 from ..models.fold import folded
 from ..models.interface import SegmentationModel

@@ -13,8 +13,9 @@ from .. import distributed
 from ..config import Config, as_dict, flat
 from ..data.loader import Batch, TrainingSamples, batches, check_shared_memory, worker_crash_error
 from ..data.sampler import EpochSampler, sample_numbers
-from ..data.validation import validate_split
-from ..data.voc import Split, open_split
+from ..data.sources import open_sources
+from ..data.validation import validate_splits
+from ..data.voc import open_split
 from ..errors import UserError, reason, single_line
 from ..evaluation.evaluator import evaluate_model
 from ..files import write_text
@@ -87,15 +88,14 @@ class Trainer:
         self._say(f"training on {distributed.describe_device(self.device)}")
         torch.manual_seed(config.train.seed)
         self.labels = load_labels(config.data.labels)
-        self.train_split, self.val_split = (
-            open_split(config.data.root, name, self.labels, config.data.masks) for name in (config.data.train, config.data.val)
-        )
-        counts = self._validate_split(self.train_split)
-        self._validate_split(self.val_split)
+        self.sources = open_sources(config.data, self.labels)
+        self.val_split = open_split(config.data.root, config.data.val, self.labels, config.data.masks)
+        counts = validate_splits(self.sources.splits, self.val_split, lambda text: self._say(f"note: {text}"), self.quiet)
         model = build_model(config.model, len(self.labels), pretrained=saved is None).to(self.device)
         model.to(memory_format=torch.channels_last)
-        order = EpochSampler(len(self.train_split), config.train.seed, counts > 0 if config.data.balanced else None)
-        self.samples = TrainingSamples(self.train_split, config.data, order, config.train.seed)
+        present = counts > 0 if config.data.balanced else None
+        order = EpochSampler(len(self.sources), config.train.seed, present, self.sources.image_weights())
+        self.samples = TrainingSamples(self.sources, config.data, order, config.train.seed)
         if saved is None and config.model.weights and not config.model.published:
             self._say(self._load_weights(model, config.model.weights))
         keep_resolved(config.train, saved)
@@ -104,11 +104,6 @@ class Trainer:
         self.ema = ExponentialMovingAverage(self.model, config.train.ema_decay) if config.train.ema_decay else None
         self.state = State() if saved is None else self._restore(saved)
         self.training_run = Run(config, self.labels, self.model, self.state)
-
-    def _validate_split(self, split: Split) -> np.ndarray:
-        """Read every image and mask; the pixels of each class, int [images, classes]."""
-        with Progress(f"check {split.name}", len(split), quiet=self.quiet) as progress:
-            return validate_split(split, progress)
 
     def _load_weights(self, model: nn.Module, weights: str) -> str:
         use, statistics = self.config.model.weights_use, cast(SegmentationModel, model)

@@ -120,7 +120,7 @@ def _training(metadata: Metadata) -> str:
         return "Unknown: these weights were not trained by a run of `seg train`."
     train, data = config.train, config.data
     rows = {
-        "data": f"{data.root}, split {data.train}",
+        "data": data.trained_on,
         "initial weights": config.model.weights or "random",
         "iterations": f"{metadata.score['iteration']:,} of {train.iterations:,}",
         "batch size": train.batch_size,

@@ -1,12 +1,11 @@
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import yaml
 
 from seg.errors import UserError
-from seg.labels import BUILT_IN, VOC, VOID, LabelSet, from_dict, load, map_by_name
+from seg.labels import BUILT_IN, VOC, VOID, LabelSet, from_dict, load
 from tests.helpers.toy import refused
 
 # The color map that the PASCAL VOC development kit publishes.
@@ -217,16 +216,3 @@ def test_ade20k_and_camvid_read_the_published_values():
         *("wall", "building", "tree", "person", "car", "television receiver", "bicycle", "flag")
     ]
     assert dict(camvid.values) == {i: i for i in range(11)} | {11: VOID} and camvid.names[3] == "road"
-
-
-def test_a_data_set_is_read_as_the_models_classes_by_their_names():
-    model = LabelSet(("background", "cat", "dog"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
-    other = LabelSet(("Dog", "background"), ((9, 9, 9), (8, 8, 8)), (7, 7, 7))
-    assert map_by_name(model, model, "here") is model
-    mapped = map_by_name(other, model, "here")
-    assert mapped.indexed == model
-    assert dict(mapped.values) == {0: 2, 1: 0, 255: 255, (9, 9, 9): 2, (8, 8, 8): 0, (7, 7, 7): 255}
-    coded = replace(other, values=((40, 0), (50, 1), (60, VOID)))
-    assert map_by_name(coded, model, "here").values == ((40, 2), (50, 0), (60, VOID))
-    with refused("labels.yaml: ", "Data: Dog, cow", "Model: background, cat, dog"):
-        map_by_name(replace(other, names=("Dog", "cow")), model, "labels.yaml")

@@ -18,12 +18,13 @@ def our_crops(root: str, crop: int, count: int) -> Work:
     from ...config import DataConfig
     from ...data.loader import TrainingSamples, batches
     from ...data.sampler import EpochSampler
+    from ...data.sources import Sources
     from ...memory import keep_free_memory
 
     keep_free_memory()  # as in training
     use_one_thread()
     split = open_val(root)
-    samples = TrainingSamples(split, DataConfig(crop_size=crop, num_workers=0), EpochSampler(len(split), 0), 0)
+    samples = TrainingSamples(Sources((split,)), DataConfig(crop_size=crop, num_workers=0), EpochSampler(len(split), 0), 0)
     return lambda: [None for _ in batches(samples, 1, 0, count, num_workers=0)]
 
 

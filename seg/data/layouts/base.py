@@ -229,9 +229,9 @@ def existing_folder(folder: Path, name: str, flag: str) -> Path:
 
 
 def stem(name: str) -> str:
-    """A file name without its suffix, if that is one of an image; dots within names are kept."""
+    """A file name without its suffix, if that is one of an image, mask or annotation; dots within names are kept."""
     base, suffix = os.path.splitext(name)
-    return base if suffix.lower() in (*IMAGE_SUFFIXES, ".json", ".txt") else name
+    return base if suffix.lower() in (*IMAGE_SUFFIXES, ".npy", ".json", ".txt") else name
 
 
 def flat_id(*parts: str) -> str:

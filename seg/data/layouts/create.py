@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from PIL import Image
 
 from ...errors import UserError, reason, single_line
@@ -19,6 +18,7 @@ from ...labels import LabelSet
 from ...threads import prefetch
 from .. import voc
 from ..images import read_header
+from ..label_mapping import LABELS, labels_text
 from ..voc import LISTS, mask_picture
 from . import open_layout
 from .base import Embedded, Hints, Sample
@@ -69,7 +69,7 @@ def create_dataset(
     layout = open_layout(folder, hints)
     in_place = layout.in_place and not out
     target = layout.folder if in_place else Path(out or folder / "voc")
-    _refuse_existing(target / "labels.yaml" if in_place else target, in_place)
+    _refuse_existing(target / LABELS if in_place else target, in_place)
     found, notes = layout.samples(), layout.notes
     samples, dealt = merge(found, notes)
     if layout.lists:
@@ -86,7 +86,7 @@ def create_dataset(
             for name, ids in splits.items():
                 if not (target / LISTS / f"{name}.txt").exists():
                     write_text(target / LISTS / f"{name}.txt", _lines(ids))
-            write_text(target / "labels.yaml", _yaml(labels))
+            write_text(target / LABELS, labels_text(labels))
             return CreatedDataset(target, labels, counts, [*map(single_line, notes)], layout.name)
         target, labels = folder / "voc", masks.meaning.labels
         _refuse_existing(target, False)
@@ -104,7 +104,7 @@ def create_dataset(
         _write_masks(masks, sorted(changed), place, labels, progress if not masks.seen else None)
         for name, ids in splits.items():
             write_text(place / LISTS / f"{name}.txt", _lines(ids))
-        write_text(place / "labels.yaml", _yaml(labels))
+        write_text(place / LABELS, labels_text(labels))
     return CreatedDataset(target, labels, counts, [*map(single_line, notes)], layout.name)
 
 
@@ -116,11 +116,6 @@ def _stays(path: Path, listed: list[str] | None, ids: list[str]) -> bool:
 def _refuse_existing(path: Path, in_place: bool) -> None:
     if os.path.lexists(path):
         raise UserError(f"{path}: is there already; delete it" + ("" if in_place else ", or give another place by --out"))
-
-
-def _yaml(labels: LabelSet) -> str:
-    text: str = yaml.safe_dump(labels.as_dict(), sort_keys=False, default_flow_style=None, allow_unicode=True)
-    return text
 
 
 def _lines(ids: list[str]) -> str:

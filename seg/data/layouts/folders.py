@@ -17,7 +17,7 @@ import numpy as np
 from ...errors import UserError
 from ...labels import LabelSet
 from ..images import decode
-from ..inventory import is_image
+from ..inventory import is_image, same_name
 from ..masks import MASK_FORMATS
 from . import names
 from .base import Entry, Layout, Sample, Splits, Tree, existing_folder, flat_id, label_set, split_name, stem, with_background
@@ -242,7 +242,7 @@ def refuse_doubles(place: Place) -> None:
     for name in place.files:
         other = found.setdefault(stem(name), name)
         if other != name:
-            raise UserError(f"{place.path / name}: another file has its name but for the suffix ({other}); remove one")
+            raise UserError(same_name(place.path / other, [name]))
 
 
 def draw_binary(masks: dict[Path, int]) -> np.ndarray:

@@ -117,19 +117,32 @@ def _unique(names: list[str], key: Key) -> dict[object, str]:
     return {made: name for made, name in found.items() if made not in several and made != ()}
 
 
-def _by_pattern(images: list[str], masks: list[str], pattern: str) -> dict[str, str]:
-    first, equals, second = pattern.partition("=")
-    if not equals:
-        first, second = "{stem}", pattern
+def pattern_stems(images: Iterable[str], pattern: str) -> dict[str, str]:
+    """What {stem} stands for in each image name that a pattern fits; see `pair_names`.
+
+    Raises:
+        UserError: a pattern without {stem}.
+    """
+    first, second = _sides(pattern)
     if first.count("{stem}") != 1 or second.count("{stem}") != 1:
         raise UserError(f"--pair {pattern}: must hold {{stem}} once, which stands for the image's name: '{{stem}}_mask.png'")
     before, after = (re.escape(side) for side in first.split("{stem}"))
     expression = re.compile(f"{before}(.+){after}", re.IGNORECASE)
+    found = {name: expression.fullmatch(name if "." in first else stem(name)) for name in images}
+    return {name: part[1] for name, part in found.items() if part}
+
+
+def _sides(pattern: str) -> tuple[str, str]:
+    first, equals, second = pattern.partition("=")
+    return (first, second) if equals else ("{stem}", pattern)
+
+
+def _by_pattern(images: list[str], masks: list[str], pattern: str) -> dict[str, str]:
+    second = _sides(pattern)[1]
     wanted = {name.lower(): name for name in masks} | {stem(name).lower(): name for name in masks}
     found = {}
-    for name in images:
-        part = expression.fullmatch(name if "." in first else stem(name))
-        mask = part and wanted.get(second.replace("{stem}", part[1]).lower())
+    for name, part in pattern_stems(images, pattern).items():
+        mask = wanted.get(second.replace("{stem}", part).lower())
         if mask:
             found[name] = mask
     return found

@@ -1,5 +1,7 @@
 import json
 
+from PIL import Image
+
 from tests.helpers.command import run, the_line, truth_of_val
 
 
@@ -51,3 +53,34 @@ def test_paths_of_flags_expand_and_a_run_is_used_from_another_folder(place, weig
         line = the_line(capsys, *verb, "--quiet")
         assert "voc: no such data folder; it is the data.root of the training" in line and "--data" in line
     assert "NOWHERE is not set" in the_line(capsys, "evaluate", "$NOWHERE/a.safetensors")
+
+
+def test_saved_predictions_are_paired_resized_and_their_names_compared(place, weights, capsys):
+    assert run(capsys, "evaluate", weights, "--save-masks", "saved", "--json", "scores.json", "--quiet")[0] == 0
+    for path in sorted((place / "saved").iterdir()):
+        path.rename(path.with_name(f"{path.stem}_pred.png"))
+    scored = ["evaluate", "--predictions", "saved", "--truth", "voc", "--split", "val", "--json", "masks.json", "--quiet"]
+    assert "--pair '{stem}_pred.png'" in the_line(capsys, *scored)
+    scored += ["--pair", "{stem}_pred.png"]
+    assert run(capsys, *scored)[::2] == (0, "")
+    matrices = [json.loads((place / name).read_text())["confusion_matrix"] for name in ("scores.json", "masks.json")]
+    assert matrices[0] == matrices[1]
+    small = place / "saved" / "toy_006_pred.png"
+    with Image.open(small) as mask:
+        mask.resize((32, 24)).save(small)
+    assert "0.5 times as wide" in the_line(capsys, *scored) and "--resize-predictions" in the_line(capsys, *scored)
+    code, _, err = run(capsys, *scored, "--resize-predictions")
+    settings = json.loads((place / "masks.json").read_text())["settings"]
+    assert code == 0 and err == f"note: {settings['resize_predictions']}\n" and settings["split"] == "val"
+    with Image.open(place / "saved" / "toy_007_pred.png") as mask:
+        assert json.loads(mask.info["classes"])[1] == "aeroplane"
+    (place / "saved" / "labels.yaml").write_text("classes: [a, b]")
+    assert "Only in the predictions: a, b" in the_line(capsys, *scored)
+    for flag in (["--pair", "{stem}.png"], ["--resize-predictions"]):
+        assert "add --predictions DIR" in the_line(capsys, "evaluate", weights, *flag)
+
+
+def test_the_classes_of_a_models_data_set_are_compared(place, weights, capsys):
+    line = the_line(capsys, "evaluate", weights, "--labels", "cityscapes", "--quiet")
+    assert "Only in the data set: road" in line and "Only in the model: background" in line
+    assert "none.yaml: a label set cannot be read" in the_line(capsys, "evaluate", weights, "--labels", "none.yaml", "--quiet")

@@ -1,9 +1,21 @@
 import json
 
+import av
 import cv2
 import numpy as np
+from PIL import Image
 
 from tests.helpers.command import run, the_line, truth_of_val
+
+
+def toy_video(path):
+    """A video of two frames."""
+    with av.open(str(path), "w", format="mpegts") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode())
 
 
 def test_train_evaluate_and_predict_work_in_turn(place, capsys):
@@ -84,6 +96,23 @@ def test_no_process_waits_for_the_videos_of_the_others(place, weights, capsys, m
     assert asked == []
     assert run(capsys, "predict", weights, "film.mp4", "--out", "out", "--json", "made.json", "--quiet")[0] == 0
     assert asked == [["a video"]]
+
+
+def test_one_damaged_video_of_several_does_not_stop_the_others(place, weights, capsys):
+    (place / "films").mkdir()
+    (place / "films" / "a.mp4").write_bytes(b"junk")
+    toy_video(place / "films" / "b.mts")
+    code, out, err = run(capsys, "predict", weights, "films", "--out", "out", "--json", "made.json", "--quiet")
+    made = json.loads((place / "made.json").read_text())
+    assert code == 2 and "films/a.mp4: not a readable video" in err and "out/b.mp4: 2 frames" in out
+    assert len(made["problems"]) == 1 and [video["path"] for video in made["videos"]] == ["out/b.mp4"]
+    assert "a.mp4: not a readable video" in the_line(capsys, "predict", weights, "films/a.mp4", "--out", "out")
+
+
+def test_predict_says_how_images_are_read(place, weights, capsys):
+    Image.fromarray(np.full((48, 64), 4000, np.uint16)).save(place / "deep.png")
+    code, _, err = run(capsys, "predict", weights, "deep.png", "--out", "out", "--quiet")
+    assert (code, err) == (0, "note: 1 image: 12 bits per channel, stored in 16: scaled to 8 (deep.png)\n")
 
 
 def test_an_exported_graph_has_the_scores_of_its_weights(place, weights, capsys):

@@ -18,6 +18,7 @@ from seg.data import images
 from seg.data.images import read_image, read_rgbx
 from seg.data.inventory import IMAGE_SUFFIXES
 from seg.data.masks import read_mask
+from seg.data.range_notes import RangeNotes, range_notes
 from seg.errors import UserError
 from seg.labels import VOC, LabelSet, load
 from tests.helpers.paths import ROOT
@@ -163,14 +164,12 @@ def test_images_with_fewer_bits_in_16_lose_nothing_and_are_reported(tmp_path, bi
     assert cv2.imwrite(str(path), wide)
     wanted = wide[..., [2, 1, 0]] if channels > 1 else wide.repeat(3, 2)
     np.testing.assert_array_equal(read_image(path), wanted >> (bits - 8))
-    assert images.range_notes(images.decode(path), images.read_header(path)) == [
-        f"{bits} bits per channel, stored in 16: scaled to 8"
-    ]
+    assert range_notes(images.decode(path), images.read_header(path)) == [f"{bits} bits per channel, stored in 16: scaled to 8"]
 
 
 def test_images_of_13_to_16_bits_keep_the_upper_8_of_16(tmp_path):
     path = save(tmp_path / "image.png", np.full((3, 4), 4096, np.uint16))
-    assert (read_image(path) == 16).all() and images.range_notes(images.decode(path), images.read_header(path)) == []
+    assert (read_image(path) == 16).all() and range_notes(images.decode(path), images.read_header(path)) == []
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
@@ -262,9 +261,24 @@ def test_skipped_frames_are_reported(tmp_path):
     pages = [Image.fromarray(RGB)] * 3
     path = save(tmp_path / "image.tif", pages[0], save_all=True, append_images=pages[1:])
     assert images.read_header(path) == (9, 6, 1, 3)
-    assert images.range_notes(images.decode(path), images.read_header(path)) == ["the first of 3 frames is read"]
+    assert range_notes(images.decode(path), images.read_header(path)) == ["the first of 3 frames is read"]
     path = save(tmp_path / "image.png", RGB)
-    assert images.read_header(path).frames == 1 and not images.range_notes(images.decode(path), images.read_header(path))
+    assert images.read_header(path).frames == 1 and not range_notes(images.decode(path), images.read_header(path))
+
+
+def test_notes_of_several_images_are_counted_and_name_the_first(tmp_path):
+    pages = [Image.fromarray(RGB)] * 3
+    paths = [save(tmp_path / f"{n}.tif", pages[0], save_all=True, append_images=pages[1:]) for n in range(2)]
+    paths += [save(tmp_path / "dark.png", np.full((3, 4), 1000, np.uint16)), save(tmp_path / "plain.png", RGB)]
+    notes = RangeNotes()
+    for path in paths:
+        np.testing.assert_array_equal(notes.read(path), read_image(path))
+    assert notes.lines() == [
+        f"2 images: the first of 3 frames is read ({paths[0]})",
+        f"1 image: 10 bits per channel, stored in 16: scaled to 8 ({paths[2]})",
+    ]
+    notes.read(save(tmp_path / "bright.png", np.full((3, 4), 4000, np.uint16)))
+    assert len(notes.lines()) == 4 and "of one camera" in notes.lines()[-1]
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])
@@ -674,3 +688,12 @@ for path in sys.argv[1:]:
     lines = ended.stdout.splitlines()
     assert len(lines) == len(paths) and lines[0] == "(9500, 9500)"
     assert any("not a readable image" in line for line in lines)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_floating_point_images_are_answered_with_the_remedy_also_by_their_header(tmp_path, channels):
+    path = tmp_path / "image.tif"
+    assert cv2.imwrite(str(path), np.full((6, 9, channels), 0.5, np.float32))
+    for read in (read_image, images.read_header):
+        with refused(path, "floating-point", "scale them to 0..255", "8 or 16 bits"):
+            read(path)

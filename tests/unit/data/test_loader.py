@@ -14,6 +14,7 @@ from seg.data import loader
 from seg.data.images import read_rgbx
 from seg.data.loader import TrainingSamples, batches, check_shared_memory, worker_crash_error
 from seg.data.sampler import EpochSampler
+from seg.data.sources import Sources
 from seg.data.voc import open_split
 from seg.labels import VOC
 from seg.models.preprocess import network_input, normalize
@@ -24,7 +25,7 @@ HALF = (0.5, 0.5, 0.5)
 
 def samples(root, seed=3, **settings):
     split = open_split(root, "train", VOC)
-    return TrainingSamples(split, DataConfig(**{"crop_size": 33, **settings}), EpochSampler(len(split), seed), seed)
+    return TrainingSamples(Sources((split,)), DataConfig(**{"crop_size": 33, **settings}), EpochSampler(len(split), seed), seed)
 
 
 def sample(samples, number):
@@ -103,7 +104,7 @@ def test_no_iterations_give_no_batches(root):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_sample_ends_in_one_clear_line(root, workers):
     source = samples(root)
-    path = source.split.images[2]
+    path = source.sources.image_path(2)
     path.write_bytes(path.read_bytes()[:300])
     seen = 0
     with refused(path, "not a readable image"):
@@ -114,8 +115,8 @@ def test_a_bad_sample_ends_in_one_clear_line(root, workers):
 
 def test_one_bad_sample_makes_the_batch_an_error(root):
     source = samples(root)
-    source.split.masks[2].write_bytes(b"no mask")
-    assert str(source.split.masks[2]) in str(source.__getitems__(range(6)))
+    source.sources.splits[0].masks[2].write_bytes(b"no mask")
+    assert str(source.sources.splits[0].masks[2]) in str(source.__getitems__(range(6)))
 
 
 # The network's input.
@@ -161,7 +162,7 @@ def test_normalization_keeps_the_memory_layout_and_the_input():
 @pytest.mark.parametrize("slowly", [False, True], ids=["at-once", "connections-first"])
 def test_a_crashed_worker_is_reported_with_its_file(tmp_path, monkeypatch, slowly):
     split = open_split(toy_voc(tmp_path / "voc"), "train", VOC)
-    samples = TrainingSamples(split, DataConfig(crop_size=33, num_workers=1), EpochSampler(len(split), 0), 0)
+    samples = TrainingSamples(Sources((split,)), DataConfig(crop_size=33, num_workers=1), EpochSampler(len(split), 0), 0)
     fatal = samples.files([5])[0]
     assert fatal not in samples.files(range(5))
     dying = multiprocessing.get_context("fork").Event()

@@ -6,12 +6,12 @@ from PIL import Image
 
 from seg.config import InferenceConfig
 from seg.data.voc import Split
-from seg.evaluation.evaluator import evaluate_model
+from seg.evaluation.evaluator import evaluate_model, evaluate_split
 from seg.evaluation.metrics import confusion_matrix
-from seg.evaluation.saved_masks import evaluate_masks
+from seg.evaluation.saved_masks import evaluate_folders, evaluate_masks
 from seg.inference.predictor import Predictor
 from seg.labels import VOC
-from tests.helpers.toy import Reader, refused, save_palette, written
+from tests.helpers.toy import Reader, refused, save_palette, toy_voc, written
 
 SIZES = [(40, 57), (33, 80), (66, 45), (20, 20)]
 
@@ -109,3 +109,65 @@ def test_the_scores_of_each_image_are_kept_by_name(split):
     assert [image.name for image in scores.each] == ["0", "1", "2", "3"]
     for number, (size, image) in enumerate(zip(SIZES, scores.each, strict=True)):
         np.testing.assert_array_equal(image.matrix(21), confusion_matrix(*masks(size, number, 0.3), 21))
+
+
+# Data sets with names of their own.
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """Evaluates a perfect reader of VOC's classes on toy data whose labels.yaml lists these names."""
+    root = toy_voc(tmp_path / "voc", train=2, val=2, size=(40, 50))
+    predictions = {}
+    for path in sorted((root / "SegmentationClass").glob("*.png")):
+        with Image.open(path) as mask:
+            predictions[path.stem] = np.where(np.asarray(mask) == 255, 0, np.asarray(mask)).astype(np.uint8)
+        (root / "JPEGImages" / f"{path.stem}.jpg").unlink()
+        Image.fromarray(written(predictions[path.stem])).save(root / "JPEGImages" / f"{path.stem}.png")
+
+    def run(names=None, labels=None, recode=None, **options):
+        if names:
+            (root / "labels.yaml").write_text(f"classes: {list(names)}")
+        for name, mask in predictions.items():
+            save_palette(root / "SegmentationClass" / f"{name}.png", mask if recode is None else recode[mask])
+        predictor = Predictor(Reader(), VOC, InferenceConfig(canvas=None))
+        return evaluate_split(predictor, root, "val", labels=labels, **options)
+
+    return run
+
+
+def test_a_data_set_of_other_classes_is_refused_with_both_lists(scored):
+    with refused("labels.yaml", "Data set: sky, ", "Model: background, ", "Only in the data set: sky. Only in the model: back"):
+        scored(["sky", *VOC.names[1:]])
+
+
+def test_names_in_another_order_are_matched_with_a_word(scored, capsys):
+    assert scored().scores.miou == 1 and capsys.readouterr().err == ""
+    names = sorted(VOC.names)
+    recode = np.array([names.index(name) for name in VOC.names], np.uint8)
+    made = scored(names, recode=recode)
+    assert made.scores.miou == 1 and made.scores.labels.names == VOC.names
+    assert "another order" in capsys.readouterr().err
+    assert scored(VOC.names).scores.miou == 1 and capsys.readouterr().err == ""
+
+
+def test_labels_of_the_data_can_be_named(scored, tmp_path):
+    (tmp_path / "mine.yaml").write_text(f"classes: {[*VOC.names[1:], 'background']}")
+    recode = np.roll(np.arange(21), -1)
+    recode = np.argsort(recode).astype(np.uint8)
+    made = scored(["a", "b"], str(tmp_path / "mine.yaml"), recode)
+    assert made.scores.miou == 1 and made.settings["labels"] == str(tmp_path / "mine.yaml")
+
+
+def test_saved_masks_name_their_classes(scored, tmp_path):
+    scored(save_masks=tmp_path / "out")
+    assert evaluate_folders(tmp_path / "out", tmp_path / "voc", split="val").scores.miou == 1
+    (tmp_path / "voc" / "labels.yaml").write_text(f"classes: {sorted(VOC.names)}")
+    names = sorted(VOC.names)
+    for path in (tmp_path / "voc" / "SegmentationClass").iterdir():
+        with Image.open(path) as mask:
+            save_palette(path, np.array([names.index(name) for name in VOC.names], np.uint8)[np.asarray(mask)])
+    assert evaluate_folders(tmp_path / "out", tmp_path / "voc", split="val").scores.miou == 1
+    (tmp_path / "voc" / "labels.yaml").write_text("classes: [background, cat]")
+    with refused("Only in the predictions: aeroplane"):
+        evaluate_folders(tmp_path / "out", tmp_path / "voc", split="val")

@@ -6,10 +6,10 @@ from PIL import Image
 
 from seg import visualize
 from seg.config import InferenceConfig
-from seg.inference.images import MODES, find_images, predict_images, scale_hint
+from seg.inference.images import MODES, predict_images, scale_hint
 from seg.inference.predictor import Predictor
 from seg.labels import VOC
-from tests.helpers.toy import Reader, refused, toy_sample, toy_voc, written
+from tests.helpers.toy import Reader, refused, toy_sample, written
 
 NATIVE = InferenceConfig(canvas=None)
 
@@ -34,86 +34,6 @@ def predict(inputs, out, mode="index", **options):
 def read(path):
     with Image.open(path) as image:
         return np.array(image)
-
-
-# Which images are meant.
-
-
-def test_an_image_is_found_under_its_name(tmp_path):
-    path = put(tmp_path / "deep" / "a.png")
-    assert find_images([path]) == find_images([str(path)]) == [(path, Path("a.png"))]
-
-
-def test_a_folder_gives_its_images_and_those_of_its_subfolders(tmp_path):
-    for name in ("b.png", "a.JPG", "x/a.png", "x/y/c.webp"):
-        put(tmp_path / "in" / name)
-    (tmp_path / "in" / "notes.txt").write_text("x")
-    (tmp_path / "in" / "x" / "mask.npy").write_bytes(b"x")
-    places = ["a.JPG", "b.png", "x/a.png", "x/y/c.webp"]
-    assert find_images([tmp_path / "in"]) == [(tmp_path / "in" / place, Path(place)) for place in places]
-
-
-def test_a_glob_gives_the_images_that_match_sorted(tmp_path):
-    for name in ("b1.png", "a1.png", "a2.png", "x/a3.png"):
-        put(tmp_path / name)
-    (tmp_path / "a4.txt").write_text("x")
-    assert [image.name for image, _ in find_images([tmp_path / "a*"])] == ["a1.png", "a2.png"]
-    assert [image.name for image, _ in find_images([tmp_path / "**" / "a*.png"])] == ["a1.png", "a2.png", "a3.png"]
-
-
-def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path):
-    path = put(tmp_path / "a[1].png")
-    assert find_images([path]) == [(path, Path("a[1].png"))]
-
-
-def test_a_list_holds_paths_from_the_working_folder_or_from_its_own(tmp_path, monkeypatch):
-    put(tmp_path / "here" / "a.png"), put(tmp_path / "lists" / "b.png"), put(tmp_path / "c.png")
-    monkeypatch.chdir(tmp_path / "here")
-    path = tmp_path / "lists" / "mine.txt"
-    path.write_text(f"a.png\nb.png\n\n  {tmp_path / 'c.png'}  \n")
-    found = find_images([path])
-    assert [image.resolve() for image, _ in found] == [tmp_path / p for p in ("here/a.png", "lists/b.png", "c.png")]
-    assert [str(place) for _, place in found] == ["a.png", "b.png", "c.png"]
-
-
-def test_a_voc_split_is_a_list_of_ids(tmp_path):
-    root = toy_voc(tmp_path / "voc")
-    found = find_images([root / "ImageSets" / "Segmentation" / "val.txt"])
-    assert [image.resolve() for image, _ in found] == [root / "JPEGImages" / f"toy_00{n}.jpg" for n in (6, 7, 8)]
-    assert [str(place) for _, place in found] == ["toy_006.jpg", "toy_007.jpg", "toy_008.jpg"]
-
-
-def test_inputs_are_read_in_order(tmp_path):
-    a, b = put(tmp_path / "a.png"), put(tmp_path / "folder" / "b.png")
-    assert [image for image, _ in find_images([tmp_path / "folder", a])] == [b, a]
-
-
-def test_an_input_without_an_image_is_refused(tmp_path):
-    put(tmp_path / "a.png")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty.txt").write_text("\n")
-    for item in ("none.png", "empty", "empty.txt", "*.jpg"):
-        with refused(tmp_path / item, "no such image, or no images in it"):
-            find_images([tmp_path / "a.png", tmp_path / item])
-
-
-def test_a_file_whose_name_is_not_that_of_an_image_is_refused(tmp_path):
-    (tmp_path / "a.doc").write_text("x")
-    with refused(tmp_path / "a.doc", "its suffix is not that of an image", ".jpg"):
-        find_images([tmp_path / "a.doc"])
-
-
-def test_a_list_without_an_image_is_refused(tmp_path):
-    for line in ("2007_000033", "x" * 100_000, "a\0b"):
-        (tmp_path / "list.txt").write_text(f"{line}\n")
-        with refused(tmp_path / "list.txt", line[:1]):
-            find_images([tmp_path / "list.txt"])
-
-
-def test_a_list_that_is_not_text_is_refused(tmp_path):
-    (tmp_path / "list.txt").write_bytes(b"\xff\xd8\xff\xe0")
-    with refused(tmp_path / "list.txt"):
-        find_images([tmp_path / "list.txt"])
 
 
 # What is written for them.

@@ -11,7 +11,6 @@ import pytest
 from seg import visualize
 from seg.config import InferenceConfig
 from seg.inference import video
-from seg.inference.images import find_images, find_videos
 from seg.inference.predictor import Predictor
 from seg.labels import VOC
 from tests.helpers.toy import Reader, refused, toy_sample, written
@@ -177,15 +176,3 @@ def test_a_camera_is_filmed_until_it_ends_or_ctrl_c(tmp_path, monkeypatch, drawn
     np.testing.assert_array_equal(drawn[0][1], labeled(0))
     with refused("camera:front", "camera:0"):
         predict("camera:front", tmp_path)
-
-
-def test_videos_are_distinguished_from_images(tmp_path):
-    names = [str(tmp_path / name) for name in ("a.MP4", "b.png", "none.mp4")] + ["camera:0"]
-    for name in names[:2]:
-        open(name, "w").close()
-    assert find_videos(names) == [names[0], "camera:0"]
-    with refused("none.mp4", "no such"):
-        find_images([names[2]])
-    open(tmp_path / "a.avi", "w").close()
-    with refused("a.avi", "a.MP4", "two folders"):
-        find_videos([names[0], str(tmp_path / "a.avi")])

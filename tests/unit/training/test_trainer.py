@@ -43,9 +43,12 @@ def test_a_run_folder_has_the_documented_files(config):
     assert same(dict(model.state_dict()), dict(trainer.model.state_dict()))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_by_a_signal_and_resumed_equals_a_straight_run_to_the_bit(config, monkeypatch, number):
+@pytest.mark.parametrize("number, sources", [(signal.SIGINT, False), (signal.SIGTERM, True)])
+def test_stopped_by_a_signal_and_resumed_equals_a_straight_run_to_the_bit(config, monkeypatch, number, sources):
     extra = ["data.num_workers=1", "data.transforms=[{ColorJitter: {p: 1.0}}]", "data.balanced=true", "train.ema_decay=0.5"]
+    if sources:
+        root = config("x").data.root
+        extra += [f"data.sources=[{{root: {root}, weight: 1}}, {{root: {root}, split: val, weight: 2}}]", "data.balanced=false"]
     straight = Trainer(config("straight", *extra), quiet=True)
     straight.run()
 

@@ -363,7 +363,7 @@ def test_a_damaged_mask_is_refused(tmp_path):
 
 def test_two_images_with_the_same_name_are_refused(tmp_path):
     save(make(tmp_path) / "images" / "toy_004.png", toy_sample(4)[0])
-    with refused("toy_004.png: another file has its name", "toy_004.jpg"):
+    with refused("toy_004.jpg: toy_004.png has the same name"):
         create_dataset(tmp_path)
 
 

@@ -161,7 +161,7 @@ def test_a_lossy_mask_among_others_is_refused(tmp_path):
 def test_two_images_and_two_masks_of_one_name_are_refused(tmp_path):
     in_folders(tmp_path, closed)
     save(tmp_path / "masks/t1.tif", closed(toy_sample(1)[1]))
-    with refused("t1.tif: another file has its name", "t1.png"):
+    with refused("t1.png: t1.tif has the same name"):
         create_dataset(tmp_path)
     in_folders(tmp_path / "voc-like", closed, "JPEGImages/t{}.png", "SegmentationClass/t{}.png")
     save(tmp_path / "voc-like/JPEGImages/t2.bmp", toy_sample(2)[0])
