@@ -73,6 +73,25 @@ class Export:
         """Plain values, for JSON."""
         return asdict(self)
 
+    def compare(self, run: Run, predictor: Predictor, tests: list[np.ndarray], step: Callable[[], None]) -> None:
+        """Note the share of the pixels of batches [N, H, W, 3] on which the exported model gives the predictor's class.
+
+        Raises:
+            UserError: a float32 graph differs on more than `MAX_DIFFERENT` of them.
+        """
+        equal = []
+        for batch in tests:
+            wanted = np.stack(predictor.predict(list(batch)))
+            equal.append((run(batch) == wanted).ravel())
+            step()
+        self.equal = float(np.concatenate(equal).mean())
+        self.tested, self.sizes = len(tests), tuple(dict.fromkeys(f"{b.shape[1]}x{b.shape[2]}" for b in tests))
+        if not self.calibrated and self.precision == "float32" and 1 - self.equal > MAX_DIFFERENT:
+            raise UserError(
+                f"{self.path}: not written: the exported model's class is not the model's on {100 * (1 - self.equal):.2f} % of "
+                f"pixels of the test images, more than {100 * MAX_DIFFERENT} %; try another --format"
+            )
+
 
 class ExportWrapper(nn.Module):
     """A model with its preprocessing: uint8 RGB [N, H, W, 3] -> uint8 [N, H, W], the class of each pixel. With confidence, also
@@ -139,48 +158,31 @@ def export(
             float32 export differs from the model's on more than `MAX_DIFFERENT` of the pixels. Nothing is written then.
     """
     out, network = Path(out), cast(nn.Module, model)
-    precision = metadata.config.evaluate.precision
-    _check_request(format, out, bool(calibrate), confidence, newest, precision)
+    _check_request(format, out, bool(calibrate), confidence, newest, metadata.config.evaluate.precision)
     images = [read_image(path) for path, _ in find_images(calibrate)]
-    # The comparison is with the network in float32.
+    seen, kept = (images[::2], images[1::2]) if len(images) > 3 else (images, images)
     settings = replace(metadata.config.evaluate, scales=[1.0], flip=False)
-    predictor = Predictor(model, metadata.labels, settings, precision="float32")
+    predictor = Predictor(model, metadata.labels, settings, precision="float32")  # what the export is compared with
     settings = predictor.config
     config = replace(metadata.config, evaluate=settings)
     assert settings.output_stride is not None  # the predictor has set it
-    result = Export(str(out), format, settings.canvas, settings.output_stride, precision)
+    result = Export(str(out), format, settings.canvas, settings.output_stride, settings.precision)
     if format == "safetensors":
         weights_file.write(out, network, config, metadata.labels, metadata.score, origin=metadata.origin)
         return result
-
-    kept = images[1::2] if len(images) > 3 else images
     tests = [image[None] for image in kept] or test_images(settings.canvas)
     step = _steps(progress, 3 + len(tests))
     with evaluation_mode(model, settings.output_stride):
-        graph = converted(
-            ExportWrapper(folded(network).cpu().requires_grad_(False), settings.canvas, confidence), format, newest
-        )
+        wrapper = ExportWrapper(folded(network).cpu().requires_grad_(False), settings.canvas, confidence)
+        graph = converted(wrapper, format, newest)
         step()
-        if images:
-            seen = images[::2] if len(images) > 3 else images
+        if seen:
             graph, result.calibrated = quantize(graph, format, seen, fine_convolutions(network)), len(seen)
         step()
-        result.equal = _agreement(runner(graph, format, precision), predictor, tests, step)
-    result.tested, result.sizes = len(tests), tuple(dict.fromkeys(f"{b.shape[1]}x{b.shape[2]}" for b in tests))
-    if not images and precision == "float32":
-        _require_agreement(out, result.equal)
+        result.compare(runner(graph, format, settings.precision), predictor, tests, step)
     write(graph, format, out, weights_file.file_metadata(network, config, metadata.labels, metadata.score, metadata.origin))
     step()
     return result
-
-
-def _require_agreement(out: Path, equal: float) -> None:
-    """Raise UserError if a float32 export differs from the model."""
-    if 1 - equal > MAX_DIFFERENT:
-        raise UserError(
-            f"{out}: not written: the exported model's class is not the model's on {100 * (1 - equal):.2f} % of pixels "
-            f"of the test images, more than {100 * MAX_DIFFERENT} %; try another --format"
-        )
 
 
 def _check_request(format: str, out: Path, quantized: bool, confidence: bool, newest: bool, precision: Precision) -> None:
@@ -202,16 +204,6 @@ def _check_request(format: str, out: Path, quantized: bool, confidence: bool, ne
         require_precision(precision, torch.device("cpu"), f"{out}: precision {precision}")
     for module in (*NEEDED.get(format, ()), *(["nncf"] if quantized else [])):
         import_extra(module)
-
-
-def _agreement(run: Run, predictor: Predictor, tests: list[np.ndarray], step: Callable[[], None]) -> float:
-    """The share of the pixels of batches [N, H, W, 3] on which an exported model gives the predictor's class."""
-    equal = []
-    for batch in tests:
-        wanted = np.stack(predictor.predict(list(batch)))
-        equal.append((run(batch) == wanted).ravel())
-        step()
-    return float(np.concatenate(equal).mean())
 
 
 def _steps(progress: Callable[[int, int], None] | None, total: int) -> Callable[[], None]:

@@ -78,7 +78,8 @@ def prepare_cityscapes(folder: str | Path, *, progress: Callable[[int, int], Non
     """Make a data set in VOC layout of the unpacked archives, unless it is there: `seg data init` of the folder.
 
     Args:
-        folder: has leftImg8bit/ and gtFine/. The data set is written to voc/ in it; its images are links, its masks hold class indices.
+        folder: has leftImg8bit/ and gtFine/. The data set is written to voc/ in it: links to the
+            images, and masks of class indices.
         progress: called with (masks read, masks).
 
     Raises:
