@@ -114,8 +114,12 @@ def _classes(classes: Any, place: str) -> tuple[list[str], list[Color]]:
         entry = classes[0]
         name = entry.get("name") if isinstance(entry, dict) else entry
         raise UserError(
-            f"{place}: 'classes' must list 2 to {VOID} classes, and lists {name!r} alone. To find one kind of object, list the "
-            f"background too: classes: [background, {name}]"
+            f"{place}: 'classes' must list 2 to {VOID} classes, and lists {name!r} alone. "
+            + (
+                "List the objects to find, too: classes: [background, cat]"
+                if background_index([str(name)]) == 0
+                else f"To find one kind of object, list the background too: classes: [background, {name}]"
+            )
         )
     if not isinstance(classes, list) or not 2 <= len(classes) <= VOID:
         raise UserError(f"{place}: 'classes' must list 2 to {VOID} classes, each a name or {{name: ..., color: [r, g, b]}}")

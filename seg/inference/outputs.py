@@ -8,12 +8,12 @@ from PIL import Image
 
 from .. import distributed, visualize
 from ..data.voc import mask_picture
-from ..files import atomic_write, write_json
+from ..files import atomic_write, write_json, write_text
 from ..labels import LabelSet
 from .annotations import CocoImage, Outlines, coco, coco_image, labelme
 
 MODES = ("overlay", "palette", "side-by-side", "index", "labelme", "coco")
-COCO_FILE = "annotations.json"
+COCO_FILE, LABELME_CLASSES = "annotations.json", "labels.txt"
 
 
 class Writer:
@@ -22,7 +22,7 @@ class Writer:
     Args:
         folder: the folder.
         mode: `overlay` (with a legend), `palette` (P-mode mask), `side-by-side` (image and overlay), `index` (gray mask),
-            `labelme` (a JSON file of polygons for each image), `coco` (`COCO_FILE` for all images).
+            `labelme` (a JSON file of polygons for each image, and `LABELME_CLASSES`), `coco` (`COCO_FILE` for all images).
         labels: of the classes.
         outlines: of polygons.
     """
@@ -53,6 +53,9 @@ class Writer:
 
     def finish(self, written: list[Path]) -> list[Path]:
         """Write what belongs to all images, of all processes; each must call this. Returns the files that this one wrote."""
+        if self.mode == "labelme" and written and distributed.is_main():
+            # For `labelme --labels`, and for seg data init: the classes, in their order, also those that no image has.
+            write_text(self.folder / LABELME_CLASSES, "".join(f"{name}\n" for name in self.labels.names))
         if self.mode != "coco":
             return written
         images = sorted(image for part in distributed.all_gather(self.images) for image in part)

@@ -84,6 +84,7 @@ def test_polygons_are_read_back_as_the_mask(tmp_path, mode):
     assert (written_to, problems) == (wanted, [])
     made = create_dataset(out, Hints(images=None if mode == "labelme" else str(tmp_path / "photos")))
     names = load(str(made.out / "labels.yaml")).names
+    assert names == VOC.names
     values = np.array([VOC.names.index(name) for name in names])
     for number, name in enumerate(("a", "sub_b", "sub_c")):
         np.testing.assert_array_equal(values[read(made.out / f"SegmentationClass/{name}.png")], labeled(number))
