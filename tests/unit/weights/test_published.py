@@ -252,7 +252,8 @@ def test_an_archive_of_another_model_is_refused(server, made, tmp_path):
 def test_without_a_network_one_line_says_what_to_fetch_and_where_to_put_it(server, made, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("SEG_MIRRORS", "http://127.0.0.1:9")
     file = MODELS[VOC].file
-    last = run(capsys, "predict", VOC, "photo.jpg", "--out", "masks")[2].splitlines()[-1]
+    Image.fromarray(picture(60, 80)).save("photo.png")
+    last = run(capsys, "predict", VOC, "photo.png", "--out", "masks")[2].splitlines()[-1]
     assert f"download http://download.tensorflow.org/models/{file} elsewhere and run: " in last
     command = f"seg models get {VOC} --from-archive {file}"
     assert last.endswith(command)
@@ -267,7 +268,9 @@ def test_without_a_network_one_line_says_what_to_fetch_and_where_to_put_it(serve
 
 
 def test_names_are_spelled_right_and_a_folder_of_that_name_is_another_thing(have, tmp_path, capsys):
-    assert "did you mean 'xception65_voc_trainval'?" in the_line(capsys, "predict", "xception65_voc_trainvl", "x", "--out", "y")
+    Image.fromarray(picture(60, 80)).save("x.png")
+    mistake = the_line(capsys, "predict", "xception65_voc_trainvl", "x.png", "--out", "y")
+    assert "did you mean 'xception65_voc_trainval'?" in mistake
     assert "did you mean 'xception71_imagenet'?" in the_line(capsys, "models", "get", "xception71_imagnet")
     assert "; seg models lists them" in the_line(capsys, "models", "get", "resnet")
     (tmp_path / VOC).mkdir()
