@@ -111,7 +111,7 @@ class ModelConfig:
     weights: str | None = None
     """Weights to start from: FILE.safetensors, tf:PATH/model.ckpt-N, timm:NAME, hf:OWNER/NAME or a folder saved by
     segmentation-models-pytorch (see seg/weights/sources.py); with `smp`, also a name of published encoder weights, such as
-    imagenet. null: random weights."""
+    imagenet. null: random weights; random: the same, also where layers of random weights are frozen."""
     weights_use: Literal["full", "partial", "warm_start"] = "full"
     """full: the weights must cover the whole backbone. partial: they may cover a part. warm_start: weights of the original
     Xception initialize an aligned one."""
@@ -172,7 +172,12 @@ class ModelConfig:
     def published(self) -> str | None:
         """`weights`, if it names published encoder weights of segmentation-models-pytorch rather than a file; else None."""
         named = self.smp is not None and self.weights is not None and not any(mark in self.weights for mark in "/.:\\")
-        return self.weights if named else None
+        return self.weights if named and self.weights != "random" else None
+
+    @property
+    def source(self) -> str | None:
+        """`weights`, if it names what is to be read into the network; else None."""
+        return None if self.published or self.weights == "random" else self.weights
 
 
 @dataclass
@@ -268,11 +273,12 @@ class TrainConfig:
     momentum: float = 0.9
     weight_decay: float = 4e-5
     """Applied to the weights of convolutions; not to depthwise ones, batch norm and biases, as in the released code."""
-    loss: dict[str, float] = field(default_factory=dict)
-    """Weight of each loss: cross_entropy, dice, jaccard, lovasz, focal. Empty: cross_entropy only."""
+    loss: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
+    """Weight of each loss that is added: cross_entropy, dice, jaccard, lovasz, focal. cross_entropy is 1 unless set. A name
+    alone, as in loss=dice, is this loss without cross_entropy."""
     class_weights: Any = None
-    """Class weights of the cross-entropy: null, a list, or balanced: (median frequency / frequency)^0.5 in the training masks,
-    between 0.3 and 3."""
+    """Class weights of the cross-entropy: null, a list, {class name: weight} where the others have 1, or balanced:
+    (median frequency / frequency)^0.5 in the training masks, between 0.3 and 3."""
     label_smoothing: float = 0.0
     """Share of each target that the cross-entropy spreads over all classes (arXiv 1512.00567, section 7)."""
     batch_norm_momentum: float = 0.0003
@@ -330,15 +336,18 @@ class TrainConfig:
             )
         check(0 < self.decay <= 1, "train.decay", self.decay, "above 0, at most 1")
         check(0 <= self.ema_decay < 1, "train.ema_decay", self.ema_decay, "from 0 to below 1")
+        self.loss = {"cross_entropy": 1.0} | self.loss
         for name, weight in self.loss.items():
             if name not in LOSSES:
                 raise UserError(f"train.loss.{name}: not a loss{did_you_mean(name, LOSSES)}")
             check(weight >= 0, f"train.loss.{name}", weight, "0 or more")
-        check(not self.loss or any(self.loss.values()), "train.loss", self.loss, "at least one loss with a weight above 0")
+        check(any(self.loss.values()), "train.loss", self.loss, "at least one loss with a weight above 0")
         check(0 <= self.label_smoothing < 1, "train.label_smoothing", self.label_smoothing, "from 0 to below 1")
         weights = self.class_weights
-        numbers = isinstance(weights, list) and all(isinstance(w, int | float) and w >= 0 for w in weights)
-        check(weights in (None, "balanced") or numbers, "train.class_weights", weights, "null, balanced or a list of numbers")
+        given = weights.values() if isinstance(weights, dict) else weights if isinstance(weights, list) else [None]
+        numbers = all(isinstance(w, int | float) and w >= 0 for w in given)
+        wants = "null, balanced, a list of numbers or {class name: number}"
+        check(weights in (None, "balanced") or numbers, "train.class_weights", weights, wants)
 
 
 LOSSES = ("cross_entropy", "dice", "jaccard", "lovasz", "focal")
@@ -452,6 +461,14 @@ def _with_environment(value: Any) -> Any:
     return value
 
 
+def _with_named_loss(value: Any) -> Any:
+    """The settings with `train.loss: dice`, say, as a mapping: this loss alone."""
+    train = value.get("train") if isinstance(value, dict) else None
+    if not isinstance(train, dict) or not isinstance(train.get("loss"), str):
+        return value
+    return value | {"train": train | {"loss": {"cross_entropy": 0.0} | {train["loss"]: 1.0}}}
+
+
 def from_dict(value: Any, place: str, overrides: Iterable[str] = ()) -> Config:
     """The configuration of a mapping, with `key=value` overrides. Raises a UserError that names the setting and `place`."""
     from omegaconf import OmegaConf
@@ -459,6 +476,7 @@ def from_dict(value: Any, place: str, overrides: Iterable[str] = ()) -> Config:
 
     if not isinstance(value, dict):
         raise UserError(f"{place}: a configuration must be a mapping of settings, not {value!r}")
+    value = _with_named_loss(value)
     _check_keys(value, Config, place)
     overrides = list(overrides)
     for item in overrides:
@@ -468,9 +486,10 @@ def from_dict(value: Any, place: str, overrides: Iterable[str] = ()) -> Config:
         extra = OmegaConf.from_dotlist(overrides)
     except Exception as error:  # YAML errors have several classes
         raise UserError(f"{' '.join(overrides)}: not KEY=VALUE with a YAML value: {reason(error)}") from error
-    _check_keys(OmegaConf.to_container(extra), Config, "command line")
+    given = _with_named_loss(OmegaConf.to_container(extra))
+    _check_keys(given, Config, "command line")
     merged = OmegaConf.structured(Config)
-    for source, settings in ((place, value), ("command line", OmegaConf.to_container(extra))):
+    for source, settings in ((place, value), ("command line", given)):
         try:
             merged = OmegaConf.merge(merged, OmegaConf.create(_with_environment(settings)))
         except OmegaConfBaseException as error:

@@ -1,14 +1,14 @@
 """Losses over the pixels that are not void, from logits of any stride."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..config import TrainConfig
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..labels import VOID
 from ..models.ops.resize import resize
 from .tiled_cross_entropy import TiledCrossEntropy
@@ -74,17 +74,23 @@ class Loss(nn.Module):
     Args:
         config: loss, class_weights and label_smoothing.
         counts: int [images, classes], pixels of the training masks, for `class_weights: balanced`.
+        names: of the classes, for `class_weights` by name.
 
     Raises:
-        UserError: if class_weights has another number of classes.
+        UserError: if class_weights has another number of classes, or names no class.
     """
 
-    def __init__(self, config: TrainConfig, counts: np.ndarray):
+    def __init__(self, config: TrainConfig, counts: np.ndarray, names: Sequence[str] = ()):
         super().__init__()
-        self.parts = {name: weight for name, weight in (config.loss or {"cross_entropy": 1.0}).items() if weight}
+        self.parts = {name: weight for name, weight in config.loss.items() if weight}
         weights = config.class_weights
         if weights == "balanced":
             weights = balanced_weights(counts)
+        elif isinstance(weights, dict):
+            for name in weights:
+                if name not in names:
+                    raise UserError(f"train.class_weights.{name}: not a class{did_you_mean(str(name), names)}")
+            weights = [float(weights.get(name, 1)) for name in names]
         elif weights is not None and len(weights) != counts.shape[1]:
             raise UserError(f"train.class_weights: {len(weights)} numbers for {counts.shape[1]} classes; give one per class")
         self.class_weights: Tensor | None

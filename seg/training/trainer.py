@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 import yaml
-from torch import nn
+from torch import Tensor
 
 from .. import distributed
 from ..config import Config, as_dict, flat
@@ -23,15 +23,11 @@ from ..inference.predictor import Predictor
 from ..labels import load as load_labels
 from ..models.factory import build_model
 from ..models.interface import SegmentationModel
-from ..models.preprocess import network_input
 from ..progress import Progress, print_stderr, quieted
 from ..runtimes.pytorch import fast_model
 from ..threads import GracefulShutdown
 from ..visualize import comparison
 from ..weights.file import write
-from ..weights.loading import read_into
-from ..weights.sources import open_source
-from ..weights.warm_start import warm_start
 from . import checkpoint
 from .callbacks import check_callbacks
 from .ema import ExponentialMovingAverage
@@ -39,6 +35,7 @@ from .failures import explain, non_finite_message
 from .loggers import EventLog, MemoryLog
 from .losses import Loss
 from .run_folder import CONFIG, LAST, Run, State, changed_settings, keep_resolved, run_lock, versions
+from .start import describe_loss, load_weights, refuse_frozen_random
 from .step import Step, check_batch_size
 
 WARM_START_CROPS = 16
@@ -84,6 +81,8 @@ class Trainer:
         check_batch_size(config.train)
         check_shared_memory(config.data, config.train.batch_size // distributed.world_size())
         saved = checkpoint.newest(self.folder) if resume else None
+        if saved is None:
+            refuse_frozen_random(config)
         self.device = distributed.device(config.device)
         self._say(f"training on {distributed.describe_device(self.device)}")
         torch.manual_seed(config.train.seed)
@@ -96,22 +95,21 @@ class Trainer:
         present = counts > 0 if config.data.balanced else None
         order = EpochSampler(len(self.sources), config.train.seed, present, self.sources.image_weights())
         self.samples = TrainingSamples(self.sources, config.data, order, config.train.seed)
-        if saved is None and config.model.weights and not config.model.published:
-            self._say(self._load_weights(model, config.model.weights))
+        if saved is None:
+            self._say(load_weights(model, config.model, self._crops))
+        self._say(describe_loss(config.train))
         keep_resolved(config.train, saved)
-        self.step = Step(model, Loss(config.train, counts).to(self.device), config.train, self.device, config.data.crop_size)
+        loss = Loss(config.train, counts, self.labels.names).to(self.device)
+        self.step = Step(model, loss, config.train, self.device, config.data.crop_size)
         config.train, self.model = self.step.config, self.step.model
         self.ema = ExponentialMovingAverage(self.model, config.train.ema_decay) if config.train.ema_decay else None
         self.state = State() if saved is None else self._restore(saved)
         self.training_run = Run(config, self.labels, self.model, self.state)
 
-    def _load_weights(self, model: nn.Module, weights: str) -> str:
-        use, statistics = self.config.model.weights_use, cast(SegmentationModel, model)
-        if use != "warm_start":
-            return str(read_into(model, weights, partial=use == "partial"))
-        source = open_source(weights)
+    def _crops(self) -> tuple[Tensor, Tensor]:
+        """Images of some crops and their extents, for a warm start."""
         images, _, extents = (tensor.to(self.device) for tensor in next(batches(self.samples, WARM_START_CROPS, 0, 1, 0)))
-        return str(warm_start(model, source, network_input(images, extents, statistics.mean, statistics.std)))
+        return images, extents
 
     def run(self) -> Run:
         """Train to the last iteration, or until Ctrl-C, SIGTERM or a callback asks to stop.

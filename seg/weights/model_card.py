@@ -126,6 +126,6 @@ def _training(metadata: Metadata) -> str:
         "batch size": train.batch_size,
         "crop size": data.crop_size,
         "learning rate": train.learning_rate,
-        "loss": json.dumps(train.loss) if train.loss else "cross_entropy",
+        "loss": json.dumps({name: weight for name, weight in train.loss.items() if weight}),
     }
     return "\n".join(["| setting | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])

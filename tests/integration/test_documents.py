@@ -123,7 +123,10 @@ def place(trained, monkeypatch) -> Path:
 def arguments(command: str) -> list[str]:
     """The words of a command, of a small network that starts from random weights."""
     words = [WEIGHTS if word == "WEIGHTS" or word in MODELS else word for word in shlex.split(command)[1:]]
-    words = [word for word in words if not PUBLISHED.fullmatch(word.removeprefix("model.weights="))]
+    published = [word for word in words if PUBLISHED.fullmatch(word.removeprefix("model.weights="))]
+    words = [word for word in words if word not in published] + ["model.weights=random"] * bool(
+        published and words[0] == "train"
+    )
     if words[0] == "train":
         # Each has a run of its own, except one that continues the existing run.
         words += SMALL + ([] if "--resume" in words else [f"name=run{len(list(Path('runs').iterdir()))}"])

@@ -24,7 +24,7 @@ from tests.helpers.toy import toy_voc
 pytestmark = pytest.mark.slow
 
 CONFIG = {
-    "model": {**MODEL, "aspp": {"channels": 16, "dropout": 0.0}},
+    "model": {**MODEL, "weights": "random", "aspp": {"channels": 16, "dropout": 0.0}},
     "data": {"root": "voc", "train": "train", "val": "val", "crop_size": 49, "num_workers": 1},
     "train": {
         "iterations": 20,

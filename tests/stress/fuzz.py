@@ -62,7 +62,14 @@ OWN, PLACES = ("files", "stdout", "stderr", "hang"), ("out", "runs", "voc", "aug
 SHOWN = 12
 """Printed lines of a failure; --case prints all."""
 CONFIG = {
-    "model": {"backbone": "xception41", "activation_placement": "tf", "width": 0.01, "aspp": {"channels": 8}, "decoder": None},
+    "model": {
+        "backbone": "xception41",
+        "activation_placement": "tf",
+        "width": 0.01,
+        "aspp": {"channels": 8},
+        "decoder": None,
+        "weights": "random",
+    },
     "data": {"root": "voc", "labels": "labels.yaml", "train": "train", "val": "val", "crop_size": 33, "num_workers": 0},
     "train": {"iterations": 1, "batch_size": 2, "validate_every": 1, "freeze_batch_norm": "all"},
     "evaluate": {"canvas": None},

@@ -23,7 +23,7 @@ def test_defaults_are_the_papers_training_protocol():
     train = config.train
     assert (train.iterations, train.batch_size, train.learning_rate, train.power) == (30000, 16, 0.007, 0.9)
     assert (train.momentum, train.weight_decay, train.head_lr_multiplier, train.warmup) == (0.9, 4e-5, 1.0, 0)
-    assert train.loss == {}  # the cross-entropy alone
+    assert train.loss == {"cross_entropy": 1.0}  # the cross-entropy alone
     assert config.model.output_stride == 16 and config.evaluate.canvas == 513
 
 
@@ -208,8 +208,14 @@ def test_a_value_instead_of_a_section_is_a_user_error(value, place):
         ("train.loss.dice=-1", "train.loss.dice=-1.0: must be 0 or more"),
         ("train.loss.cross_entropy=0", "must be at least one loss with a weight above 0"),
         ("train.label_smoothing=1", "train.label_smoothing=1.0: must be from 0 to below 1"),
-        ("train.class_weights=even", "train.class_weights=even: must be null, balanced or a list of numbers"),
-        ("train.class_weights=[1,-1]", "train.class_weights=[1, -1]: must be null, balanced or a list of numbers"),
+        (
+            "train.class_weights=even",
+            "train.class_weights=even: must be null, balanced, a list of numbers or {class name",
+        ),
+        (
+            "train.class_weights=[1,-1]",
+            "train.class_weights=[1, -1]: must be null, balanced, a list of numbers or {class name",
+        ),
         ("evaluate.scales=[]", "evaluate.scales=[]: must be numbers from 0.1 to 8"),
         ("evaluate.scales=[1,9]", "evaluate.scales=[1.0, 9.0]: must be numbers from 0.1 to 8"),
         ("evaluate.canvas=32", "evaluate.canvas=32: must be null, or from 33 to 32768"),
@@ -256,9 +262,10 @@ def test_a_missing_or_invalid_configuration_is_a_user_error(tmp_path):
         load(write(tmp_path, "- 1"))
 
 
-def test_losses_named_in_a_file_replace_the_default():
+def test_losses_named_in_a_file_are_added_to_cross_entropy():
     config = from_dict({"train": {"loss": {"dice": 1.0}}}, "test")
-    assert config.train.loss == {"dice": 1.0}
+    assert config.train.loss == {"cross_entropy": 1.0, "dice": 1.0}
+    assert from_dict({"train": {"loss": "dice"}}, "test").train.loss == {"cross_entropy": 0.0, "dice": 1.0}
     assert from_dict(as_dict(config), "test") == config
 
 

@@ -6,9 +6,10 @@ from segmentation_models_pytorch import losses as library
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import seg.training.tiled_cross_entropy
-from seg.config import TrainConfig
+from seg.config import TrainConfig, from_dict
 from seg.errors import UserError
 from seg.training.losses import Loss, balanced_weights, cross_entropy
+from tests.helpers.toy import refused
 
 COUNTS = np.ones((2, 4), np.int64)
 
@@ -41,7 +42,7 @@ def test_cross_entropy_is_the_weighted_sum_over_the_number_of_labelled_pixels(we
 
 @pytest.mark.parametrize("name", ["cross_entropy", "dice", "jaccard", "lovasz", "focal"])
 def test_void_pixels_do_not_count(name):
-    loss = Loss(TrainConfig(loss={name: 1.0}), COUNTS)
+    loss = Loss(TrainConfig(loss={"cross_entropy": 0.0, name: 1.0}), COUNTS)
     logits, target = logits_and_target()
     changed = torch.where((target == 255)[:, None], torch.full_like(logits, 50.0), logits)
     changed[:, 0] -= 100.0 * (target == 255)
@@ -52,7 +53,7 @@ def test_void_pixels_do_not_count(name):
 def test_an_all_void_batch_gives_zero_and_zero_gradients(name):
     logits, target = logits_and_target(void=2.0)
     logits.requires_grad_()
-    value = Loss(TrainConfig(loss={name: 1.0}), COUNTS)(logits, target)
+    value = Loss(TrainConfig(loss={"cross_entropy": 0.0, name: 1.0}), COUNTS)(logits, target)
     value.backward()
     assert float(value.detach()) == 0.0
     assert torch.equal(logits.grad, torch.zeros_like(logits))
@@ -69,7 +70,7 @@ def test_an_all_void_batch_gives_zero_and_zero_gradients(name):
 )
 def test_without_void_a_named_loss_equals_the_library_s(name, peer):
     logits, target = logits_and_target(void=0.0)
-    got = Loss(TrainConfig(loss={name: 1.0}), COUNTS)(logits, target)
+    got = Loss(TrainConfig(loss={"cross_entropy": 0.0, name: 1.0}), COUNTS)(logits, target)
     assert float(got) == pytest.approx(float(peer(mode="multiclass")(logits, target)), rel=1e-5)
 
 
@@ -237,7 +238,7 @@ def test_no_gradient_is_computed_if_none_is_needed():
 @pytest.mark.parametrize("name", ["cross_entropy", "dice", "jaccard", "lovasz", "focal"])
 def test_every_loss_is_that_of_the_resized_logits(name):
     logits, target = strided((9, 9), (33, 33))
-    loss = Loss(TrainConfig(loss={name: 1.0}), COUNTS)
+    loss = Loss(TrainConfig(loss={"cross_entropy": 0.0, name: 1.0}), COUNTS)
     full = F.interpolate(logits, size=(33, 33), mode="bilinear", align_corners=True)
     torch.testing.assert_close(loss(logits, target), loss(full, target), rtol=1e-6, atol=0)
 
@@ -251,7 +252,10 @@ def test_the_configured_smoothing_and_weights_are_taken():
 
 def test_losses_add_up_by_their_weights():
     logits, target = logits_and_target()
-    parts = {name: float(Loss(TrainConfig(loss={name: 1.0}), COUNTS)(logits, target)) for name in ("cross_entropy", "dice")}
+    parts = {
+        name: float(Loss(TrainConfig(loss={"cross_entropy": 0.0, name: 1.0}), COUNTS)(logits, target))
+        for name in ("cross_entropy", "dice")
+    }
     both = Loss(TrainConfig(loss={"cross_entropy": 0.7, "dice": 0.2}), COUNTS)(logits, target)
     assert float(both) == pytest.approx(0.7 * parts["cross_entropy"] + 0.2 * parts["dice"], rel=1e-5)
 
@@ -274,3 +278,25 @@ def test_weights_for_another_number_of_classes_are_refused():
 def test_shapes_that_do_not_fit_are_an_error(logits, target):
     with pytest.raises(ValueError, match=r"must be \[N, C, h, w\] and target \[N, H, W\]"):
         cross_entropy(torch.zeros(logits), torch.zeros(target, dtype=torch.int64))
+
+
+def test_losses_are_added_to_cross_entropy_unless_it_is_0():
+    logits, target = torch.randn(2, 4, 5, 5), torch.randint(0, 4, (2, 17, 17)).byte()
+
+    def value(*overrides):
+        return float(Loss(from_dict({}, "test", overrides).train, COUNTS)(logits, target))
+
+    entropy, dice = value(), value("train.loss=dice")
+    assert dice == pytest.approx(value("train.loss.cross_entropy=0", "train.loss.dice=1")) and dice != entropy
+    assert value("train.loss.dice=0.5") == pytest.approx(entropy + 0.5 * dice)
+    assert value("train.loss.cross_entropy=0.5", "train.loss.dice=2") == pytest.approx(0.5 * entropy + 2 * dice)
+
+
+def test_class_weights_by_name_are_those_of_the_list():
+    logits, target = torch.randn(2, 4, 5, 5), torch.randint(0, 4, (2, 17, 17)).byte()
+    names = ["background", "cat", "dog", "person"]
+    named = Loss(TrainConfig(class_weights={"person": 2, "cat": 0.5}), COUNTS, names)
+    listed = Loss(TrainConfig(class_weights=[1, 0.5, 1, 2]), COUNTS, names)
+    assert named(logits, target) == listed(logits, target)
+    with refused("train.class_weights.cats: not a class; did you mean 'cat'?"):
+        Loss(TrainConfig(class_weights={"cats": 2}), COUNTS, names)

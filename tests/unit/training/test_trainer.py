@@ -80,7 +80,7 @@ def test_training_learns(config):
 
 
 def test_frozen_batch_norm_keeps_its_statistics(config):
-    trainer = Trainer(config("a", "train.freeze_batch_norm=backbone"), quiet=True)
+    trainer = Trainer(config("a", "train.freeze_batch_norm=backbone", "model.weights=random"), quiet=True)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     trainer.run()
     after = trainer.model.state_dict()
@@ -91,7 +91,9 @@ def test_frozen_batch_norm_keeps_its_statistics(config):
 
 
 def test_all_batch_norms_can_be_frozen_and_take_the_configured_momentum(config):
-    trainer = Trainer(config("a", "train.freeze_batch_norm=all", "train.batch_norm_momentum=0.2"), quiet=True)
+    trainer = Trainer(
+        config("a", "model.weights=random", "train.freeze_batch_norm=all", "train.batch_norm_momentum=0.2"), quiet=True
+    )
     prepare_mode(trainer.model, trainer.config.train)
     norms = [m for m in trainer.model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert norms
@@ -217,7 +219,7 @@ def test_a_changed_configuration_is_reported_with_its_effect(config, capsys):
     assert "seg: train.iterations was 4, is 6: from here on, the schedule is stretched to it" in told
     assert "seg: train.learning_rate was 0.01, is 0.005: from here on, the result differs" in told
     assert "seg: data.num_workers was 0, is 1: the weights do not depend on it" in told
-    assert "seg: train.loss was {}, is {'dice': 1.0}" in told
+    assert "seg: train.loss was {'cross_entropy': 1.0}, is {'cross_entropy': 1.0, 'dice': 1.0}" in told
     assert told.count("\n") == 4 + told.count("batch norm trains")
     assert resumed.run().iteration == 6
     lines = (resumed.folder / "metrics.jsonl").read_text().splitlines()
