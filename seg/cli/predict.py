@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
@@ -87,10 +88,10 @@ def run(args: argparse.Namespace) -> int:
 def summary(mode: str, out: str, files: int) -> str:
     """What was written where, and what to do with annotations."""
     if mode == "coco":
-        return f"polygons in {out}/annotations.json; when they are corrected: seg data init {out} --images FOLDER"
+        return f"polygons in {out}/annotations.json; when they are corrected: seg data init {quote(out)} --images FOLDER"
     if mode == "labelme":
         plural = "annotations" if files != 1 else "annotation"
-        return f"{files} labelme {plural} in {out}; when they are corrected: seg data init {out}"
+        return f"{files} labelme {plural} in {out}; when they are corrected: seg data init {quote(out)}"
     return f"{files} {mode} image{'s' if files != 1 else ''} in {out}"
 
 
