@@ -72,7 +72,7 @@ class Coco(Layout):
         found = {}
         for name, data in self.contents.items():
             used = {annotation["category_id"] for annotation in data["annotations"]}
-            above = {category.get("supercategory") for category in data["categories"] if category["id"] in used}
+            above = [category.get("supercategory") for category in data["categories"] if category["id"] in used]
             for category in data["categories"]:
                 if category["id"] in used or category["name"] not in above:
                     found[name, category["id"]] = category["name"]

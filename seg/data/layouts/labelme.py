@@ -106,7 +106,7 @@ def read_annotation(path: Path) -> dict[str, Any]:
     for number, shape in enumerate(shapes):
         fits = isinstance(shape, dict) and isinstance(shape.get("label"), str) and _points(shape.get("points"))
         kind = shape.get("shape_type", "polygon") if isinstance(shape, dict) else None
-        if not fits or kind not in _LEAST_POINTS or len(shape["points"]) < _LEAST_POINTS[kind]:
+        if not fits or not isinstance(kind, str) or kind not in _LEAST_POINTS or len(shape["points"]) < _LEAST_POINTS[kind]:
             known = ", ".join(_LEAST_POINTS)
             raise UserError(
                 f"{path}: shape {number} cannot be drawn; it must have a label, points [[x, y], ...] and a shape_type of "

@@ -174,3 +174,11 @@ def test_categories_of_two_files_go_by_their_names(tmp_path):
     path.write_text(json.dumps(data))
     made = create_dataset(tmp_path)
     assert set(made.labels.names) == {"background", "disc", "box", "diamond", "bar"}
+
+
+def test_a_kind_of_categories_that_is_no_text_is_ignored(tmp_path):
+    data = one_image(tmp_path, [square(3, 2, 9), square(9, 9, 12)])
+    for category in data["categories"]:
+        category["supercategory"] = ["animal"]
+    text(tmp_path / "annotations.json", data)
+    assert create_dataset(tmp_path).labels.names == ("background", "cat", "dog")

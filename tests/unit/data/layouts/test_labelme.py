@@ -124,6 +124,7 @@ def test_a_size_that_is_not_the_images_is_refused(tmp_path):
     [
         shape("a", "polygon", (0, 0), (1, 1)),
         shape("a", "heart", (0, 0), (1, 1), (2, 2)),
+        shape("a", {"polygon": 1}, (0, 0), (1, 1), (2, 2)),
         shape(None, "rectangle", (0, 0), (1, 1)),
         shape("a", "rectangle", (0, 0), (1, math.inf)),
         shape("a", "rectangle", (0, 0), (1,)),
