@@ -37,7 +37,8 @@ def load(weights: Any, device: torch.device | str | None = None, runtime: str | 
             else the CPU.
         runtime: inference engine: "torch", "compile", "onnx" or "openvino"; None is PyTorch, as trained.
         settings: of `seg.config.InferenceConfig`, instead of the stored ones: output_stride, scales, flip, canvas (None: the
-            size of each image), tile, precision ("bfloat16" where the hardware has it). An exported model has fixed settings.
+            size of each image), longest ("auto", "native" or pixels), tile, precision ("bfloat16" where the hardware has it).
+            An exported model has fixed settings.
 
     Raises:
         UserError: there is no such file or device, or a setting is wrong.

@@ -364,6 +364,10 @@ class InferenceConfig:
     """Also average the softmax over the mirrored image."""
     canvas: int | None = 513
     """Pad each image at the bottom and right to a square of this side, as the released code does; null: no padding."""
+    longest: Any = "auto"
+    """Longest side, in pixels, at which an image is looked at; its mask has its own size. A number: larger images are reduced
+    to it. native: none is. auto: in prediction, images of over 1.5 times the size of the training's are reduced to that size;
+    in evaluation, none is."""
     tile: int = 1537
     """Side of a tile in pixels. Images with more pixels are cut into overlapping tiles, and their scores are blended."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -380,6 +384,9 @@ class InferenceConfig:
             self.canvas,
             f"null, or from 33 to {LARGEST}",
         )
+        number = isinstance(self.longest, int) and not isinstance(self.longest, bool) and 33 <= self.longest <= LARGEST
+        fits = self.longest in ("auto", "native") or number
+        check(fits, "evaluate.longest", self.longest, f"auto, native, or from 33 to {LARGEST} pixels")
         fits = 257 <= self.tile <= LARGEST and self.tile % 16 == 1
         check(fits, "evaluate.tile", self.tile, f"16 k + 1, from 257 to {LARGEST}")
 

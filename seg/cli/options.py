@@ -69,6 +69,12 @@ def add_inference(parser: argparse.ArgumentParser) -> None:
         "--scales", metavar="S,S,...", help="average the softmax over these image scales, such as 0.5,0.75,1,1.25,1.5,1.75"
     )
     parser.add_argument("--flip", action="store_true", help="also average over the mirrored image")
+    parser.add_argument(
+        "--longest",
+        metavar="auto|native|PIXELS",
+        help="longest side at which the network looks at an image; its mask has the image's own size. auto (default): that of "
+        "the training's images, if an image is far larger; native: every pixel. Evaluation is native unless told otherwise",
+    )
 
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:
@@ -101,6 +107,8 @@ def inference_overrides(args: argparse.Namespace) -> list[str]:
         chosen.append("evaluate.flip=true")
     if args.canvas:
         chosen.append(f"evaluate.canvas={'null' if args.canvas == 'native' else args.canvas}")
+    if getattr(args, "longest", None):
+        chosen.append(f"evaluate.longest={args.longest}")
     if args.precision:
         chosen.append(f"evaluate.precision={args.precision}")
     return chosen

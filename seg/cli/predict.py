@@ -100,11 +100,9 @@ def predict_images(args: argparse.Namespace, predictor: Predictor, inputs: Input
     from ..inference import images as inference
     from ..inference.annotations import Outlines
 
-    trained = predictor.metadata
-    crop_size = None if args.scales or trained is None else trained.config.data.crop_size
     with progress("predict", quiet=args.quiet) as bar:
         outlines = Outlines(args.tolerance, args.least_area)
-        written, problems = inference.predict_images(predictor, inputs, args.out, args.mode, bar.update, crop_size, outlines)
+        written, problems = inference.predict_images(predictor, inputs, args.out, args.mode, bar.update, outlines)
     for problem in problems:
         print_stderr(f"seg: {problem}")
     return written, problems

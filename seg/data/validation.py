@@ -232,7 +232,9 @@ def validate_split(
     return found.counts[:, : len(split.labels)]
 
 
-def validate_splits(train: Sequence[Split], val: Split, note: Callable[[str], None], quiet: bool = False) -> np.ndarray:
+def validate_splits(
+    train: Sequence[Split], val: Split, note: Callable[[str], None], quiet: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Read every image and mask that a training learns from and is scored on.
 
     What the validation split lacks, as a class or all of them, is noted: only training splits must have what can be learned.
@@ -244,7 +246,7 @@ def validate_splits(train: Sequence[Split], val: Split, note: Callable[[str], No
         quiet: show no progress.
 
     Returns:
-        Pixels of each class in the images of the training splits, int64 [images, classes].
+        Of the images of the training splits: pixels of each class, int64 [images, classes]; width and height, [images, 2].
 
     Raises:
         UserError: as `validate_split` of a training split, or the first problem of the other.
@@ -255,30 +257,28 @@ def validate_splits(train: Sequence[Split], val: Split, note: Callable[[str], No
         return split.root, split.name, split.labels
 
     for split in {key(split): split for split in (*train, val)}.values():
-        with Progress(f"check {split.name}", len(split), quiet=quiet) as progress:
-            found[key(split)] = _sound(split, progress)
+        with Progress(f"check {split.name}", len(split), quiet=quiet) as bar:
+            found[key(split)] = _sound(split, bar)
         if key(split) in map(key, train):
             _require_classes(split, found[key(split)])
         for text in note_lines(found[key(split)].notes):
             note(f"{split.root}: {split.name}: {text}")
     counts = np.concatenate([found[key(split)].counts for split in train])
-    learned = train[0].name if len(train) == 1 else "data.sources"
-    for text in _notes_of_splits(train, val, counts, found[key(val)].counts, learned):
+    texts = _notes_of_splits(train, val, counts, found[key(val)].counts)
+    for text in texts + [f"data.val=data.train, {val.name}: {TRAINED_ON}"] * (key(val) in map(key, train)):
         note(f"{val.root}: {text}")
-    if key(val) in map(key, train):
-        note(f"{val.root}: data.val=data.train, {val.name}: {TRAINED_ON}")
-    return counts[:, : len(val.labels)]
+    return counts[:, : len(val.labels)], np.concatenate([found[key(split)].sizes for split in train])
 
 
-def _notes_of_splits(train: Sequence[Split], val: Split, learned: np.ndarray, scored: np.ndarray, name: str) -> list[str]:
-    """`split_notes` of the training splits together, called `name`, and the validation split."""
+def _notes_of_splits(train: Sequence[Split], val: Split, learned: np.ndarray, scored: np.ndarray) -> list[str]:
+    """`split_notes` of the training splits together and the validation split."""
+    name = train[0].name if len(train) == 1 else "data.sources"
     samples = [(split.root, item) for split in (*train, val) for item in split.ids]
     rows = {sample: row for row, sample in enumerate(dict.fromkeys(samples))}
     places = np.array([rows[sample] for sample in samples])
     counts = np.zeros((len(rows), 256), np.int64)
     counts[places] = np.concatenate([learned, scored])
-    members = {name: places[: len(learned)], val.name: places[len(learned) :]}
-    return split_notes(members, counts, val.labels, (name, val.name))
+    return split_notes({name: places[: len(learned)], val.name: places[len(learned) :]}, counts, val.labels, (name, val.name))
 
 
 def _require_classes(split: Split, found: Scan) -> None:

@@ -111,6 +111,7 @@ def evaluate_split(
         UserError: the data cannot be read, its classes are not the model's, or `data` or `split` is None for a model that does
             not know its training data.
     """
+    predictor = predictor.native()
     samples = _open_data(predictor, data, split, labels)
     if on_split:
         on_split(samples)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from .. import distributed
-from ..config import InferenceConfig
 from ..data.inventory import same_name
 from ..data.range_notes import RangeNotes
 from ..errors import UserError
@@ -18,19 +17,15 @@ from .inputs import Inputs, find_images
 from .outputs import Writer
 from .predictor import Predictor
 
-LARGE = 4
-"""Times the training crop. In training, objects were at most twice their size; a network does not know larger ones."""
 
-
-def scale_hint(path: Path, image: np.ndarray, config: InferenceConfig, crop_size: int) -> str | None:
-    """Return a hint for an image that is much larger, at all scales, than the training crops; else None."""
-    longest = max(image.shape[:2])
-    if longest * min(config.scales) <= LARGE * crop_size:
+def how_it_is_seen(path: Path, image: np.ndarray, predictor: Predictor) -> str | None:
+    """A line for an image [h, w, 3] that the network looks at in a smaller size; else None."""
+    height, width = predictor.looking_size(image)
+    if (height, width) == image.shape[:2]:
         return None
-    return (
-        f"{path}: {image.shape[1]}x{image.shape[0]} pixels, {longest / crop_size:.0f} times as long as the training crops: "
-        f"the model may miss large objects. Try --scales {max(0.1, crop_size / longest):.2g}, which shows it a smaller image"
-    )
+    why = "the size of the images that it was trained on; --longest native shows it every pixel"
+    why = why if predictor.config.longest == "auto" else "as --longest says"
+    return f"{path}: {image.shape[1]}x{image.shape[0]} pixels; the network looks at it in {width}x{height}, {why}"
 
 
 def predict_images(
@@ -39,7 +34,6 @@ def predict_images(
     out: str | os.PathLike[str],
     mode: str = "overlay",
     on_image: Callable[[int, int], None] | None = None,
-    crop_size: int | None = None,
     outlines: Outlines | None = None,
 ) -> tuple[list[Path], list[str]]:
     """Write a PNG or annotation for every image of the inputs. Several processes share the images; all must call this.
@@ -50,7 +44,6 @@ def predict_images(
         out: folder to write.
         mode: as `Writer` takes it.
         on_image: called with (done, total) after each image.
-        crop_size: of the training, in pixels; if given, a hint is printed for the first image that is much larger.
         outlines: of polygons; None: the defaults.
 
     Returns:
@@ -71,15 +64,15 @@ def predict_images(
             return error
 
     def samples() -> Iterator[tuple[tuple[Path, Path, np.ndarray | UserError], np.ndarray | None]]:
-        hinted = crop_size is None
+        said = False
         for (target, path), pixels in zip(mine, prefetch(read, mine), strict=True):
             if isinstance(pixels, UserError):
                 yield (target, path, pixels), None
                 continue
-            hint = scale_hint(path, pixels, predictor.config, crop_size) if crop_size and not hinted else None
-            if hint:
-                print_stderr(f"seg: {hint}")
-                hinted = True
+            line = None if said else how_it_is_seen(path, pixels, predictor)
+            if line:
+                print_stderr(f"note: {line}")
+                said = True
             yield (target, path, pixels), pixels
 
     # While the network works, the next images are read and the last pictures written.

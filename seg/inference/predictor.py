@@ -1,6 +1,5 @@
 """From pixels to masks: the one place that knows how a network is applied to an image."""
 
-import contextlib
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -15,14 +14,15 @@ from torch import Tensor
 from ..config import InferenceConfig
 from ..errors import UserError, reason
 from ..labels import LabelSet
-from ..models.interface import SegmentationModel
+from ..models.interface import SegmentationModel, evaluation_mode
 from ..models.preprocess import pad_to_canvas, padded_size
 from ..precision import Precision, autocast
 from ..threads import prefetch
 from ..visualize import overlay
 from ..weights.file import Metadata
+from .looking_size import enlarged_classes, enlarged_mask, enlarged_scores, looking_size, reduced
 from .pixels import to_pixels
-from .scores import argmax_masks, mean_scores, resize_rows, score_maps
+from .scores import argmax_masks, mean_scores, score_maps
 from .tiles import blend_tiles
 
 LOOKAHEAD = 8
@@ -36,8 +36,9 @@ Sample = TypeVar("Sample")
 class Predictor:
     """A model with its label set and inference configuration; it gives the mask of any image.
 
-    It owns all that a correct prediction needs: evaluation mode, output stride, canvas, scales, flip, tiles and batching. The
-    model's own mode and output stride are restored after each call, so that a model in training can be validated.
+    It owns all that a correct prediction needs: evaluation mode, output stride, the size at which an image is looked at,
+    canvas, scales, flip, tiles and batching. The model's own mode and output stride are restored after each call, so that a
+    model in training can be validated.
 
     An image is a path, a PIL image of any mode, a NumPy array uint8 [H, W, 3] (RGB) or [H, W] (gray), or a torch tensor uint8
     [3, H, W], [1, H, W] or shaped as an array. Files and PIL images are turned upright by their EXIF orientation.
@@ -75,6 +76,18 @@ class Predictor:
     def of(cls, model: SegmentationModel, metadata: Metadata) -> "Predictor":
         """Make a predictor of a model and the metadata of its weights file."""
         return cls(model, metadata.labels, metadata.config.evaluate, metadata=metadata)
+
+    def native(self) -> "Predictor":
+        """This predictor without the size that `config.longest=auto` means, as for evaluation."""
+        if self.config.longest != "auto":
+            return self
+        config = replace(self.config, longest="native")
+        return Predictor(self.model, self.labels, config, metadata=self.metadata, precision=self.precision)
+
+    def looking_size(self, image: np.ndarray) -> tuple[int, int]:
+        """Height and width at which the network looks at an image [h, w, 3]: its own, or smaller; see `config.longest`."""
+        trained = self.metadata.trained_size if self.metadata else None
+        return looking_size((image.shape[0], image.shape[1]), self.config.longest, trained)
 
     @property
     def score(self) -> dict[str, Any]:
@@ -162,13 +175,12 @@ class Predictor:
         if hasattr(self.model, "masks"):
             raise UserError("an exported model gives masks alone; load the weights that it was exported from for probabilities")
         height, width = pixels.shape[:2]
+        small = reduced(pixels, self.looking_size(pixels))
         with evaluation_mode(self.model, self.config.output_stride), autocast(self.device, self.precision):
-            if self._is_tiled(pixels):
-                grid, size = blend_tiles(self.model, pixels, self.config, self.device)
-                return resize_rows(grid, size, 0, height)[0, :, :, :width]
-            padded = pad_to_canvas(pixels, self.config.canvas, self.device)
-            maps = score_maps(self.model, padded, self.config)
-            return mean_scores(maps, padded.shape[-2:], 0, height)[0, :, :, :width]
+            maps, padded = self._maps([small])
+            if small is pixels:
+                return mean_scores(maps, padded, 0, height)[0, :, :, :width]
+            return enlarged_scores(maps, padded, small.shape[:2], (height, width))
 
     def stream(self, samples: Iterable[tuple[Sample, np.ndarray | None]]) -> Iterator[tuple[Sample, np.ndarray | None]]:
         """Predict masks of a stream of images, in order; images of one size share a batch.
@@ -180,9 +192,12 @@ class Predictor:
             (sample, mask): mask uint8 [h, w], or None for an image of None. At most LOOKAHEAD images are in memory.
         """
         with evaluation_mode(self.model, self.config.output_stride):
-            block: list[tuple[Sample, np.ndarray | None]] = []
+            block: list[tuple[Sample, np.ndarray | None, tuple[int, int]]] = []
             for sample, image in samples:
-                block.append((sample, image))
+                size = (0, 0) if image is None else (image.shape[0], image.shape[1])
+                if image is not None:
+                    image = reduced(image, self.looking_size(image))
+                block.append((sample, image, size))
                 # An image that fills a batch may be large: no other image waits in memory with it.
                 if len(block) == LOOKAHEAD or (image is not None and self._batch_size(image) == 1):
                     yield from self._block(block)
@@ -227,10 +242,13 @@ class Predictor:
         pixels = math.prod(padded_size(image, self.config.canvas)) * max(self.config.scales) ** 2
         return max(1, int(PIXELS_PER_BATCH["cpu" if self.device.type == "cpu" else "cuda"] / pixels))
 
-    def _block(self, block: list[tuple[Sample, np.ndarray | None]]) -> Iterator[tuple[Sample, np.ndarray | None]]:
+    def _block(
+        self, block: list[tuple[Sample, np.ndarray | None, tuple[int, int]]]
+    ) -> Iterator[tuple[Sample, np.ndarray | None]]:
+        """Predict (sample, image as it is looked at, its own size)."""
         masks: list[np.ndarray | None] = [None] * len(block)
         groups: dict[tuple[int, int], list[int]] = {}
-        for place, (_, image) in enumerate(block):
+        for place, (_, image, _) in enumerate(block):
             if image is not None:
                 groups.setdefault(padded_size(image, self.config.canvas), []).append(place)
         for places in groups.values():
@@ -238,44 +256,35 @@ class Predictor:
             most = self._batch_size(images[places[0]])
             for start in range(0, len(places), most):
                 part = places[start : start + most]
-                for place, mask in zip(part, self._masks([images[p] for p in part]), strict=True):
+                found = self._masks([images[p] for p in part], [block[p][2] for p in part])
+                for place, mask in zip(part, found, strict=True):
                     masks[place] = mask
-        for (sample, _), found in zip(block, masks, strict=True):
-            yield sample, found
+        for (sample, _, _), each in zip(block, masks, strict=True):
+            yield sample, each
 
     @torch.inference_mode()
-    def _masks(self, images: list[np.ndarray]) -> list[np.ndarray]:
-        """uint8 [h, w] for each image [h, w, 3] of one padded size; a tiled image comes alone. Only a few rows of full-size
-        scores are in memory at a time."""
+    def _masks(self, images: list[np.ndarray], sizes: list[tuple[int, int]]) -> list[np.ndarray]:
+        """uint8 [H, W] of its own size for each image [h, w, 3] of one padded size; a tiled image comes alone. Only a few rows
+        of full-size scores are in memory at a time."""
         if hasattr(self.model, "masks"):  # an exported model
             found: list[np.ndarray] = self.model.masks(images)
-            return found
+            return [enlarged_classes(mask, size) for mask, size in zip(found, sizes, strict=True)]
         with autocast(self.device, self.precision):
-            if any(self._is_tiled(image) for image in images):
-                (image,) = images
-                grid, size = blend_tiles(self.model, image, self.config, self.device)
-                return [argmax_masks([grid], size, *image.shape[:2])[0]]
-            padded = torch.cat([pad_to_canvas(image, self.config.canvas, self.device) for image in images])
-            padded = padded.contiguous(memory_format=torch.channels_last)
-            height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
-            masks = argmax_masks(score_maps(self.model, padded, self.config), padded.shape[-2:], height, width)
-        return [mask[: image.shape[0], : image.shape[1]] for mask, image in zip(masks, images, strict=True)]
+            maps, padded = self._maps(images)
+            if all(image.shape[:2] == size for image, size in zip(images, sizes, strict=True)):
+                masks = argmax_masks(maps, padded, *(max(size[axis] for size in sizes) for axis in (0, 1)))
+                return [mask[:height, :width] for mask, (height, width) in zip(masks, sizes, strict=True)]
+            return [
+                enlarged_mask([each[i : i + 1] for each in maps], padded, image.shape[:2], size)
+                for i, (image, size) in enumerate(zip(images, sizes, strict=True))
+            ]
 
-
-@contextlib.contextmanager
-def evaluation_mode(model: SegmentationModel, output_stride: int | None) -> Iterator[None]:
-    """Put a model into evaluation mode at an output stride, and restore both afterwards.
-
-    Raises:
-        UserError: the model cannot honor the output stride.
-    """
-    before = model.output_stride
-    model.output_stride = output_stride  # First: a model may refuse it, and then nothing else has changed.
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        model.output_stride = before
+    def _maps(self, images: list[np.ndarray]) -> tuple[list[Tensor], tuple[int, int]]:
+        """Scores [N, classes, h', w'] of images of one padded size, at each scale and flip, and the size they stand for."""
+        if any(self._is_tiled(image) for image in images):
+            (image,) = images
+            grid, size = blend_tiles(self.model, image, self.config, self.device)
+            return [grid], size
+        padded = torch.cat([pad_to_canvas(image, self.config.canvas, self.device) for image in images])
+        padded = padded.contiguous(memory_format=torch.channels_last)
+        return score_maps(self.model, padded, self.config), (padded.shape[-2], padded.shape[-1])

@@ -108,6 +108,8 @@ def predict_video(
             if not done:
                 raise UserError(f"{source}: no frame can be read; is the file complete?")
         notes = ["the sound is left out"] * clip.audio
+        if done and (seen := predictor.looking_size(pixels)) != pixels.shape[:2]:
+            notes.append(f"the network looked at frames in {seen[1]}x{seen[0]}")
         if clip.total and done < clip.total:
             notes.append(f"the file states {clip.total} frames: is it cut short?")
         return WrittenVideo(path, done, time.monotonic() - began, notes)

@@ -1,5 +1,6 @@
-"""The interface of segmentation networks, for type checkers."""
+"""The interface of segmentation networks, and how one is put into evaluation mode."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -35,3 +36,22 @@ class SegmentationModel(Protocol):
     def eval(self) -> Any: ...
 
     def to(self, device: Any) -> Any: ...
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: SegmentationModel, output_stride: int | None) -> Iterator[None]:
+    """Put a model into evaluation mode at an output stride, and restore both afterwards.
+
+    Raises:
+        UserError: the model cannot honor the output stride.
+    """
+    before = model.output_stride
+    model.output_stride = output_stride  # First: a model may refuse it, and then nothing else has changed.
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        model.output_stride = before

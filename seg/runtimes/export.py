@@ -17,9 +17,9 @@ from ..errors import UserError
 from ..extras import import_extra
 from ..files import atomic_write
 from ..inference.inputs import find_images
-from ..inference.predictor import Predictor, evaluation_mode
+from ..inference.predictor import Predictor
 from ..models.fold import folded
-from ..models.interface import SegmentationModel
+from ..models.interface import SegmentationModel, evaluation_mode
 from ..models.ops.resize import resize
 from ..models.preprocess import PADDING_VALUE, normalize, padded_side
 from ..precision import Precision, require_precision
@@ -164,11 +164,11 @@ def export(
     settings = replace(metadata.config.evaluate, scales=[1.0], flip=False)
     predictor = Predictor(model, metadata.labels, settings, precision="float32")  # what the export is compared with
     settings = predictor.config
-    config = replace(metadata.config, evaluate=settings)
+    about = replace(metadata, config=replace(metadata.config, evaluate=settings))
     assert settings.output_stride is not None  # the predictor has set it
     result = Export(str(out), format, settings.canvas, settings.output_stride, settings.precision)
     if format == "safetensors":
-        weights_file.write(out, network, config, metadata.labels, metadata.score, origin=metadata.origin)
+        weights_file.write(out, network, about)
         return result
     tests = [image[None] for image in kept] or test_images(settings.canvas)
     step = _steps(progress, 3 + len(tests))
@@ -180,7 +180,7 @@ def export(
             graph, result.calibrated = quantize(graph, format, seen, fine_convolutions(network)), len(seen)
         step()
         result.compare(runner(graph, format, settings.precision), predictor, tests, step)
-    write(graph, format, out, weights_file.file_metadata(network, config, metadata.labels, metadata.score, metadata.origin))
+    write(graph, format, out, weights_file.file_metadata(network, about))
     step()
     return result
 

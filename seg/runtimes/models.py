@@ -94,7 +94,8 @@ class ExportedModel(nn.Module):
             UserError: a setting differs from that of the export; the message names both values.
         """
         for field in fields(config):
-            self._require(field.name, getattr(config, field.name))
+            if field.name != "longest":  # an image is reduced before the model sees it
+                self._require(field.name, getattr(config, field.name))
 
     def _require(self, key: str, wanted: Any) -> None:
         own = getattr(self.config, key)

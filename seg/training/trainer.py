@@ -27,7 +27,7 @@ from ..progress import Progress, print_stderr, quieted
 from ..runtimes.pytorch import fast_model
 from ..threads import GracefulShutdown
 from ..visualize import comparison
-from ..weights.file import write
+from ..weights.file import Metadata, write
 from . import checkpoint
 from .callbacks import check_callbacks
 from .ema import ExponentialMovingAverage
@@ -89,7 +89,9 @@ class Trainer:
         self.labels = load_labels(config.data.labels)
         self.sources = open_sources(config.data, self.labels)
         self.val_split = open_split(config.data.root, config.data.val, self.labels, config.data.masks)
-        counts = validate_splits(self.sources.splits, self.val_split, lambda text: self._say(f"note: {text}"), self.quiet)
+        splits = self.sources.splits, self.val_split
+        counts, sizes = validate_splits(*splits, lambda text: self._say(f"note: {text}"), self.quiet)
+        self.trained_size = int(np.median(sizes.max(1)))
         model = build_model(config.model, len(self.labels), pretrained=saved is None).to(self.device)
         model.to(memory_format=torch.channels_last)
         present = counts > 0 if config.data.balanced else None
@@ -204,7 +206,7 @@ class Trainer:
             iou = {name: None if np.isnan(v) else float(v) for name, v in zip(self.labels.names, scores.iou, strict=True)}
             score = {"iteration": state.iteration, "miou": scores.miou, "split": self.val_split.name, "iou": iou}
             if distributed.is_main():
-                write(self.training_run.best, model, self.config, self.labels, score)
+                write(self.training_run.best, model, Metadata(self.config, self.labels, score, trained_size=self.trained_size))
         self._save()
         self._call("on_validation", state.iteration, scores)
 

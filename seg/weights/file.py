@@ -24,7 +24,7 @@ SCORE = {"iteration": int, "miou": int | float, "split": str, "iou": dict}
 
 PARTS = ("backbone.", "aspp.", "dpc.", "decoder.")
 """The parts of a network without its classifier, which a file may hold alone: the backbone, or all of them."""
-ORIGIN = {"name", "address", "license", "trained_on", "size", "scores"}
+ORIGIN = {"name", "address", "license", "trained_on", "scores"}
 """Keys of the origin of a published model."""
 
 
@@ -38,6 +38,8 @@ class Metadata:
     """Such as {"iteration": 2000, "miou": 0.41}, with the keys of `SCORE`; empty where never validated."""
     origin: dict[str, Any] = field(default_factory=dict)
     """Of a converted published model: `PublishedModel.origin`; else empty."""
+    trained_size: int | None = None
+    """Longest side of the images of the training, in pixels: their median; None: unknown."""
 
     def data_root(self) -> Path:
         """The data folder of the training. Raises UserError if it is not here."""
@@ -99,9 +101,12 @@ def read_metadata(metadata: dict[str, str], path: str | Path) -> Metadata:
         origin = json.loads(metadata.get("origin", "{}"))
         if not (isinstance(origin, dict) and set(origin) in (set(), ORIGIN)):
             raise ValueError(f"origin is {origin!r}")
+        trained_size = json.loads(metadata.get("trained_size", "null"))
+        if not (trained_size is None or (isinstance(trained_size, int) and trained_size > 0)):
+            raise ValueError(f"trained_size is {trained_size!r}")
     except (KeyError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: its metadata is damaged ({reason(error)}); copy or download it again") from error
-    return Metadata(config_from_dict(config, str(path)), from_dict(labels, str(path)), score, origin)
+    return Metadata(config_from_dict(config, str(path)), from_dict(labels, str(path)), score, origin, trained_size)
 
 
 def is_score(value: Any) -> bool:
@@ -111,39 +116,26 @@ def is_score(value: Any) -> bool:
     return all(iou is None or isinstance(iou, int | float) for iou in value.get("iou", {}).values())
 
 
-def file_metadata(
-    model: nn.Module, config: Config, labels: LabelSet, score: dict[str, Any], origin: dict[str, Any] | None = None
-) -> dict[str, str]:
+def file_metadata(model: nn.Module, about: Metadata) -> dict[str, str]:
     """Make the metadata of a file that holds the model: what `read_metadata` reads, and the input statistics."""
     return {
         "format": FORMAT,
-        "config": json.dumps(as_dict(config)),
-        "labels": json.dumps(labels.as_dict()),
+        "config": json.dumps(as_dict(about.config)),
+        "labels": json.dumps(about.labels.as_dict()),
         "input": json.dumps({"mean": list(model.mean), "std": list(model.std)}),  # type: ignore[arg-type]
-        "score": json.dumps(score),
-        "origin": json.dumps(origin or {}),
+        "score": json.dumps(about.score),
+        "origin": json.dumps(about.origin),
+        "trained_size": json.dumps(about.trained_size),
     }
 
 
-def write(
-    path: str | Path,
-    model: nn.Module,
-    config: Config,
-    labels: LabelSet,
-    score: dict[str, Any],
-    *,
-    origin: dict[str, Any] | None = None,
-    only: str | tuple[str, ...] = "",
-) -> None:
+def write(path: str | Path, model: nn.Module, about: Metadata, *, only: str | tuple[str, ...] = "") -> None:
     """Write a model's weights and what they are, atomically.
 
     Args:
         path: the .safetensors file.
-        model: a network that `config.model` builds.
-        config: its configuration.
-        labels: its classes.
-        score: with keys of `SCORE`; may be empty.
-        origin: see `Metadata`.
+        model: a network that `about.config.model` builds.
+        about: configuration, classes, score, and where the weights come from.
         only: write only the tensors whose names begin with this, or one of these, such as `backbone.`.
 
     Raises:
@@ -154,11 +146,16 @@ def write(
     # safetensors stores contiguous tensors only; channels-last weights are not.
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items() if name.startswith(only)}
     with atomic_write(path) as temporary:
-        save_file(tensors, temporary, file_metadata(model, config, labels, score, origin))
+        save_file(tensors, temporary, file_metadata(model, about))
 
 
 def write_weights(
-    path: str | Path, weights: Weights, labels: LabelSet, settings: dict[str, Any], origin: dict[str, Any] | None = None
+    path: str | Path,
+    weights: Weights,
+    labels: LabelSet,
+    settings: dict[str, Any],
+    origin: dict[str, Any] | None = None,
+    trained_size: int | None = None,
 ) -> Report:
     """Write weights that were read from elsewhere: a whole network, all but its classifier, or the backbone.
 
@@ -167,7 +164,7 @@ def write_weights(
         weights: the tensors.
         labels: the classes; as many as the classifier has, if there is one.
         settings: of a configuration, without the section `model`.
-        origin: see `Metadata`.
+        origin, trained_size: see `Metadata`.
 
     Returns:
         What matched. What is `missing` is not in the file either: nobody takes it for trained.
@@ -184,7 +181,7 @@ def write_weights(
     if absent and absent != {"classifier."} and not all(name.startswith("backbone.") for name in report.matched):
         raise UserError(f"{report}; neither a whole network, nor all but its classifier, nor a backbone alone")
     only = tuple(part for part in PARTS if part not in absent) if absent else ""
-    write(path, model, config, labels, weights.score, origin=origin, only=only)
+    write(path, model, Metadata(config, labels, weights.score, origin or {}, trained_size), only=only)
     return report
 
 
@@ -221,4 +218,4 @@ def save(
             raise UserError(f"{path}: not written: tensor '{name}' of the network holds a NaN or an infinite value")
     if not is_score(score or {}):
         raise UserError(f"{path}: score={score!r}: must be a mapping such as {{'miou': 0.41, 'split': 'val'}}")
-    write(path, network, replace(config or Config(), model=model_config), labels, score or {})
+    write(path, network, Metadata(replace(config or Config(), model=model_config), labels, score or {}))

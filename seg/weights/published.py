@@ -158,4 +158,4 @@ def write_published(model: PublishedModel, prefix: Path, out: Path) -> None:
         settings["data"] = {"root": model.data, "labels": model.labels, "train": model.split, "val": "val"}
     if model.scores:
         weights.score = {"miou": model.scores[0].miou, "split": model.scores[0].split}
-    write_weights(out, weights, labels, settings, model.origin)
+    write_weights(out, weights, labels, settings, model.origin, max(model.size))

@@ -33,7 +33,7 @@ def share(weights: str | Path, out: str | Path, name: str = "OWNER/NAME") -> Pat
     model, metadata = open_model(weights)
     metadata.config = _portable(metadata.config)
     names, folder = metadata.labels.names, Path(out)
-    write(folder / SHARED, cast(nn.Module, model), metadata.config, metadata.labels, metadata.score, origin=metadata.origin)
+    write(folder / SHARED, cast(nn.Module, model), metadata)
     settings: dict[str, Any] = {
         "architectures": [metadata.config.model.smp or "DeepLabV3Plus"],
         "num_labels": len(names),
@@ -55,9 +55,10 @@ def _portable(config: Config) -> Config:
         return source if source is None or source.startswith(("timm:", "hf:")) else Path(source).name
 
     data = config.data
+    sources = [source | {"root": Path(source["root"]).name} for source in data.sources]
     return replace(
         config,
         runs="runs",
         model=replace(config.model, weights=last(config.model.weights)),
-        data=replace(data, root=Path(data.root).name, labels=Path(data.labels).name, masks=last(data.masks)),
+        data=replace(data, root=Path(data.root).name, labels=Path(data.labels).name, masks=last(data.masks), sources=sources),
     )

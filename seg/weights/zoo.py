@@ -80,7 +80,6 @@ class PublishedModel:
             "address": f"http://{PLACE}/{self.file}",
             "license": LICENSE,
             "trained_on": self.trained_on,
-            "size": list(self.size),
             "scores": [asdict(score) | {"scales": list(score.scales)} for score in self.scores],
         }
 

@@ -18,7 +18,7 @@ from safetensors.torch import save
 from seg.config import ModelConfig, from_dict
 from seg.labels import VOC
 from seg.models.factory import build_model
-from seg.weights.file import write
+from seg.weights.file import Metadata, write
 from seg.weights.loading import open_model, read_into
 from tests.helpers.configs import CONFIG
 from tests.helpers.paths import ROOT
@@ -141,7 +141,7 @@ def own_hub():
 def test_shared_weights_are_loaded_by_their_name(own_hub, tmp_path):
     address, files = own_hub
     config = from_dict(CONFIG, "test")
-    write(tmp_path / "best.safetensors", build_model(config.model, 21), config, VOC, {})
+    write(tmp_path / "best.safetensors", build_model(config.model, 21), Metadata(config, VOC, {}))
     (tmp_path / "job.py").write_text(
         "import os, seg\n"
         "from seg.cli.main import main\n"

@@ -404,7 +404,7 @@ def test_a_split_without_a_labelled_pixel_is_refused(split):
 def notes_of(root, train="train", val="val"):
     notes = []
     opened = [open_split(root, name, VOC) for name in (train, val)]
-    counts = validate_splits(opened[:1], opened[1], notes.append, quiet=True)
+    counts, _ = validate_splits(opened[:1], opened[1], notes.append, quiet=True)
     assert counts.shape == (len(open_split(root, train, VOC)), 21)
     return [note.removeprefix(f"{root}: ") for note in notes]
 
@@ -478,7 +478,8 @@ def test_several_training_splits_are_counted_in_order_and_compared_together(tmp_
     other = replace(VOC, values=tuple((value, 3 if value == 1 else value) for value in (*range(21), 255)))
     train = [open_split(roots[0], "train", VOC), open_split(roots[1], "train", other), open_split(roots[0], "val", VOC)]
     notes = []
-    counts = validate_splits(train, open_split(roots[0], "val", VOC), notes.append, quiet=True)
+    counts, sizes = validate_splits(train, open_split(roots[0], "val", VOC), notes.append, quiet=True)
+    np.testing.assert_array_equal(sizes, [[64, 48]] * len(counts))
     np.testing.assert_array_equal(counts, np.concatenate([validate_split(split) for split in train]))
     assert any("data.sources and val share 2 images" in line for line in notes)
     assert any("data.val=data.train, val" in line for line in notes)

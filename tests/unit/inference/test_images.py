@@ -1,18 +1,17 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from seg import visualize
-from seg.config import InferenceConfig
+from seg.config import Config, InferenceConfig
 from seg.data.layouts.base import Hints
 from seg.data.layouts.create import create_dataset
 from seg.inference.annotations import Outlines
-from seg.inference.images import predict_images, scale_hint
+from seg.inference.images import predict_images
 from seg.inference.outputs import MODES
 from seg.inference.predictor import Predictor
 from seg.labels import VOC, load
+from seg.weights.file import Metadata
 from tests.helpers.toy import Reader, refused, toy_sample, written
 
 NATIVE = InferenceConfig(canvas=None)
@@ -171,20 +170,18 @@ def test_the_configured_output_stride_is_set_and_restored(tmp_path):
     assert model.training and model.output_stride == 16
 
 
-def test_an_image_much_larger_than_the_crops_gives_one_warning(tmp_path, capsys):
-    for name, size in (("a", (40, 50)), ("b", (60, 201)), ("c", (300, 20))):
+def test_the_first_image_that_is_seen_smaller_is_named_once(tmp_path, capsys):
+    for name, size in (("a", (40, 50)), ("b", (60, 201)), ("c", (300, 40))):
         put(tmp_path / "in" / f"{name}.png", size=size)
-    predict([tmp_path / "in"], tmp_path / "out")
-    assert capsys.readouterr().err == ""
-    predict([tmp_path / "in"], tmp_path / "out", crop_size=50)
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and all(part in said for part in ("b.png: 201x60", "4 times", "--scales 0.25"))
-    predict([tmp_path / "in"], tmp_path / "out", crop_size=75)
-    assert capsys.readouterr().err == ""
 
+    def said(**longest):
+        about = Metadata(Config(), VOC, {}, trained_size=50)
+        predictor = Predictor(Reader(), VOC, InferenceConfig(canvas=None, **longest), metadata=about)
+        predict_images(predictor, [tmp_path / "in"], tmp_path / "out", "index")
+        assert read(tmp_path / "out/c.png").shape == (300, 40)
+        return capsys.readouterr().err
 
-def test_a_scale_that_makes_a_large_image_small_needs_no_hint():
-    image = np.zeros((3000, 4000, 3), np.uint8)
-    assert "--scales 0.13" in scale_hint(Path("a.jpg"), image, InferenceConfig(scales=[1, 2]), 513)
-    assert "--scales 0.1," in scale_hint(Path("a.jpg"), image, InferenceConfig(), 129)  # the smallest there is
-    assert scale_hint(Path("a.jpg"), image, InferenceConfig(scales=[0.5, 1]), 513) is None
+    wanted = "b.png: 201x60 pixels; the network looks at it in 50x15, the size of the images that it was trained on; --longest"
+    assert said().count("\n") == 1 and wanted in said()
+    assert said(longest="native") == ""
+    assert "b.png: 201x60 pixels; the network looks at it in 100x30, as --longest says" in said(longest=100)

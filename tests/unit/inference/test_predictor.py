@@ -9,10 +9,11 @@ from torch import nn
 from seg.config import InferenceConfig, ModelConfig
 from seg.errors import UserError
 from seg.inference import scores
-from seg.inference.predictor import LOOKAHEAD, PIXELS_PER_BATCH, Predictor, evaluation_mode
+from seg.inference.predictor import LOOKAHEAD, PIXELS_PER_BATCH, Predictor
 from seg.inference.scores import ROWS, resize_rows, scaled_side
 from seg.inference.tiles import OVERLAP, blend_tiles, tile_starts
 from seg.labels import VOC
+from seg.models.interface import evaluation_mode
 from seg.models.preprocess import PADDING_VALUE, pad_to_canvas
 from tests.helpers.paths import FIXTURES
 from tests.helpers.toy import picture, random_model
@@ -191,7 +192,9 @@ def test_masks_come_in_order_and_do_not_depend_on_the_batch(model, monkeypatch, 
     images = [size and picture(*size, number) for number, size in enumerate(SIZES)]
     batches, drawn = [], []
     original = Predictor._masks
-    monkeypatch.setattr(Predictor, "_masks", lambda self, given: batches.append(len(given)) or original(self, given))
+    monkeypatch.setattr(
+        Predictor, "_masks", lambda self, given, sizes: batches.append(len(given)) or original(self, given, sizes)
+    )
     predictor = Predictor(model, VOC, config)
 
     def samples():
@@ -205,7 +208,8 @@ def test_masks_come_in_order_and_do_not_depend_on_the_batch(model, monkeypatch, 
         if images[number] is None:
             assert mask is None
         else:
-            np.testing.assert_array_equal(mask, original(predictor, [images[number]])[0])
+            alone = original(predictor, [images[number]], [images[number].shape[:2]])
+            np.testing.assert_array_equal(mask, alone[0])
     assert number == len(SIZES) - 1 and sum(batches) == len(SIZES) - 2
     assert max(batches) == (LOOKAHEAD if pixels == 10**9 else 4 if pixels > 1 and canvas is None else 1)
 
@@ -213,7 +217,7 @@ def test_masks_come_in_order_and_do_not_depend_on_the_batch(model, monkeypatch, 
 @pytest.mark.parametrize("scales, together", [([1.0], 8), ([2.0], 2), ([0.5, 1.0, 2.0], 2), ([4.0], 1)])
 def test_larger_scales_give_smaller_batches(model, monkeypatch, scales, together):
     batches = []
-    monkeypatch.setattr(Predictor, "_masks", lambda self, images: batches.append(len(images)) or images)
+    monkeypatch.setattr(Predictor, "_masks", lambda self, images, sizes: batches.append(len(images)) or images)
     config = InferenceConfig(scales=scales, canvas=129)
     assert len(list(Predictor(model, VOC, config).stream([(None, picture(40, 129))] * 16))) == 16
     assert batches == [together] * (16 // together)

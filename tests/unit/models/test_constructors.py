@@ -19,7 +19,7 @@ from seg.models import DeepLabV3Plus, Xception, deeplabv3plus_xception41, xcepti
 from seg.models.factory import build_model
 from seg.models.habits import HINTS
 from seg.weights import timm as timm_weights
-from seg.weights.file import write
+from seg.weights.file import Metadata, write
 from tests.helpers.released import checkpoint
 from tests.helpers.toy import random_model, refused, same
 
@@ -253,7 +253,7 @@ def sources(trained, tmp_path, monkeypatch):
     theirs = under_timms_names(trained)
     monkeypatch.setattr(timm_weights, "download", lambda name: theirs)
     save_file(theirs, tmp_path / "timm.safetensors")
-    write(tmp_path / "ours.safetensors", trained, Config(model=small_config(activation_placement="tf")), VOC, {})
+    write(tmp_path / "ours.safetensors", trained, Metadata(Config(model=small_config(activation_placement="tf")), VOC, {}))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *given, **options: str(tmp_path / "ours.safetensors"))
     return {
         "timm": "timm:xception41.tf_in1k",
@@ -279,7 +279,7 @@ def test_weights_set_their_activation_placement(sources, trained, kind):
 
 def test_weights_set_the_separable_activation(tmp_path):
     config = small_config(separable_activation="elu")
-    write(tmp_path / "elu.safetensors", random_model(config), Config(model=config), VOC, {})
+    write(tmp_path / "elu.safetensors", random_model(config), Metadata(Config(model=config), VOC, {}))
     assert xception41(weights=tmp_path / "elu.safetensors", width=0.125).separable_activation == "elu"
     with refused("separable_activation='relu'", "'elu'", "leave it out"):
         xception41(weights=tmp_path / "elu.safetensors", width=0.125, separable_activation="relu")

@@ -8,9 +8,10 @@ import torch
 import seg
 from seg import precision
 from seg.config import Config, InferenceConfig, ModelConfig
-from seg.inference.predictor import Predictor, evaluation_mode
+from seg.inference.predictor import Predictor
 from seg.labels import VOC, LabelSet
 from seg.models.factory import build_model
+from seg.models.interface import evaluation_mode
 from seg.runtimes.export import export
 from seg.runtimes.models import ExportedModel
 from seg.runtimes.open import in_runtime, open_exported, open_runtime
@@ -201,7 +202,7 @@ def test_a_damaged_graph_that_opens_is_refused_when_it_runs(tmp_path, model):
         values = [helper.make_tensor_value_info(name, TensorProto.UINT8, [None] * 4) for name in "xy"]
         graph = helper.make_graph(nodes, "g", values[:1], values[1:])
         made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-        helper.set_model_props(made, weights_file.file_metadata(model, Config(), VOC, {}) | {"score": score})
+        helper.set_model_props(made, weights_file.file_metadata(model, Metadata(Config(), VOC, {})) | {"score": score})
         (tmp_path / "a.onnx").write_bytes(made.SerializeToString())
 
     image = np.zeros((5, 7, 3), np.uint8)
@@ -276,7 +277,7 @@ def test_a_converted_network_refuses_another_output_stride(model, name):
 def test_weights_are_opened_with_the_given_inference_config(tmp_path, model):
     labels = LabelSet(tuple("abcde"), tuple((i, i, i) for i in range(5)))
     config = Config(model=ModelConfig(backbone="xception", width=0.125))
-    weights_file.write(tmp_path / "a.safetensors", model, config, labels, {})
+    weights_file.write(tmp_path / "a.safetensors", model, Metadata(config, labels, {}))
     got, metadata = open_runtime(tmp_path / "a.safetensors", "torch", ["evaluate.output_stride=8", "evaluate.canvas=65"])
     assert got.output_stride == 8 and metadata.labels == labels
     wanted = Predictor(model, labels, metadata.config.evaluate).predict(picture(40, 50))

@@ -11,7 +11,7 @@ from seg.labels import VOC, LabelSet
 from seg.models import deeplab
 from seg.models.factory import build_model
 from seg.weights.convert import convert
-from seg.weights.file import write
+from seg.weights.file import Metadata, write
 from seg.weights.loading import open_model, read_into
 from tests.helpers.toy import refused
 
@@ -27,7 +27,7 @@ def small(classes=21, **model) -> tuple[Config, torch.nn.Module]:
 @pytest.fixture
 def saved(tmp_path):
     config, model = small()
-    write(tmp_path / "best.safetensors", model, config, VOC, {"miou": 0.5})
+    write(tmp_path / "best.safetensors", model, Metadata(config, VOC, {"miou": 0.5}))
     return tmp_path / "best.safetensors", model
 
 

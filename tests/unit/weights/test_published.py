@@ -22,7 +22,7 @@ from seg.data.voc import open_split
 from seg.labels import VOC as LABELS
 from seg.models.factory import build_model
 from seg.weights import published, tensorflow
-from seg.weights.file import write
+from seg.weights.file import Metadata, write
 from seg.weights.loading import open_model, read_into
 from seg.weights.zoo import MODELS
 from tests.helpers.command import run, the_line
@@ -130,7 +130,7 @@ def test_the_logits_are_those_of_the_network_that_was_published(server, made, na
     with torch.inference_mode():
         torch.testing.assert_close(model(images), made[0][name](images), rtol=0, atol=0)
     wanted = MODELS[name]
-    assert metadata.origin["name"] == name and metadata.origin["size"] == list(wanted.size)
+    assert metadata.origin["name"] == name and metadata.trained_size == max(wanted.size)
     assert metadata.config.data.labels == wanted.labels and metadata.config.model.context == wanted.context
     assert metadata.score == {"miou": wanted.scores[0].miou, "split": wanted.scores[0].split}
 
@@ -307,7 +307,7 @@ def test_a_shared_model_says_where_it_is_from(have, tmp_path):
 def test_torch_hub_loads_the_models_by_their_names(server, tmp_path):
     whole = network(MODELS[IMAGENET])
     config = from_dict({"model": {"backbone": "xception41", "activation_placement": "tf"}}, "test")
-    write(tmp_path / "cache" / "models" / f"{IMAGENET}.safetensors", whole, config, LABELS, {}, only="backbone.")
+    write(tmp_path / "cache" / "models" / f"{IMAGENET}.safetensors", whole, Metadata(config, LABELS, {}), only="backbone.")
     found = torch.hub.load(str(ROOT), IMAGENET, source="local")
     assert not found.training and same(found.state_dict(), whole.backbone.state_dict())
     hub = runpy.run_path(str(ROOT / "hubconf.py"))

@@ -5,7 +5,7 @@ from seg.config import from_dict
 from seg.labels import VOC
 from seg.models.factory import build_model
 from seg.runtimes.open import open_runtime
-from seg.weights.file import write
+from seg.weights.file import Metadata, write
 from seg.weights.loading import open_model, read_into
 from seg.weights.resolve import resolve_weights
 from seg.weights.share import share
@@ -19,7 +19,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "mine"
     config = from_dict(CONFIG, "test")
     model = build_model(config.model, 21)
-    write(folder / "best.safetensors", model, config, VOC, {"miou": 0.5})
+    write(folder / "best.safetensors", model, Metadata(config, VOC, {"miou": 0.5}))
     (folder / "config.yaml").touch()
     return folder, model
 
@@ -66,7 +66,7 @@ def test_a_source_without_a_complete_network_is_refused_with_a_command(run, tmp_
         open_runtime("timm:xception65.tf_in1k")
     with refused("tf:model.ckpt-7", "seg convert tf:model.ckpt-7 --out"):
         open_runtime("tf:model.ckpt-7")
-    write(tmp_path / "backbone.safetensors", run[1], from_dict(CONFIG, "test"), VOC, {}, only="backbone.")
+    write(tmp_path / "backbone.safetensors", run[1], Metadata(from_dict(CONFIG, "test"), VOC, {}), only="backbone.")
     for open_weights in (open_runtime, open_model):
         with refused(tmp_path / "backbone.safetensors", "a backbone only", "segmentation classes", "seg train"):
             open_weights(tmp_path / "backbone.safetensors")

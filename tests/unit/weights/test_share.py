@@ -7,7 +7,7 @@ import yaml
 from seg.config import from_dict
 from seg.labels import VOC
 from seg.models.factory import build_model
-from seg.weights.file import write
+from seg.weights.file import Metadata, write
 from seg.weights.loading import open_model
 from seg.weights.share import share
 from tests.helpers.configs import CONFIG
@@ -23,7 +23,7 @@ def network():
 
 
 def shared(network, folder, score):
-    write(folder / "best.safetensors", *network, VOC, score)
+    write(folder / "best.safetensors", network[0], Metadata(network[1], VOC, score))
     out = share(folder / "best.safetensors", folder / "shared", "me/net")
     _, head, body = (out / "README.md").read_text().split("---\n", 2)
     return out, yaml.safe_load(head), body

@@ -1,0 +1,92 @@
+"""The size at which a network looks at an image: objects should be as large as in its training."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .scores import ROWS, softmax
+
+FAR = 1.5
+"""Times the training images' size from which on an image is far larger. Training shows images at up to twice their size, and
+knows objects well at most of these sizes."""
+
+
+def looking_size(size: tuple[int, int], longest: Any, trained: int | None) -> tuple[int, int]:
+    """Height and width at which an image is looked at.
+
+    Args:
+        size: height and width of the image.
+        longest: `native`, `auto` or a number of pixels; see `seg.config.InferenceConfig`.
+        trained: longest side of the images of the training; None: unknown, and `auto` is then `native`.
+
+    Returns:
+        The size, or a smaller one of the same shape.
+    """
+    limit, side = trained if longest == "auto" else None if longest == "native" else longest, max(size)
+    if limit is None or side <= limit * (FAR if longest == "auto" else 1):
+        return size
+    height, width = (max(1, round(length * limit / side)) for length in size)
+    return height, width
+
+
+def reduced(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The image uint8 [h, w, 3] at a smaller size: each pixel is the mean of the area that it covers."""
+    return image if image.shape[:2] == size else cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+
+
+def enlarged_scores(maps: list[Tensor], padded: Sequence[int], small: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Scores of an image at its own size, from those of the reduced image; see `enlarged_mask`.
+
+    Returns:
+        float32 [classes, H, W]: the logits of a single map, else the mean of the softmaxes.
+    """
+    return _rows(maps, padded, small, size, 0, size[0])[0]
+
+
+def enlarged_mask(maps: list[Tensor], padded: Sequence[int], small: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """The mask of an image at its own size, from the scores of the reduced image. Few rows of scores are in memory at a time.
+
+    Args:
+        maps: logits [1, classes, h', w'] for each scale and flip, as `score_maps` gives them.
+        padded: height and width of the input that the maps stand for.
+        small: height and width of the reduced image, in the input's top left corner.
+        size: height and width of the image.
+
+    Returns:
+        uint8 [H, W].
+    """
+    mask = np.empty(size, np.uint8)
+    step = ROWS["cpu" if maps[0].device.type == "cpu" else "gpu"]
+    for top in range(0, size[0], step):
+        bottom = min(top + step, size[0])
+        mask[top:bottom] = _rows(maps, padded, small, size, top, bottom).argmax(1)[0].byte().cpu().numpy()
+    return mask
+
+
+def enlarged_classes(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask uint8 [h, w] of a reduced image at the image's own size; edges are those of large pixels."""
+    return mask if mask.shape == size else cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)
+
+
+def _rows(
+    maps: list[Tensor], padded: Sequence[int], small: tuple[int, int], size: tuple[int, int], top: int, bottom: int
+) -> Tensor:
+    """Rows top..bottom of the scores at full size: [1, classes, rows, W]."""
+    device = maps[0].device
+    rows = _places(torch.arange(top, bottom, device=device), small[0], size[0], padded[0])
+    columns = _places(torch.arange(size[1], device=device), small[1], size[1], padded[1])
+    grid = torch.stack([columns.expand(len(rows), -1), rows[:, None].expand(-1, len(columns))], -1)[None]
+    found = [F.grid_sample(each.contiguous(), grid, padding_mode="border", align_corners=True) for each in maps]
+    return found[0] if len(found) == 1 else torch.stack([softmax(each) for each in found]).mean(0)
+
+
+def _places(pixels: Tensor, small: int, full: int, padded: int) -> Tensor:
+    """Where the centers of pixels of the full side lie on the maps, from -1, the center of the first input pixel, to 1."""
+    # Reducing averages areas: the borders of both images coincide, not the centers of their outer pixels.
+    inside = ((pixels + 0.5) * (small / full) - 0.5).clamp(0, small - 1)
+    return inside * (2 / max(1, padded - 1)) - 1
