@@ -3,6 +3,7 @@
 The threads speed up work that releases Python's interpreter lock, such as decoding images.
 """
 
+import os
 import signal
 import threading
 from collections import deque
@@ -16,6 +17,12 @@ THREADS = 2
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """Number of processor cores that this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def prefetch(

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ..config import DataConfig
 from ..errors import UserError, reason
-from ..threads import limit_opencv_threads
+from ..threads import cores, limit_opencv_threads
 from .images import read_rgbx
 from .sampler import EpochSampler, sample_numbers
 from .sources import Sources
@@ -148,6 +148,8 @@ def batches(
     Raises:
         UserError: for a sample that cannot be read, and, naming the file, where a loader worker crashes.
     """
+    # More processes than cores only wait for each other, and PyTorch warns of them.
+    num_workers = min(num_workers, cores())
     loader = DataLoader(
         samples,
         batch_sampler=(list(sample_numbers(i, batch_size, rank, world_size)) for i in range(start, stop)),

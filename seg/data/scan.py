@@ -1,6 +1,5 @@
 """Decode samples once and count what they hold, in threads."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +10,11 @@ from PIL import Image
 
 from ..errors import UserError, single_line
 from ..labels import VOID, LabelSet
-from ..threads import prefetch
+from ..threads import cores, prefetch
 from .images import COLOR, decode, read_header, rgb
 from .masks import MASK_FORMATS, to_labels
 from .range_notes import range_notes
-from .voc import check_same_size, save_mask
+from .voc import different_size, save_mask
 
 SOLID = 5
 """Pixels from a region's border to its inside: void borders, as VOC's of 5 pixels, have no inside; objects do."""
@@ -76,37 +75,57 @@ def scan(
     progress: Callable[[int], None] | None = None,
 ) -> Scan:
     """Decode every (image, mask) of `pairs`; see `check`. `progress` is called with the samples done after each sample."""
-    count = len(pairs)
+    return tabulate(look_at(pairs, lambda pair: examine(*pair, labels, convert), progress))
+
+
+def look_at(
+    pairs: Sequence[tuple[Path | None, Path | None]],
+    look: Callable[[tuple[Path | None, Path | None]], Sample],
+    progress: Callable[[int], None] | None = None,
+) -> list[Sample]:
+    """What `look` finds in each pair, in order. Decoding releases the interpreter's lock, so threads are enough."""
+    samples = []
+    for sample in prefetch(look, pairs, cores()):
+        samples.append(sample)
+        if progress:
+            progress(len(samples))
+    return samples
+
+
+def tabulate(samples: Sequence[Sample]) -> Scan:
+    """The samples as arrays."""
+    count = len(samples)
     valid, colored, binary = (np.zeros(count, bool) for _ in range(3))
     found = Scan([], valid, np.zeros((count, 256), np.int64), np.zeros((count, 2), np.int64), colored, binary, Counter())
-    # Decoding releases the interpreter's lock, so threads are enough.
-    for row, sample in enumerate(prefetch(lambda pair: examine(pair[0], pair[1], labels, convert), pairs, os.cpu_count() or 1)):
+    for row, sample in enumerate(samples):
         found.problems += sample.problems
         found.valid[row], found.binary[row] = not sample.problems, sample.binary
         found.counts[row], found.sizes[row], found.colored[row] = sample.counts, sample.size, sample.colored
         found.notes.update(sample.notes)
-        if progress:
-            progress(row + 1)
     return found
 
 
-def examine(image: Path | None, mask: Path | None, labels: LabelSet, convert: bool = False) -> Sample:
-    """Decode an image and its mask, or one of them."""
-    found, pixels, indices = Sample(), None, None
+def examine(
+    image: Path | None, mask: Path | None, labels: LabelSet, convert: bool = False, header_only: bool = False
+) -> Sample:
+    """Decode an image and its mask, or one of them; with `header_only`, of the image its header alone."""
+    found, indices = Sample(), None
     if image:
         try:
-            decoded = decode(image)
-            pixels = rgb(decoded)
-            found.size = (decoded.width, decoded.height)
-            found.notes = range_notes(decoded, read_header(image))
+            header = read_header(image)
+            found.size = (header.width, header.height)
+            if not header_only:
+                decoded = decode(image)
+                rgb(decoded)
+                found.notes = range_notes(decoded, header)
         except UserError as error:
             found.problems.append(as_problem(image, error))
     if mask:
         try:
             picture = decode(mask, MASK_FORMATS)
             indices = to_labels(picture, labels, mask)
-            if image and pixels is not None:
-                check_same_size(pixels, indices, image, mask)
+            if image and not found.problems and indices.shape != found.size[::-1]:
+                raise UserError(different_size(indices.shape[::-1], found.size, mask, image))
         except UserError as error:
             found.problems.append(as_problem(mask, error))
         else:

@@ -2,7 +2,7 @@
 
 import codecs
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ import numpy as np
 
 from ..errors import UserError
 from ..labels import VOID, LabelSet
-from ..progress import Progress
 from .inventory import IMAGE_SUFFIXES, MASK_SUFFIXES, FileIndex
 from .range_notes import note_lines
 from .scan import Problem, Scan, as_problem, scan
@@ -225,63 +224,14 @@ def validate_split(
         UserError: the first problem of the split, or masks without a class.
     """
     found = _sound(split, progress)
-    _require_classes(split, found)
+    require_classes(split, found)
     for text in [*note_lines(found.notes), *split_notes({split.name: np.arange(len(split))}, found.counts, split.labels)]:
         if note:
             note(f"{split.root}: {text}")
     return found.counts[:, : len(split.labels)]
 
 
-def validate_splits(
-    train: Sequence[Split], val: Split, note: Callable[[str], None], quiet: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read every image and mask that a training learns from and is scored on.
-
-    What the validation split lacks, as a class or all of them, is noted: only training splits must have what can be learned.
-
-    Args:
-        train: what is learned.
-        val: what is scored; it may be one of them.
-        note: called with each line that a person should know.
-        quiet: show no progress.
-
-    Returns:
-        Of the images of the training splits: pixels of each class, int64 [images, classes]; width and height, [images, 2].
-
-    Raises:
-        UserError: as `validate_split` of a training split, or the first problem of the other.
-    """
-    found: dict[Any, Scan] = {}
-
-    def key(split: Split) -> tuple[Any, ...]:
-        return split.root, split.name, split.labels
-
-    for split in {key(split): split for split in (*train, val)}.values():
-        with Progress(f"check {split.name}", len(split), quiet=quiet) as bar:
-            found[key(split)] = _sound(split, bar)
-        if key(split) in map(key, train):
-            _require_classes(split, found[key(split)])
-        for text in note_lines(found[key(split)].notes):
-            note(f"{split.root}: {split.name}: {text}")
-    counts = np.concatenate([found[key(split)].counts for split in train])
-    texts = _notes_of_splits(train, val, counts, found[key(val)].counts)
-    for text in texts + [f"data.val=data.train, {val.name}: {TRAINED_ON}"] * (key(val) in map(key, train)):
-        note(f"{val.root}: {text}")
-    return counts[:, : len(val.labels)], np.concatenate([found[key(split)].sizes for split in train])
-
-
-def _notes_of_splits(train: Sequence[Split], val: Split, learned: np.ndarray, scored: np.ndarray) -> list[str]:
-    """`split_notes` of the training splits together and the validation split."""
-    name = train[0].name if len(train) == 1 else "data.sources"
-    samples = [(split.root, item) for split in (*train, val) for item in split.ids]
-    rows = {sample: row for row, sample in enumerate(dict.fromkeys(samples))}
-    places = np.array([rows[sample] for sample in samples])
-    counts = np.zeros((len(rows), 256), np.int64)
-    counts[places] = np.concatenate([learned, scored])
-    return split_notes({name: places[: len(learned)], val.name: places[len(learned) :]}, counts, val.labels, (name, val.name))
-
-
-def _require_classes(split: Split, found: Scan) -> None:
+def require_classes(split: Split, found: Scan) -> None:
     """Raise UserError if there is nothing to learn from a split."""
     if looks_binary(found, np.arange(len(split)), split.labels):
         raise UserError(f"{split.root}: split {split.name}: {BINARY}")
@@ -292,9 +242,14 @@ def _require_classes(split: Split, found: Scan) -> None:
 def _sound(split: Split, progress: Callable[[int], None] | None) -> Scan:
     """Read every image and mask of a split. Raises UserError for its first problem."""
     found = scan(list(zip(split.images, split.masks, strict=True)), split.labels, progress=progress)
+    refuse_problems(found, split)
+    return found
+
+
+def refuse_problems(found: Scan, split: Split) -> None:
+    """Raise UserError for the first problem of a split."""
     if found.problems:
         more = len(found.problems) - 1
         raise UserError(
             f"{found.problems[0]}" + (f" (and {more} more: seg data check {split.root} lists them)" if more else "")
         )
-    return found

@@ -1,11 +1,11 @@
 """Where the weights of a training come from, and the loss that it lowers, in words."""
 
-from collections.abc import Callable
 from typing import cast
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..config import Config, ModelConfig, TrainConfig
+from ..data.loader import TrainingSamples, batches
 from ..errors import UserError
 from ..models.interface import SegmentationModel
 from ..models.preprocess import network_input
@@ -13,6 +13,8 @@ from ..weights.loading import read_into
 from ..weights.sources import open_source
 from ..weights.warm_start import warm_start
 
+WARM_START_CROPS = 16
+"""Crops from which a warm start measures statistics."""
 PUBLISHED = {
     "xception": "timm:legacy_xception.tf_in1k",
     **{name: f"{name}_imagenet" for name in ("xception41", "xception65", "xception71")},
@@ -44,13 +46,13 @@ def published(model: ModelConfig) -> str:
     return "imagenet" if model.smp else PUBLISHED[model.backbone]
 
 
-def load_weights(model: nn.Module, config: ModelConfig, crops: Callable[[], tuple[Tensor, Tensor]]) -> str:
+def load_weights(model: nn.Module, config: ModelConfig, samples: TrainingSamples) -> str:
     """Read the configured weights into a network.
 
     Args:
         model: the network, with random weights, or those that its library has put in.
         config: of the network.
-        crops: gives images uint8 [N, 3, H, W] and their extents int64 [N, 3], on which a warm start measures statistics.
+        samples: crops, on which a warm start measures statistics.
 
     Returns:
         A line that says where the weights come from.
@@ -65,7 +67,9 @@ def load_weights(model: nn.Module, config: ModelConfig, crops: Callable[[], tupl
         return str(read_into(model, config.source, partial=config.weights_use == "partial"))
     statistics = cast(SegmentationModel, model)
     source = open_source(config.source)
-    return str(warm_start(model, source, network_input(*crops(), statistics.mean, statistics.std)))
+    device = next(model.parameters()).device
+    crops, _, extents = (tensor.to(device) for tensor in next(batches(samples, WARM_START_CROPS, 0, 1, 0)))
+    return str(warm_start(model, source, network_input(crops, extents, statistics.mean, statistics.std)))
 
 
 def describe_loss(config: TrainConfig) -> str:

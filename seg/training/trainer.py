@@ -1,21 +1,18 @@
 """The training of a configuration, by iterations, in a run folder."""
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import numpy as np
 import torch
 import yaml
-from torch import Tensor
 
 from .. import distributed
 from ..config import Config, as_dict, flat
 from ..data.loader import Batch, TrainingSamples, batches, check_shared_memory, worker_crash_error
 from ..data.sampler import EpochSampler, sample_numbers
-from ..data.sources import open_sources
-from ..data.validation import validate_splits
-from ..data.voc import open_split
+from ..data.training_data import TrainingData
 from ..errors import UserError, reason, single_line
 from ..evaluation.evaluator import evaluate_model
 from ..files import write_text
@@ -34,12 +31,10 @@ from .ema import ExponentialMovingAverage
 from .failures import explain, non_finite_message
 from .loggers import EventLog, MemoryLog
 from .losses import Loss
-from .run_folder import CONFIG, LAST, Run, State, changed_settings, keep_resolved, run_lock, versions
+from .run_folder import CONFIG, FINDINGS, LAST, Run, State, changed_settings, keep_resolved, run_lock, versions
 from .start import describe_loss, load_weights, refuse_frozen_random
 from .step import Step, check_batch_size
 
-WARM_START_CROPS = 16
-"""Crops from which a warm start measures statistics."""
 PICTURES = 4
 """Validation images drawn in TensorBoard."""
 
@@ -65,14 +60,19 @@ class Trainer:
         self._say = (lambda line: None) if self.quiet else print_stderr
         self.folder = config.folder
         resume = resume or (distributed.restarts() > 0 and checkpoint.exists(self.folder))
-        with quieted(quiet), distributed.raise_on_all_ranks():
-            self.callbacks = check_callbacks(callbacks)
-            self._open(resume)
+        with quieted(quiet):
+            with distributed.raise_on_all_ranks():
+                self.callbacks = check_callbacks(callbacks)
+                saved = self._open(resume)
+            # The processes share the reading, and so all of them know of the same problems.
+            with distributed.raise_on_all_ranks():
+                self.data.read(lambda text: self._say(f"note: {text}"), self.quiet)
+            with distributed.raise_on_all_ranks():
+                self._build(saved)
         self._callback_error: Exception | None = None
 
-    # Before training: data, network, optimizer and checkpoint.
-
-    def _open(self, resume: bool) -> None:
+    def _open(self, resume: bool) -> dict[str, Any] | None:
+        """Open the data and the newest checkpoint, which is returned."""
         config = self.config
         if not resume and checkpoint.exists(self.folder):
             raise UserError(f"{self.folder}: already holds a run; continue it with --resume, or choose another name=NAME")
@@ -81,24 +81,24 @@ class Trainer:
         check_batch_size(config.train)
         check_shared_memory(config.data, config.train.batch_size // distributed.world_size())
         saved = checkpoint.newest(self.folder) if resume else None
-        if saved is None:
-            refuse_frozen_random(config)
+        refuse_frozen_random(config)
         self.device = distributed.device(config.device)
         self._say(f"training on {distributed.describe_device(self.device)}")
         torch.manual_seed(config.train.seed)
         self.labels = load_labels(config.data.labels)
-        self.sources = open_sources(config.data, self.labels)
-        self.val_split = open_split(config.data.root, config.data.val, self.labels, config.data.masks)
-        splits = self.sources.splits, self.val_split
-        counts, sizes = validate_splits(*splits, lambda text: self._say(f"note: {text}"), self.quiet)
-        self.trained_size = int(np.median(sizes.max(1)))
+        self.data = TrainingData(config.data, self.labels, self.folder / FINDINGS)
+        return saved
+
+    def _build(self, saved: dict[str, Any] | None) -> None:
+        """Make the network and what trains it."""
+        config, counts, sources = self.config, self.data.counts, self.data.sources
         model = build_model(config.model, len(self.labels), pretrained=saved is None).to(self.device)
         model.to(memory_format=torch.channels_last)
         present = counts > 0 if config.data.balanced else None
-        order = EpochSampler(len(self.sources), config.train.seed, present, self.sources.image_weights())
-        self.samples = TrainingSamples(self.sources, config.data, order, config.train.seed)
+        order = EpochSampler(len(sources), config.train.seed, present, sources.image_weights())
+        self.samples = TrainingSamples(sources, config.data, order, config.train.seed)
         if saved is None:
-            self._say(load_weights(model, config.model, self._crops))
+            self._say(load_weights(model, config.model, self.samples))
         self._say(describe_loss(config.train))
         keep_resolved(config.train, saved)
         loss = Loss(config.train, counts, self.labels.names).to(self.device)
@@ -107,11 +107,6 @@ class Trainer:
         self.ema = ExponentialMovingAverage(self.model, config.train.ema_decay) if config.train.ema_decay else None
         self.state = State() if saved is None else self._restore(saved)
         self.training_run = Run(config, self.labels, self.model, self.state)
-
-    def _crops(self) -> tuple[Tensor, Tensor]:
-        """Images of some crops and their extents, for a warm start."""
-        images, _, extents = (tensor.to(self.device) for tensor in next(batches(self.samples, WARM_START_CROPS, 0, 1, 0)))
-        return images, extents
 
     def run(self) -> Run:
         """Train to the last iteration, or until Ctrl-C, SIGTERM or a callback asks to stop.
@@ -142,10 +137,9 @@ class Trainer:
     def _train(self) -> None:
         """The training loop: all that happens in an iteration, in order."""
         config, state = self.config.train, self.state
-        workers, group = self.config.data.num_workers, (distributed.rank(), distributed.world_size())
         if self._validation_due() and state.validated < state.iteration:
             self._validate()  # the run ended between a checkpoint and its validation
-        for batch in batches(self.samples, config.batch_size, state.iteration, config.iterations, workers, *group):
+        for batch in self._batches():
             stopping = self._update(batch, self._stop_requested())
             state.iteration += 1
             logs = state.iteration % config.log_every == 0 or state.iteration == config.iterations
@@ -159,6 +153,17 @@ class Trainer:
             self._save()  # stopped between two validations
         if state.iteration == config.iterations:
             self.log.finish(flat(self.config), state.iteration, state.best)
+
+    def _batches(self) -> Iterator[Batch]:
+        """The batches of this process. Before an image that cannot be read ends the training, a checkpoint is written."""
+        config, workers = self.config.train, self.config.data.num_workers
+        group = distributed.rank(), distributed.world_size()
+        try:
+            yield from batches(self.samples, config.batch_size, self.state.iteration, config.iterations, workers, *group)
+        except UserError:
+            if distributed.world_size() == 1:
+                self._save()
+            raise
 
     def _update(self, batch: Batch, stop: bool) -> bool:
         """Update the weights and their average from a batch. Returns whether the training is to stop."""
@@ -194,19 +199,20 @@ class Trainer:
         model = self.model if self.ema is None else self.ema.model
         fast = fast_model(cast(SegmentationModel, model))
         predictor = Predictor(fast, self.labels, self.config.evaluate, precision=self.step.precision)
-        scores = evaluate_model(predictor, self.val_split, keep_picture)
+        scores = evaluate_model(predictor, self.data.val, keep_picture)
         self.log.validation(state.iteration, scores)
         for index, picture in pictures.items():
-            self.log.image(state.iteration, self.val_split.ids[index], picture)
+            self.log.image(state.iteration, self.data.val.ids[index], picture)
         better = scores.miou > state.best
         self.progress.say(f"iteration {state.iteration}: mIoU {scores.miou:.4f}" + (" (best so far)" if better else ""))
         state.validated = state.iteration
         if better:
             state.best = scores.miou
             iou = {name: None if np.isnan(v) else float(v) for name, v in zip(self.labels.names, scores.iou, strict=True)}
-            score = {"iteration": state.iteration, "miou": scores.miou, "split": self.val_split.name, "iou": iou}
+            score = {"iteration": state.iteration, "miou": scores.miou, "split": self.data.val.name, "iou": iou}
             if distributed.is_main():
-                write(self.training_run.best, model, Metadata(self.config, self.labels, score, trained_size=self.trained_size))
+                about = Metadata(self.config, self.labels, score, trained_size=self.data.trained_size)
+                write(self.training_run.best, model, about)
         self._save()
         self._call("on_validation", state.iteration, scores)
 
@@ -221,14 +227,13 @@ class Trainer:
                     self._callback_error = error
                     raise
 
-    # What is saved, and what can go wrong.
-
     def _open_log(self, stack: contextlib.ExitStack) -> None:
         """Lock the run folder and open its log; in processes other than the first, keep the log in memory."""
         start, validated = self.state.iteration, self.state.validated == self.state.iteration
         if distributed.is_main():
             stack.enter_context(run_lock(self.folder))
             write_text(self.folder / CONFIG, yaml.safe_dump(as_dict(self.config), sort_keys=False))
+            self.data.keep()
             self.log: MemoryLog = stack.enter_context(contextlib.closing(EventLog(self.folder, start, validated)))
         else:
             self.log = MemoryLog(self.folder, start, validated)

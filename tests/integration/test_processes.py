@@ -16,7 +16,7 @@ from seg.data.masks import read_mask
 from seg.labels import VOC
 from seg.models.factory import build_model
 from seg.training import checkpoint
-from seg.weights.file import write
+from seg.weights.file import Metadata, write
 from tests.helpers.configs import MODEL
 from tests.helpers.paths import ROOT
 from tests.helpers.toy import toy_voc
@@ -133,7 +133,7 @@ def test_two_processes_normalize_as_one_does(place):
 def test_two_processes_score_and_predict_every_image_once(place):
     config = from_dict(CONFIG, "test")
     torch.manual_seed(0)
-    write(place / "model.safetensors", build_model(config.model, 21), config, VOC, {})
+    write(place / "model.safetensors", build_model(config.model, 21), Metadata(config, VOC, {}))
     evaluate = ["evaluate", "model.safetensors", "--boundary", "--quiet"]
     done = forked(
         place,

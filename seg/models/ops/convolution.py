@@ -131,7 +131,7 @@ class _Pointwise(torch.autograd.Function):
                 product = torch.ops.mkldnn._linear_pointwise(columns, inputs, None, "none", [], "")
             else:
                 product = columns @ inputs.t()
-            grad_weight = product.view(weight.shape)
+            grad_weight = product.as_strided(weight.shape, weight.stride())  # DistributedDataParallel copies others
         return grad_x, grad_weight
 
 

@@ -1,5 +1,4 @@
 import threading
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -9,10 +8,10 @@ from PIL import Image
 from seg.data import scan as module
 from seg.data.images import decode
 from seg.data.scan import scan
-from seg.data.validation import check, validate_split, validate_splits
+from seg.data.validation import check, validate_split
 from seg.data.voc import open_split
 from seg.labels import VOC, LabelSet
-from tests.helpers.toy import refused, save_palette, toy_sample, toy_voc
+from tests.helpers.toy import refused, save_palette, toy_sample
 
 OTHERS = LabelSet(("ground", "road", "water"), ((9, 9, 9), (1, 2, 3), (200, 0, 7)))
 
@@ -396,90 +395,3 @@ def test_a_split_without_a_labelled_pixel_is_refused(split):
         validate_split(split)
     save_palette(split.masks[5], np.where(np.arange(64) == 9, 3, 255).astype(np.uint8)[None].repeat(48, 0))
     assert validate_split(split).sum() == validate_split(split)[5, 3] == 48
-
-
-# Both splits of a training.
-
-
-def notes_of(root, train="train", val="val"):
-    notes = []
-    opened = [open_split(root, name, VOC) for name in (train, val)]
-    counts, _ = validate_splits(opened[:1], opened[1], notes.append, quiet=True)
-    assert counts.shape == (len(open_split(root, train, VOC)), 21)
-    return [note.removeprefix(f"{root}: ") for note in notes]
-
-
-def set_masks(root, numbers, values):
-    """Masks of one value, or whose left half has one and whose right half another."""
-    for number in numbers:
-        save_palette(mask_of(root, number), np.repeat(np.array([values], np.uint8).repeat(48, 0), 64 // len(values), 1))
-
-
-def test_a_sound_data_set_needs_no_note(root):
-    assert notes_of(root) == []
-
-
-def test_validation_on_the_training_images_is_said(root):
-    assert notes_of(root, "train", "train") == [
-        "data.val=data.train, train: scores on images that are trained on say nothing about new images"
-    ]
-    list_of(root, "val").write_text("toy_004\ntoy_005\n")
-    assert any("train and val share 2 images" in note for note in notes_of(root))
-
-
-def test_classes_that_one_split_lacks_are_said(root):
-    set_masks(root, range(6, 9), [0, 8])
-    assert notes_of(root) == ["val has no pixel of aeroplane, dog, person: not scored"]
-    set_masks(root, range(6), [0, 1])
-    assert notes_of(root) == ["val has no pixel of aeroplane: not scored", "train has no pixel of cat: not learned"]
-
-
-def test_one_class_alone_and_masks_of_void_are_said_and_not_refused(root):
-    set_masks(root, range(6), [15])
-    set_masks(root, [1], [255])
-    set_masks(root, range(6, 9), [0, 255])
-    notes = notes_of(root)
-    assert any("train has one class, person" in note for note in notes)
-    assert "1 of 6 masks of train are void alone: nothing is learned or scored there" in notes
-    assert any("val has one class, background" in note and "seg data init" in note for note in notes)
-    assert check(root, VOC).problems == []
-
-
-def test_a_validation_split_of_void_alone_is_said_and_not_refused(root):
-    set_masks(root, range(6, 9), [255])
-    (note,) = notes_of(root)
-    assert note == "every mask of val is void: there is nothing to score, mIoU stays 0, and the first weights are kept"
-    set_masks(root, range(6), [255])
-    with refused("split train is void"):
-        notes_of(root)
-
-
-def test_binary_masks_to_learn_from_are_refused_and_void_in_a_few_is_not(root):
-    set_masks(root, range(6), [0, 255])
-    with refused("split train", "0 and 255 alone", "values: {0: NAME, 255: void}"):
-        notes_of(root)
-    set_masks(root, range(6), [0])
-    set_masks(root, [2], [0, 255])
-    for number in (3, 4):  # borders
-        mask = np.zeros((48, 64), np.uint8)
-        mask[20:22] = 255
-        save_palette(mask_of(root, number), mask)
-    assert any("train has one class, background" in note for note in notes_of(root))
-
-
-def test_what_is_lost_of_images_is_said_for_each_split(root):
-    image_of(root, 1).unlink()
-    Image.fromarray(np.full((48, 64), 4000, np.uint16)).save(image_of(root, 1).with_suffix(".png"))
-    assert notes_of(root) == ["train: 1 image: 12 bits per channel, stored in 16: scaled to 8"]
-
-
-def test_several_training_splits_are_counted_in_order_and_compared_together(tmp_path):
-    roots = [toy_voc(tmp_path / name, train=4, val=2) for name in "ab"]
-    other = replace(VOC, values=tuple((value, 3 if value == 1 else value) for value in (*range(21), 255)))
-    train = [open_split(roots[0], "train", VOC), open_split(roots[1], "train", other), open_split(roots[0], "val", VOC)]
-    notes = []
-    counts, sizes = validate_splits(train, open_split(roots[0], "val", VOC), notes.append, quiet=True)
-    np.testing.assert_array_equal(sizes, [[64, 48]] * len(counts))
-    np.testing.assert_array_equal(counts, np.concatenate([validate_split(split) for split in train]))
-    assert any("data.sources and val share 2 images" in line for line in notes)
-    assert any("data.val=data.train, val" in line for line in notes)

@@ -32,7 +32,16 @@ def test_a_run_folder_has_the_documented_files(config):
     result = trainer.run()
     assert (result.iteration, result.stopped) == (4, False)
     names = {path.name for path in trainer.folder.iterdir()}
-    assert names == {"config.yaml", "last.ckpt", "previous.ckpt", "best.safetensors", "metrics.jsonl", "events", ".lock"}
+    assert names == {
+        "config.yaml",
+        "last.ckpt",
+        "previous.ckpt",
+        "best.safetensors",
+        "metrics.jsonl",
+        "events",
+        ".lock",
+        "data.npz",
+    }
     assert from_dict(yaml.safe_load((trainer.folder / "config.yaml").read_text()), "saved") == trainer.config
     events = [json.loads(line) for line in (trainer.folder / "metrics.jsonl").read_text().splitlines()]
     assert [e["iteration"] for e in events if "loss" in e] == [1, 2, 3, 4]
@@ -105,6 +114,25 @@ def test_a_run_is_not_overwritten(config):
     Trainer(config("a"), quiet=True).run()
     with pytest.raises(UserError, match="--resume"):
         Trainer(config("a"), quiet=True)
+
+
+def test_a_checkpoint_is_written_before_a_bad_image_ends_the_training(config, tmp_path, monkeypatch):
+    settings = "train.iterations=30", "train.validate_every=30", "train.ema_decay=0.5"
+    straight = Trainer(config("straight", *settings), quiet=True)
+    straight.run()
+    monkeypatch.setattr("seg.data.training_data.DECODED", 0)  # as for large data sets: of images, headers are read
+    image = sorted((tmp_path / "voc" / "JPEGImages").iterdir())[1]
+    whole = image.read_bytes()
+    image.write_bytes(whole[:-400])
+    stopped = Trainer(config("stopped", *settings), quiet=True)
+    with refused(image.name):
+        stopped.run()
+    saved = weights(stopped)["state"]["iteration"]
+    assert saved == stopped.state.iteration < 30
+    image.write_bytes(whole)
+    resumed = Trainer(config("stopped", *settings), resume=True, quiet=True)
+    resumed.run()
+    assert same(weights(straight)["model"], weights(resumed)["model"])
 
 
 def test_a_bad_sample_is_found_before_the_run_folder_is_made(config, tmp_path):

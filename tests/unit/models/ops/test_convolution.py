@@ -91,7 +91,7 @@ def test_pointwise_values_and_gradients_are_those_of_pytorch(shape, dtype, toler
     found = []
     for convolve, kind in ((_Pointwise.apply, dtype), (F.conv2d, torch.float64)):
         a = x.to(kind, copy=True).contiguous(memory_format=memory_format).requires_grad_()
-        b = weight.to(kind, copy=True).requires_grad_()
+        b = weight.to(kind, copy=True).contiguous(memory_format=memory_format).requires_grad_()
         y = convolve(a, b)
         (y * turns).sum().backward()
         assert b.grad.stride() == b.stride()
