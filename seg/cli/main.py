@@ -87,12 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.platform == "darwin":
         # Read when torch is imported. PyTorch warns of each operator that then runs on the CPU.
         os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
-    args = parse(arguments)
-    if args.run is None:  # `seg` or `seg data` alone
-        args.command.print_help()
-        return 0
     name = "seg"
     try:
+        args = parse(arguments)
+        if args.run is None:  # `seg` or `seg data` alone
+            args.command.print_help()
+            return 0
         with quieted(getattr(args, "quiet", False)), _processes() as rank:
             name = "seg" if rank is None else f"seg: rank {rank}"
             expand_paths(args)
