@@ -314,7 +314,7 @@ def test_a_file_may_have_any_name_but_that_of_a_configuration_of_the_package(tmp
     [
         ("voc_xception66", "no such configuration; did you mean 'voc_xception65'? Or give the path"),
         ("voc-mini", "did you mean 'voc_mini'?"),
-        ("ade20k_hrnet", "no such configuration; give the path of a YAML file, or a name: cityscapes_xception65,"),
+        ("ade20k_hrnet", "no such configuration; give the path of a YAML file, or a name: camvid, cityscapes_xception65,"),
         ("configs/voc_mini.yaml", "no such file; did you mean the configuration that comes with seg, 'voc_mini'?"),
         ("folder/voc_mini", "did you mean 'voc_mini'?"),
     ],
