@@ -259,26 +259,37 @@ class TrainConfig:
     iterations: int = 30000
     batch_size: int = 16
     """Crops per iteration, over all processes."""
-    learning_rate: float = 0.007
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """sgd: with momentum, as in the released code. adamw: Adam with decoupled weight decay (arXiv 1711.05101), betas `momentum`
+    and 0.999."""
+    learning_rate: float | None = None
+    """null: 0.007 of sgd, 0.0002 of adamw."""
     head_lr_multiplier: float = 1.0
     """Learning-rate multiplier of everything outside the backbone."""
     warmup: int = 0
     """Iterations of the linear warm-up of the learning rate."""
-    schedule: Literal["poly", "exponential"] = "poly"
-    """poly: (1 - i / iterations) ^ power. exponential: decay ^ floor(i / decay_every)."""
+    schedule: Literal["poly", "exponential", "cosine"] = "poly"
+    """poly: (1 - i / iterations) ^ power. exponential: decay ^ floor(i / decay_every). cosine: (1 + cos(pi i / iterations)) / 2
+    (arXiv 1608.03983)."""
     power: float = 0.9
     decay: float = 0.94
     decay_every: int = 2000
     """Iterations between two steps of the exponential schedule."""
     momentum: float = 0.9
-    weight_decay: float = 4e-5
-    """Applied to the weights of convolutions; not to depthwise ones, batch norm and biases, as in the released code."""
+    weight_decay: float | None = None
+    """Applied to the weights of convolutions; not to depthwise ones, batch norm and biases, as in the released code. null: 4e-5
+    of sgd, 0.01 of adamw."""
     loss: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
     """Weight of each loss that is added: cross_entropy, dice, jaccard, lovasz, focal. cross_entropy is 1 unless set. A name
     alone, as in loss=dice, is this loss without cross_entropy."""
     class_weights: Any = None
     """Class weights of the cross-entropy: null, a list, {class name: weight} where the others have 1, or balanced:
     (median frequency / frequency)^0.5 in the training masks, between 0.3 and 3."""
+    hard_pixels: float = 1.0
+    """Share of the pixels whose cross-entropy counts: those where it is largest, as in the released code (its
+    top_k_percent_pixels). 1: all."""
+    hard_pixels_steps: int = 0
+    """Iterations over which the share falls from 1 to `hard_pixels` (the released hard_example_mining_step)."""
     label_smoothing: float = 0.0
     """Share of each target that the cross-entropy spreads over all classes (arXiv 1512.00567, section 7)."""
     batch_norm_momentum: float = 0.0003
@@ -318,12 +329,17 @@ class TrainConfig:
         for key in ("iterations", "batch_size", "validate_every", "log_every", "decay_every", "grad_accumulation"):
             most = LARGEST if key == "batch_size" else 2**31
             check(0 < getattr(self, key) <= most, f"train.{key}", getattr(self, key), f"from 1 to {most}")
+        check_choices(self, "train.")
+        for key, default in DEFAULTS[self.optimizer].items():
+            if getattr(self, key) is None:
+                setattr(self, key, default)
         for key in ("learning_rate", "head_lr_multiplier", "power", "momentum", "weight_decay"):
             check(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
-        for key in ("warmup", "seed"):
+        check(self.optimizer == "sgd" or self.momentum < 1, "train.momentum", self.momentum, "below 1 with adamw")
+        check(0 < self.hard_pixels <= 1, "train.hard_pixels", self.hard_pixels, "above 0, at most 1")
+        for key in ("warmup", "seed", "hard_pixels_steps"):
             check(0 <= getattr(self, key) <= 2**31, f"train.{key}", getattr(self, key), f"from 0 to {2**31}")
         check(0 < self.batch_norm_momentum <= 1, "train.batch_norm_momentum", self.batch_norm_momentum, "above 0, at most 1")
-        check_choices(self, "train.")
         check(
             self.grad_clip_norm is None or self.grad_clip_norm > 0,
             "train.grad_clip_norm",
@@ -350,6 +366,7 @@ class TrainConfig:
         check(weights in (None, "balanced") or numbers, "train.class_weights", weights, wants)
 
 
+DEFAULTS = {"sgd": {"learning_rate": 0.007, "weight_decay": 4e-5}, "adamw": {"learning_rate": 2e-4, "weight_decay": 0.01}}
 LOSSES = ("cross_entropy", "dice", "jaccard", "lovasz", "focal")
 
 

@@ -128,7 +128,7 @@ def check_like(value: object, template: object, place: str) -> None:
         raise ValueError(f"{place} is {value!r}")
 
 
-ALWAYS = ("params", "lr", "momentum", "dampening", "weight_decay", "multiplier")
+ALWAYS = ("params", "lr", "momentum", "dampening", "betas", "eps", "weight_decay", "multiplier")
 """Settings of a parameter group that every version of torch saves."""
 
 
@@ -139,10 +139,11 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -
         ValueError: for the state of other parameters, besides what torch raises.
     """
     for made, read in zip(optimizer.state_dict()["param_groups"], saved["param_groups"], strict=True):
-        check_like(read, {key: made[key] for key in ALWAYS}, "optimizer")
+        check_like(read, {key: made[key] for key in ALWAYS if key in made}, "optimizer")
+    buffers = {parameter: dict(values) for parameter, values in optimizer.state.items()}
     optimizer.load_state_dict(saved)
-    for parameter, values in optimizer.state.items():
-        check_like(values, {"momentum_buffer": parameter.detach()}, "optimizer")
+    for parameter, values in buffers.items():
+        check_like(optimizer.state[parameter], values, "optimizer")
 
 
 def verified(path: str | Path) -> memoryview:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..config import TrainConfig
 from ..errors import UserError, did_you_mean
@@ -65,6 +66,32 @@ def cross_entropy(
     return total / ((target != VOID).sum().clamp(min=1) if pixels is None else pixels)
 
 
+def hard_share(iteration: int, config: TrainConfig) -> float:
+    """Share of the pixels whose cross-entropy counts in an iteration, counted from 0; it falls evenly to `hard_pixels`."""
+    fallen = min(1.0, iteration / config.hard_pixels_steps) if config.hard_pixels_steps else 1.0
+    return 1 - fallen * (1 - config.hard_pixels)
+
+
+def hard_cross_entropy(
+    logits: Tensor, target: Tensor, share: float, weights: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
+    """Mean cross-entropy of the pixels where it is largest, as in the released code; 0 if there is none.
+
+    It computes the logits at full size. The share is of all pixels, void ones among them, whose cross-entropy is 0; the mean is
+    over those of the chosen pixels whose cross-entropy is not 0.
+
+    Args:
+        logits, target, weights, smoothing: as for `cross_entropy`.
+        share: of the pixels, above 0 to 1.
+    """
+    logits = resize(logits.to(torch.promote_types(logits.dtype, torch.float32)), target.shape[1:])
+    each = functional.cross_entropy(
+        logits, target.long(), weights, ignore_index=VOID, reduction="none", label_smoothing=smoothing
+    ).flatten()
+    hardest = each.topk(max(1, int(share * each.numel())), sorted=False).values
+    return hardest.sum() / (hardest != 0).sum().clamp(min=1)
+
+
 class Loss(nn.Module):
     """Weighted sum of the configured losses.
 
@@ -96,6 +123,9 @@ class Loss(nn.Module):
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", None if weights is None else torch.tensor(weights, dtype=torch.float32))
         self.smoothing = config.label_smoothing
+        self.mines = config.hard_pixels < 1
+        self.share = 1.0
+        """Of the pixels whose cross-entropy counts; `hard_share` of the iteration."""
         self.library = library_losses(self.parts)
 
     def forward(self, logits: Tensor, target: Tensor, pixels: Tensor | None = None, parts: int = 1) -> Tensor:
@@ -105,11 +135,15 @@ class Loss(nn.Module):
             logits: [N, C, h, w], of any stride.
             target: uint8 or int64 [N, H, W], class index or 255.
             pixels: scalar, the labeled pixels of the whole batch, where this is a part of it.
-            parts: the number of parts of the batch. The losses of the library are not sums over pixels: each part counts alike.
+            parts: the number of parts of the batch. The losses of the library, and that of hard pixels, which each part chooses
+                among its own, are not sums over pixels: each part counts alike.
         """
         terms = []
         if "cross_entropy" in self.parts:
-            entropy = cross_entropy(logits, target, self.class_weights, pixels, self.smoothing)
+            if self.mines:
+                entropy = hard_cross_entropy(logits, target, self.share, self.class_weights, self.smoothing) / parts
+            else:
+                entropy = cross_entropy(logits, target, self.class_weights, pixels, self.smoothing)
             terms.append(self.parts["cross_entropy"] * entropy)
         if self.library:
             terms += self._library_terms(logits, target, parts)

@@ -44,7 +44,8 @@ def training_memory(
     kept = activations(model, height, width, images, precision=precision, recomputing=recompute, device=device).total()
     parameters = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    state = 4 * (parameters * (2 if config.ema_decay else 1) + trained * (2 if config.momentum else 1))
+    buffers = 2 if config.optimizer == "adamw" else 1 if config.momentum else 0
+    state = 4 * (parameters * (2 if config.ema_decay else 1) + trained * (1 + buffers))
     mixed = precision in ("bfloat16", "float16")
     # The first layers' maps are the largest: 128 channels at stride 2.
     largest = images * 128 * -(-height // 2) * -(-width // 2) * (2 if mixed else 4)

@@ -1,5 +1,6 @@
-"""Stochastic gradient descent: parameter groups with their learning-rate multipliers, and the learning-rate schedule."""
+"""The optimizer: parameter groups with their learning-rate multipliers, and the learning-rate schedule."""
 
+import math
 from typing import Any
 
 import torch
@@ -45,28 +46,39 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, An
     return [group for group in groups.values() if group["params"]]
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
-    """SGD with momentum over the `parameter_groups` of the model."""
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW, over the `parameter_groups` of the model."""
+    groups, rate = parameter_groups(model, config), learning_rate(0, config)
     # Fused: one pass over the weights instead of one per operation.
-    optimizer = torch.optim.SGD(parameter_groups(model, config), lr=config.learning_rate, momentum=config.momentum, fused=True)
-    # PyTorch allocates the momentum buffers in the first step. If that step is skipped, as on an overflow of float16, they stay
+    if config.optimizer == "adamw":
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(groups, lr=rate, betas=(config.momentum, 0.999), fused=True)
+        buffers = ["exp_avg", "exp_avg_sq"]
+    else:
+        optimizer = torch.optim.SGD(groups, lr=rate, momentum=config.momentum, fused=True)
+        buffers = ["momentum_buffer"] if config.momentum else []
+    # PyTorch allocates the buffers in the first step. If that step is skipped, as on an overflow of float16, those of SGD stay
     # uninitialized.
-    for group in optimizer.param_groups if config.momentum else ():
+    for group in optimizer.param_groups if buffers else ():
         for parameter in group["params"]:
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+            optimizer.state[parameter] = {name: torch.zeros_like(parameter) for name in buffers}
+            if config.optimizer == "adamw":
+                optimizer.state[parameter]["step"] = torch.zeros((), device=parameter.device)
     return optimizer
 
 
 def learning_rate(iteration: int, config: TrainConfig) -> float:
     """The learning rate of an iteration, counted from 0, before the multipliers of the groups.
 
-    Poly: `(1 - i / iterations) ^ power`. Exponential: `decay ^ floor(i / decay_every)`. Both are multiplied by
-    `(i + 1) / warmup` within the warm-up.
+    Poly: `(1 - i / iterations) ^ power`. Exponential: `decay ^ floor(i / decay_every)`. Cosine:
+    `(1 + cos(pi i / iterations)) / 2`. They are multiplied by `(i + 1) / warmup` within the warm-up.
     """
     if config.schedule == "poly":
         factor = (1 - iteration / config.iterations) ** config.power
+    elif config.schedule == "cosine":
+        factor = (1 + math.cos(math.pi * iteration / config.iterations)) / 2
     else:
         factor = config.decay ** (iteration // config.decay_every)
+    assert config.learning_rate is not None  # set with the optimizer
     rate: float = config.learning_rate * factor
     return rate * min(1.0, (iteration + 1) / config.warmup) if config.warmup else rate
 

@@ -80,4 +80,6 @@ def describe_loss(config: TrainConfig) -> str:
         if config.class_weights is None
         else "; class weights " + ("balanced" if config.class_weights == "balanced" else "as given")
     )
+    if config.hard_pixels < 1:
+        weights += f"; of the {100 * config.hard_pixels:g} % hardest pixels"
     return f"loss: {' + '.join(parts)}{weights}"

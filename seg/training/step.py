@@ -26,7 +26,7 @@ from ..precision import autocast, cuda_algorithms
 from ..progress import print_stderr
 from .activation_checkpointing import checkpoint_activations
 from .batch_norm import all_synchronized, freeze_backbone, freeze_batch_norm, set_batch_norm_momentum, synchronize_batch_norm
-from .losses import Loss
+from .losses import Loss, hard_share
 from .memory import choose_precision, choose_recompute
 from .optimizer import learning_rate, make_optimizer, set_learning_rate
 
@@ -82,8 +82,8 @@ class Step:
 
     The gradient is that of the mean loss over the labeled pixels of the whole batch, on any number of processes and in any
     number of parts. Where batch norm is frozen, both change only the rounding. Where it trains, all processes normalize
-    together, and each part is normalized by itself, as in a smaller batch. The losses of segmentation-models-pytorch, which
-    are not sums over pixels, are averaged over parts and processes.
+    together, and each part is normalized by itself, as in a smaller batch. The losses of segmentation-models-pytorch, and
+    that of hard pixels, are not sums over pixels: they are averaged over parts and processes.
 
     Args:
         model: the network, on `device`.
@@ -172,6 +172,7 @@ class Step:
         self._ensure_mode()
         self.learning_rate = learning_rate(iteration, config)
         set_learning_rate(self.optimizer, self.learning_rate)
+        self.loss.share = hard_share(iteration, config)
         batch = Batch(*(tensor.to(self.device, non_blocking=True) for tensor in batch))
         # One message for both: the labeled pixels of the whole batch, and whether a process was asked to stop.
         asked = torch.full((), int(stop), device=self.device)

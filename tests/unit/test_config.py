@@ -195,7 +195,7 @@ def test_a_value_instead_of_a_section_is_a_user_error(value, place):
         ("train.learning_rate=-1", "train.learning_rate=-1.0: must be 0 or more"),
         ("train.learning_rate=nan", "train.learning_rate=nan: must be 0 or more"),
         ("train.batch_norm_momentum=0", "train.batch_norm_momentum=0.0: must be above 0, at most 1"),
-        ("train.schedule=cosine", "train.schedule=cosine: must be one of poly, exponential"),
+        ("train.schedule=step", "train.schedule=step: must be one of poly, exponential, cosine"),
         ("train.decay=0", "train.decay=0.0: must be above 0, at most 1"),
         ("train.decay_every=0", "train.decay_every=0: must be from 1 to"),
         ("train.ema_decay=1", "train.ema_decay=1.0: must be from 0 to below 1"),

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import seg.training.tiled_cross_entropy
 from seg.config import TrainConfig, from_dict
 from seg.errors import UserError
-from seg.training.losses import Loss, balanced_weights, cross_entropy
+from seg.training.losses import Loss, balanced_weights, cross_entropy, hard_cross_entropy, hard_share
 from tests.helpers.toy import refused
 
 COUNTS = np.ones((2, 4), np.int64)
@@ -300,3 +300,47 @@ def test_class_weights_by_name_are_those_of_the_list():
     assert named(logits, target) == listed(logits, target)
     with refused("train.class_weights.cats: not a class; did you mean 'cat'?"):
         Loss(TrainConfig(class_weights={"cats": 2}), COUNTS, names)
+
+
+def hard_by_hand(logits, target, share, weights):
+    """As the released code: weighted losses of all pixels, 0 where void; the largest; their mean over those that are not 0."""
+    logits = F.interpolate(logits.double(), target.shape[1:], mode="bilinear", align_corners=True)
+    losses = []
+    for image, labels in zip(logits, target, strict=True):
+        for pixel, label in zip(image.flatten(1).T, labels.flatten().tolist(), strict=True):
+            losses.append(0.0 if label == 255 else float(weights[label] * (pixel.exp().sum().log() - pixel[label])))
+    chosen = sorted(losses, reverse=True)[: int(share * len(losses))]
+    return sum(chosen) / sum(loss != 0 for loss in chosen)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.6, 0.25, 0.01])
+def test_the_loss_of_hard_pixels_is_that_of_the_released_code(share):
+    torch.manual_seed(0)
+    logits, target = torch.randn(2, 4, 5, 5), torch.randint(0, 4, (2, 17, 17)).byte()
+    target[0, :12] = 255
+    weights = torch.tensor([1.0, 0.5, 2.0, 1.5])
+    found = hard_cross_entropy(logits, target, share, weights)
+    assert float(found) == pytest.approx(hard_by_hand(logits, target, share, weights), rel=1e-5)
+
+
+def test_void_alone_costs_nothing_where_hard_pixels_are_chosen():
+    logits = torch.randn(1, 4, 5, 5, requires_grad=True)
+    loss = hard_cross_entropy(logits, torch.full((1, 17, 17), 255).byte(), 0.25)
+    loss.backward()
+    assert loss == 0 and not logits.grad.any()
+
+
+def test_the_share_of_hard_pixels_falls_over_its_steps():
+    config = TrainConfig(hard_pixels=0.25, hard_pixels_steps=100)
+    assert [hard_share(i, config) for i in (0, 50, 100, 500)] == [1.0, 0.625, 0.25, 0.25]
+    assert hard_share(0, TrainConfig(hard_pixels=0.25)) == 0.25 and hard_share(7, TrainConfig()) == 1.0
+
+
+def test_hard_pixels_add_to_other_losses_and_each_part_counts_alike():
+    logits, target = torch.randn(2, 4, 5, 5), torch.randint(0, 4, (2, 17, 17)).byte()
+    loss = Loss(TrainConfig(hard_pixels=0.25, loss={"cross_entropy": 0.5, "dice": 1.0}), COUNTS)
+    loss.share = 0.3
+    dice = Loss(TrainConfig(loss={"cross_entropy": 0.0, "dice": 1.0}), COUNTS)
+    wanted = 0.5 * hard_cross_entropy(logits, target, 0.3) + dice(logits, target)
+    torch.testing.assert_close(loss(logits, target), wanted)
+    torch.testing.assert_close(loss(logits, target, parts=2), wanted / 2)

@@ -60,3 +60,45 @@ def test_the_exponential_schedule_falls_in_steps():
     config = TrainConfig(learning_rate=0.045, schedule="exponential", decay=0.94, decay_every=100, iterations=1000)
     rates = [learning_rate(i, config) for i in (0, 99, 100, 199, 550)]
     assert rates == pytest.approx([0.045, 0.045, 0.045 * 0.94, 0.045 * 0.94, 0.045 * 0.94**5])
+
+
+def test_the_cosine_schedule_falls_as_pytorchs():
+    config = TrainConfig(learning_rate=0.1, schedule="cosine", iterations=50)
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 50)
+    for iteration in range(50):
+        assert learning_rate(iteration, config) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9)
+        optimizer.step()
+        theirs.step()
+
+
+def test_adamw_updates_as_pytorchs_own_with_decay_on_convolutions_alone():
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(backbone="xception41", width=0.125), 3)
+    config = TrainConfig(optimizer="adamw", momentum=0.8, weight_decay=0.1)
+    assert (config.learning_rate, TrainConfig(optimizer="adamw").weight_decay) == (2e-4, 0.01)
+    ours = make_optimizer(model, config)
+    set_learning_rate(ours, config.learning_rate)
+    twins = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    decayed = {id(p) for group in ours.param_groups if group["weight_decay"] for p in group["params"]}
+    assert len(decayed) == sum(group["weight_decay"] == 0.1 for group in ours.param_groups for _ in group["params"])
+    kinds = [
+        {"params": [twins[n]], "weight_decay": 0.1 * (id(p) in decayed), "lr": 2e-4 * (2 if n == "classifier.bias" else 1)}
+        for n, p in model.named_parameters()
+    ]
+    theirs = torch.optim.AdamW(kinds, betas=(0.8, 0.999))
+    for _ in range(3):
+        for name, parameter in model.named_parameters():
+            parameter.grad = torch.randn_like(parameter)
+            twins[name].grad = parameter.grad.clone()
+        ours.step()
+        theirs.step()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter, twins[name], rtol=1e-5, atol=1e-7)
+
+
+def test_defaults_follow_the_optimizer_unless_they_are_set():
+    assert (TrainConfig().learning_rate, TrainConfig().weight_decay) == (0.007, 4e-5)
+    config = TrainConfig(optimizer="adamw", learning_rate=0.001)
+    assert (config.learning_rate, config.weight_decay) == (0.001, 0.01)
