@@ -91,6 +91,38 @@ def side_by_side(panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
     return np.concatenate(columns[:-1], 1)
 
 
+HEAT = np.array([(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)], np.float64)
+"""Colors from 0 to 1, evenly spaced: those of matplotlib's inferno, which gets steadily lighter."""
+
+
+def heat(values: np.ndarray) -> np.ndarray:
+    """Color values from 0 to 1, [H, W], as a heat map: RGB uint8 [H, W, 3]."""
+    places = np.linspace(0, 255, len(HEAT))
+    table = np.stack([np.interp(np.arange(256), places, HEAT[:, channel]) for channel in range(3)], 1)
+    colored: np.ndarray = table.round().astype(np.uint8)[(values.clip(0, 1) * 255).round().astype(np.uint8)]
+    return colored
+
+
+def scale_bar(width: int, panels: int = 1) -> np.ndarray:
+    """Draw the colors of `heat` from 0 to 1 with numbers: RGB uint8 [h, width, 3]."""
+    size = text_size(width // panels, 14 if width >= 240 else 10)
+    picture = Image.new("RGB", (width, 3 * size), "white")
+    length = min(width - 2 * size, 20 * size)
+    picture.paste(Image.fromarray(heat(np.tile(np.linspace(0, 1, max(1, length)), (size // 2, 1)))), (size, size // 2))
+    pen = ImageDraw.Draw(picture)
+    for part in (0, 0.5, 1):
+        place = (size + part * length, 2 * size)
+        pen.text(place, f"{part:g}", fill="black", font=font(size), anchor="mm")
+    return np.asarray(picture)
+
+
+def confidence_picture(image: np.ndarray, probability: np.ndarray, entropy: np.ndarray) -> np.ndarray:
+    """Draw image, largest probability and entropy [H, W] from 0 to 1 side by side as heat maps: RGB uint8."""
+    panels = [("image", image), ("largest probability", heat(probability)), ("entropy", heat(entropy))]
+    picture = side_by_side(panels)
+    return np.concatenate([picture, scale_bar(picture.shape[1], len(panels))])
+
+
 def comparison(image: np.ndarray, prediction: np.ndarray, labels: LabelSet, truth: np.ndarray | None = None) -> np.ndarray:
     """Draw image, prediction and, if given, ground truth side by side, with a legend: RGB uint8."""
     panels = [("image", image), ("prediction", overlay(image, prediction, labels))]

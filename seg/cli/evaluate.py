@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from .calibration import add_calibration, store_temperature
 from .options import OR_EXPORTED, Subparsers, add_inference, add_json, add_runtime, add_verb, open_predictor, progress
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def add_parser(subparsers: Subparsers) -> None:
     add_inference(parser)
     add_runtime(parser)
     parser.add_argument("--boundary", action="store_true", help="also score boundaries: trimap mIoU and Boundary IoU")
+    add_calibration(parser)
     parser.add_argument("--save-masks", metavar="DIR", help="write each prediction to DIR as a palette PNG")
     parser.add_argument(
         "--predictions",
@@ -99,6 +101,8 @@ def run(args: argparse.Namespace) -> int:
     if args.against and not args.report:
         raise UserError("seg evaluate --against: add --report DIR, or compare two JSON files with --compare")
     output = {"report": args.report, "against": args.against, "json": args.json, "quiet": args.quiet}
+    if saved and (args.calibration or args.store_temperature):
+        raise UserError("seg evaluate --calibration: masks have no probabilities; give WEIGHTS instead of --predictions")
     if saved:
         how = {"split": args.split, "pair": args.pair, "resize": args.resize_predictions is not None}
         return score_masks(args.predictions, args.truth, args.labels, args.data, boundary=args.boundary, how=how, **output)
@@ -108,6 +112,8 @@ def run(args: argparse.Namespace) -> int:
         data=args.data,
         split=args.split,
         boundary=args.boundary,
+        calibrated=args.calibration or args.store_temperature,
+        store=args.store_temperature,
         save_masks=args.save_masks,
         labels=args.labels,
         **output,
@@ -121,6 +127,8 @@ def score_model(
     data: str | None = None,
     split: str | None = None,
     boundary: bool = False,
+    calibrated: bool = False,
+    store: bool = False,
     save_masks: str | None = None,
     labels: str | None = None,
     report: str | None = None,
@@ -133,6 +141,7 @@ def score_model(
     Args:
         weights: what the model comes from, for the settings and the curves.
         load: opens the model, after the other evaluation has been read.
+        store: write the fitted temperature into the weights file.
         report: folder of an HTML report.
         against: another evaluation for the report: the folder of its report, or its JSON file.
         json: file of all numbers.
@@ -152,6 +161,7 @@ def score_model(
             data,
             split,
             boundary=boundary,
+            calibrated=calibrated,
             save_masks=save_masks,
             labels=labels,
             on_split=_same_images(other),
@@ -164,6 +174,8 @@ def score_model(
     if is_main():
         curves = read_curves(resolve_weights(weights).parent / "metrics.jsonl") if report else {}
         publish(evaluation, pictures, report, other, curves, json)
+        if store:
+            store_temperature(weights, evaluation)
     return 0
 
 
@@ -245,17 +257,20 @@ def publish(
 ) -> None:
     """Print the tables of an evaluation; write its numbers and its report where asked for."""
     from ..files import write_json
-    from .tables import boundary_table, table
+    from .tables import boundary_table, calibration_table, table
 
     print(table(evaluation.scores))
     if evaluation.boundary:
         print(boundary_table(evaluation.boundary))
+    if evaluation.calibration:
+        print(calibration_table(evaluation.calibration))
     if json:
         write_json(json, evaluation.as_dict())
     if report:
         from ..report.page import write_report
 
-        page = write_report(report, evaluation.scores, evaluation.settings, pictures, evaluation.boundary, curves, other)
+        about = evaluation.scores, evaluation.settings, pictures, evaluation.boundary, curves, other, evaluation.calibration
+        page = write_report(report, *about)
         print(f"report: {page}")
 
 

@@ -36,11 +36,11 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for the PNGs, or for the video NAME.mp4")
     parser.add_argument(
         "--mode",
-        choices=("overlay", "palette", "side-by-side", "index", "labelme", "coco"),
+        choices=("overlay", "palette", "side-by-side", "index", "confidence", "labelme", "coco"),
         default="overlay",
         help="overlay (default): the image with colored classes and a legend; palette: the mask as a palette PNG; "
-        "side-by-side: the image and its overlay; index: the mask as a gray PNG of class indices; labelme, coco: polygons to "
-        "correct in an annotation tool",
+        "side-by-side: the image and its overlay; index: the mask as a gray PNG of class indices; confidence: heat maps of the "
+        "largest probability and the entropy; labelme, coco: polygons to correct in an annotation tool",
     )
     parser.add_argument(
         "--tolerance",
@@ -65,8 +65,8 @@ def run(args: argparse.Namespace) -> int:
     from ..inference.inputs import find_inputs
 
     found = find_inputs(args.inputs)
-    if found.videos and args.mode in ("labelme", "coco"):
-        raise UserError(f"{found.videos[0][0]}: --mode {args.mode} writes polygons of images; save the frames as images first")
+    if found.videos and args.mode in ("labelme", "coco", "confidence"):
+        raise UserError(f"{found.videos[0][0]}: --mode {args.mode} is for images; save the frames as images first")
     predictor = open_predictor(args)
     made: dict[str, list[Any]] = {"images": [], "problems": [], "videos": []}
     if found.images:

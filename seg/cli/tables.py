@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..evaluation.boundary import Boundary
+from ..evaluation.calibration import Calibration
 from ..evaluation.compare import CONFIDENCE, Comparison
 from ..evaluation.metrics import Scores
 from ..labels import VOID, LabelSet
@@ -95,6 +96,20 @@ def boundary_table(boundary: Boundary) -> str:
     widths = ", ".join(f"{_percent(boundary.trimap_miou(width))} % ({width} px)" for width in boundary.matrices)
     mean = f"mean Boundary IoU {_percent(boundary.miou)} % over the classes present in the ground truth"
     return "\n".join([_render(grid), mean, f"mIoU near void borders: {widths}"])
+
+
+def calibration_table(calibration: Calibration) -> str:
+    """Mean confidence and accuracy of each bin in percent, the expected calibration error, and the fitted temperature."""
+    grid = _table("probability", "pixels", "mean probability %", "accuracy %")
+    for row in calibration.rows():
+        if row["pixels"]:
+            means = _percent(row["confidence"]), _percent(row["accuracy"])
+            grid.add_row(f"{row['low']:.2f}-{row['high']:.2f}", f"{row['pixels']:,}", *means)
+    at = f" at the stored temperature {calibration.temperature:g}" if calibration.temperature != 1 else ""
+    lines = [f"expected calibration error {_percent(calibration.ece)} %{at}"]
+    if calibration.fitted is not None:
+        lines.append(f"temperature fitted on these images: {calibration.fitted:g}, error {_percent(calibration.fitted_ece)} %")
+    return "\n".join([_render(grid), *lines])
 
 
 def class_table(counts: np.ndarray, labels: LabelSet) -> str:

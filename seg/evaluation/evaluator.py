@@ -20,6 +20,7 @@ from ..labels import LabelSet, load
 from ..progress import print_stderr
 from ..threads import BackgroundWorker, prefetch
 from .boundary import Boundary
+from .calibration import Calibration
 from .metrics import ImageScore, Scores, confusion_matrix
 from .predictions import CLASSES
 from .result import Evaluation
@@ -35,6 +36,7 @@ def evaluate_model(
     split: Split,
     on_image: OnImage | None = None,
     boundary: Boundary | None = None,
+    calibration: Calibration | None = None,
     read: Callable[[Path], np.ndarray] = read_image,
 ) -> Scores:
     """Score a model on every image of a split.
@@ -47,6 +49,7 @@ def evaluate_model(
         on_image: called with index, image uint8 [h, w, 3], ground truth and prediction uint8 [h, w] of each image of this
             process, in order, in a background thread.
         boundary: if given, it adds up the boundary scores.
+        calibration: if given, it adds up how sure the model is and how often it is right.
         read: reads an image.
 
     Returns:
@@ -70,10 +73,16 @@ def evaluate_model(
     with BackgroundWorker() as worker:
         read_samples = prefetch(lambda index: split.sample(index, read), mine)
         samples = (((index, *sample), sample[0]) for index, sample in zip(mine, read_samples, strict=True))
-        for (index, image, truth), mask in predictor.stream(samples):
+        if calibration:
+            predicted: Any = ((sample, calibration.add(predictor, *sample[1:])) for sample, _ in samples)
+        else:
+            predicted = predictor.stream(samples)
+        for (index, image, truth), mask in predicted:
             worker(score, index, image, truth, mask)
     if boundary:
         boundary.gather()
+    if calibration:
+        calibration.gather()
     scored = {index: one for part in distributed.all_gather(each) for index, one in part.items()}
     return Scores.over(split.labels, [scored[index] for index in range(len(split))])
 
@@ -84,6 +93,7 @@ def evaluate_split(
     split: str | None = None,
     *,
     boundary: bool = False,
+    calibrated: bool = False,
     save_masks: str | Path | None = None,
     labels: str | None = None,
     on_split: Callable[[Split], None] | None = None,
@@ -97,6 +107,7 @@ def evaluate_split(
         data: folder in VOC layout; None is that of the training.
         split: list in ImageSets/Segmentation; None is the validation split of the training.
         boundary: also score boundaries.
+        calibrated: also measure the calibration, and fit a temperature.
         save_masks: folder to which each prediction is written as a palette PNG with the names of its classes.
         labels: label set of the data: the name of a built-in one, or the path of a YAML file. None: labels.yaml in the data
             set, or else the model's. Classes are matched by name.
@@ -105,7 +116,7 @@ def evaluate_split(
         progress: called with the number of images done and of all, first with 0.
 
     Returns:
-        The scores, the boundary scores, and the settings that they were made with.
+        The scores, the boundary scores, the calibration, and the settings that they were made with.
 
     Raises:
         UserError: the data cannot be read, its classes are not the model's, or `data` or `split` is None for a model that does
@@ -116,6 +127,7 @@ def evaluate_split(
     if on_split:
         on_split(samples)
     edges = Boundary(predictor.labels) if boundary else None
+    calibration = Calibration(predictor.temperature) if calibrated else None
     names = json.dumps(predictor.labels.names)
 
     def see(index: int, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> None:
@@ -129,13 +141,13 @@ def evaluate_split(
     if progress:
         progress(0, len(samples))
     notes = RangeNotes()
-    scores = evaluate_model(predictor, samples, see, edges, notes.read)
+    scores = evaluate_model(predictor, samples, see, edges, calibration, notes.read)
     for note in notes.lines():
         print_stderr(f"note: {note}")
     config = predictor.metadata.config if predictor.metadata else None
     settings: dict[str, Any] = {"run": config.name, "network": config.model.title} if config else {}
     settings |= {"data": str(samples.root), "split": samples.name} | ({"labels": labels} if labels else {})
-    return Evaluation(scores, edges, settings | asdict(predictor.config))
+    return Evaluation(scores, edges, settings | asdict(predictor.config), calibration)
 
 
 def _open_data(predictor: Predictor, data: str | Path | None, split: str | None, labels: str | None) -> Split:

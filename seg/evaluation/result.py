@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .boundary import Boundary
+from .calibration import Calibration
 from .metrics import Scores
 
 
@@ -17,8 +18,10 @@ class Evaluation:
     boundary: Boundary | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     """Of JSON's types."""
+    calibration: Calibration | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the numbers as `seg evaluate --json` writes them."""
         numbers = {**self.scores.as_dict(), "settings": self.settings}
-        return numbers | ({"boundary": self.boundary.as_dict()} if self.boundary else {})
+        parts = {"boundary": self.boundary, "calibration": self.calibration}
+        return numbers | {name: part.as_dict() for name, part in parts.items() if part}

@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..progress import print_stderr
 from ..threads import BackgroundWorker, prefetch
 from .annotations import Outlines
+from .confidence import Confidence
 from .inputs import Inputs, find_images
 from .outputs import Writer
 from .predictor import Predictor
@@ -75,13 +76,18 @@ def predict_images(
                 said = True
             yield (target, path, pixels), pixels
 
+    predicted: Iterable[tuple[tuple[Path, Path, np.ndarray | UserError], np.ndarray | Confidence | None]]
+    if mode == "confidence":
+        predicted = ((sample, None if image is None else predictor.confidence(image)) for sample, image in samples())
+    else:
+        predicted = predictor.stream(samples())
     # While the network works, the next images are read and the last pictures written.
     with BackgroundWorker() as worker:
-        for done, ((target, path, pixels), mask) in enumerate(predictor.stream(samples()), 1):
-            if mask is None:
+        for done, ((target, path, pixels), found) in enumerate(predicted, 1):
+            if found is None:
                 problems.append(str(pixels))
             else:
-                worker(write, target, path, pixels, mask)
+                worker(write, target, path, pixels, found)
                 written.append(target)
             if on_image:
                 on_image(done, len(mine))

@@ -11,8 +11,11 @@ from ..data.voc import mask_picture
 from ..files import atomic_write, write_json, write_text
 from ..labels import LabelSet
 from .annotations import CocoImage, Outlines, coco, coco_image, labelme
+from .confidence import Confidence
 
-MODES = ("overlay", "palette", "side-by-side", "index", "labelme", "coco")
+MODES = ("overlay", "palette", "side-by-side", "index", "confidence", "labelme", "coco")
+CONFIDENCE_FOLDERS = ("probability", "entropy")
+"""Folders of the gray images of `confidence`; 255 is 1."""
 COCO_FILE, LABELME_CLASSES = "annotations.json", "labels.txt"
 
 
@@ -22,6 +25,7 @@ class Writer:
     Args:
         folder: the folder.
         mode: `overlay` (with a legend), `palette` (P-mode mask), `side-by-side` (image and overlay), `index` (gray mask),
+            `confidence` (heat maps of largest probability and entropy, and gray images of them in `CONFIDENCE_FOLDERS`),
             `labelme` (a JSON file of polygons for each image, and `LABELME_CLASSES`), `coco` (`COCO_FILE` for all images).
         labels: of the classes.
         outlines: of polygons.
@@ -32,15 +36,19 @@ class Writer:
         self.suffix = ".json" if mode == "labelme" else ".png"
         self.images: list[CocoImage] = []
 
-    def __call__(self, target: Path, source: Path, pixels: np.ndarray, mask: np.ndarray) -> None:
+    def __call__(self, target: Path, source: Path, pixels: np.ndarray, found: np.ndarray | Confidence) -> None:
         """Write what belongs to one image.
 
         Args:
             target: the file, with `suffix`.
             source: the file of the image.
             pixels: of the image, uint8 [h, w, 3].
-            mask: uint8 [h, w], class indices.
+            found: the mask uint8 [h, w], class indices; in mode `confidence` a Confidence.
         """
+        if isinstance(found, Confidence):
+            self._write_confidence(target, pixels, found)
+            return
+        mask = found
         if self.mode == "coco":
             name = target.relative_to(self.folder).with_suffix(source.suffix).as_posix()
             self.images.append(coco_image(mask, self.labels, name, self.outlines))
@@ -50,6 +58,15 @@ class Writer:
         else:
             with atomic_write(target) as temporary:
                 picture(pixels, mask, self.labels, self.mode).save(temporary)
+
+    def _write_confidence(self, target: Path, pixels: np.ndarray, found: Confidence) -> None:
+        values = (found.probability, found.entropy)
+        pictures = {target: visualize.confidence_picture(pixels, *values)}
+        for folder, one in zip(CONFIDENCE_FOLDERS, values, strict=True):
+            pictures[self.folder / folder / target.relative_to(self.folder)] = (one * 255).round().astype(np.uint8)
+        for path, drawn in pictures.items():
+            with atomic_write(path) as temporary:
+                Image.fromarray(drawn).save(temporary)
 
     def finish(self, written: list[Path]) -> list[Path]:
         """Write what belongs to all images, of all processes; each must call this. Returns the files that this one wrote."""

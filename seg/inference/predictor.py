@@ -20,9 +20,10 @@ from ..precision import Precision, autocast
 from ..threads import prefetch
 from ..visualize import overlay
 from ..weights.file import Metadata
-from .looking_size import enlarged_classes, enlarged_mask, enlarged_scores, looking_size, reduced
+from .confidence import Confidence, Strips, confidence, logit_strips, probabilities
+from .looking_size import enlarged_classes, enlarged_mask, looking_size, reduced, score_strips
 from .pixels import to_pixels
-from .scores import argmax_masks, mean_scores, score_maps
+from .scores import argmax_masks, score_maps
 from .tiles import blend_tiles
 
 LOOKAHEAD = 8
@@ -95,6 +96,11 @@ class Predictor:
         return self.metadata.score if self.metadata else {}
 
     @property
+    def temperature(self) -> float:
+        """What logits are divided by for probabilities, as stored by `seg evaluate --store-temperature`; else 1."""
+        return self.metadata.temperature if self.metadata else 1.0
+
+    @property
     def classes(self) -> list[str]:
         """Names of the classes, in index order."""
         return list(self.labels.names)
@@ -151,36 +157,38 @@ class Predictor:
 
         Returns:
             float32 [C, H, W] at the image's own size; the sum over C is 1. With several scales or flip: the mean of their
-            softmaxes.
+            softmaxes. They are at the temperature that is stored with the weights; see docs/evaluate.md.
 
         Raises:
             UserError: it is not an image, or the model is an exported one, which gives masks alone.
         """
-        scores = self.scores(to_pixels(image))
-        return (scores.softmax(0) if self._is_single_map() else scores).cpu().numpy()
+        pixels = to_pixels(image)
+        return probabilities(self.logit_strips(pixels), pixels.shape[:2], self.temperature)
+
+    def confidence(self, image: Any) -> Confidence:
+        """Predict the class of each pixel, its probability, and the entropy. Raises UserError as `probabilities`."""
+        pixels = to_pixels(image)
+        return confidence(self.logit_strips(pixels), pixels.shape[:2], self.temperature)
+
+    def logit_strips(self, pixels: np.ndarray) -> Strips:
+        """What softmax makes probabilities of, some rows at a time. Raises UserError as `probabilities`."""
+        return logit_strips(self._score_strips(pixels), self._is_single_map())
+
+    def scores(self, pixels: np.ndarray) -> Tensor:
+        """Compute the scores whose argmax is the mask of an image uint8 RGB [h, w, 3]: float32 [classes, h, w].
+
+        They are logits for a single scale without flip, else the mean of the softmaxes. Raises UserError as `probabilities`.
+        """
+        return torch.cat([rows for _, rows in self._score_strips(pixels)], 1)
 
     @torch.inference_mode()
-    def scores(self, pixels: np.ndarray) -> Tensor:
-        """Compute the scores whose argmax is the mask.
-
-        Args:
-            pixels: uint8 RGB [h, w, 3].
-
-        Returns:
-            float32 [classes, h, w]: logits for a single scale without flip, else the mean of the softmaxes.
-
-        Raises:
-            UserError: the model is an exported one, which gives masks alone.
-        """
+    def _score_strips(self, pixels: np.ndarray) -> Strips:
         if hasattr(self.model, "masks"):
             raise UserError("an exported model gives masks alone; load the weights that it was exported from for probabilities")
-        height, width = pixels.shape[:2]
         small = reduced(pixels, self.looking_size(pixels))
         with evaluation_mode(self.model, self.config.output_stride), autocast(self.device, self.precision):
             maps, padded = self._maps([small])
-            if small is pixels:
-                return mean_scores(maps, padded, 0, height)[0, :, :, :width]
-            return enlarged_scores(maps, padded, small.shape[:2], (height, width))
+        return score_strips(maps, padded, (small.shape[0], small.shape[1]), (pixels.shape[0], pixels.shape[1]))
 
     def stream(self, samples: Iterable[tuple[Sample, np.ndarray | None]]) -> Iterator[tuple[Sample, np.ndarray | None]]:
         """Predict masks of a stream of images, in order; images of one size share a batch.

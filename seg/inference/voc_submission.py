@@ -68,6 +68,7 @@ def submit(
     """
     if split.labels.names != VOC.names:
         raise UserError(f"{weights}: has {len(split.labels)} classes; the evaluation server scores VOC's 21 classes only")
+    predictor = predictor.native()
     place = folder(competition, split)
     targets = [Path(out) / place / f"{item}.png" for item in split.ids]
     settings = json.dumps([__version__, asdict(predictor.config)], sort_keys=True).encode()

@@ -17,12 +17,14 @@ import numpy as np
 from .. import __version__
 from ..errors import UserError, reason
 from ..evaluation.boundary import Boundary
+from ..evaluation.calibration import Calibration
 from ..evaluation.compare import CONFIDENCE, Comparison, compare, read_scores, require_same, scores_of
 from ..evaluation.metrics import Scores
 from ..files import atomic_write
 from ..labels import VOID, LabelSet
 from .curves import HEIGHT, LEFT, RIGHT, WIDTH, chart
 from .pictures import Picture, planes
+from .reliability import reliability
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -49,6 +51,11 @@ class Against:
             raise UserError(
                 f"{self.source}: cannot be compared with this evaluation: {error}; give an evaluation of the same split"
             ) from error
+
+    def compared_with(self, scores: Scores) -> Comparison:
+        """The difference to other scores. Raises UserError as `require_same`."""
+        self.require_same(scores.labels, [one.name for one in scores.each])
+        return compare(self.scores, scores)
 
     def prediction(self, name: str, picture: Picture) -> bytes:
         """Its prediction of an image, uint8 [height, width] at the size of the picture; empty if it has none of that size."""
@@ -93,8 +100,9 @@ def write_report(
     boundary: Boundary | None = None,
     curves: dict[str, list[tuple[int, float]]] | None = None,
     against: Against | None = None,
+    calibration: Calibration | None = None,
 ) -> Path:
-    """Write folder/index.html, a page that needs no other file and no network.
+    """Write folder/index.html, a page that needs no other file and no network, and return its path.
 
     Args:
         folder: where the page is written.
@@ -104,17 +112,12 @@ def write_report(
         boundary: boundary scores.
         curves: those of `read_curves`.
         against: another evaluation to compare with.
-
-    Returns:
-        The path of the page.
+        calibration: how sure the model is, and how often it is right.
 
     Raises:
         UserError: `against` has other images or classes, or the page cannot be written.
     """
-    comparison = None
-    if against:
-        against.require_same(scores.labels, [one.name for one in scores.each])
-        comparison = compare(against.scores, scores)
+    comparison = against.compared_with(scores) if against else None
     files = resources.files(__package__)
     path = Path(folder) / NAME
     template = _environment().get_template("page.html")
@@ -129,6 +132,8 @@ def write_report(
         matrix=matrix_rows(scores),
         colors=[css(color) for color in scores.labels.colors],
         boundary=boundary,
+        calibration=calibration,
+        diagram=reliability(calibration) if calibration else None,
         charts=[chart(*curve) for curve in (curves or {}).items()],
         frame={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT},
         against=against,

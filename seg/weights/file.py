@@ -1,6 +1,7 @@
 """Weights files of this project: safetensors, with label set, configuration, input statistics and score in the metadata."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,6 +41,8 @@ class Metadata:
     """Of a converted published model: `PublishedModel.origin`; else empty."""
     trained_size: int | None = None
     """Longest side of the images of the training, in pixels: their median; None: unknown."""
+    temperature: float = 1.0
+    """What logits are divided by before the softmax that gives probabilities."""
 
     def data_root(self) -> Path:
         """The data folder of the training. Raises UserError if it is not here."""
@@ -79,6 +82,20 @@ def open_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
         raise UserError(f"{path}: not a whole safetensors file ({reason(error)}); copy or download it again") from error
 
 
+def store_temperature(path: str | Path, temperature: float) -> None:
+    """Write a temperature into the metadata of a weights file of ours; its tensors stay as they are.
+
+    Raises:
+        UserError: the file cannot be read or written.
+    """
+    from safetensors.torch import save_file
+
+    tensors, metadata = open_safetensors(path)
+    read_metadata(metadata, path)
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary, metadata | {"temperature": json.dumps(temperature)})
+
+
 def read_metadata(metadata: dict[str, str], path: str | Path) -> Metadata:
     """Parse the metadata that `write` stores.
 
@@ -104,9 +121,13 @@ def read_metadata(metadata: dict[str, str], path: str | Path) -> Metadata:
         trained_size = json.loads(metadata.get("trained_size", "null"))
         if not (trained_size is None or (isinstance(trained_size, int) and trained_size > 0)):
             raise ValueError(f"trained_size is {trained_size!r}")
+        temperature = json.loads(metadata.get("temperature", "1.0"))
+        if not (isinstance(temperature, float) and 0 < temperature < math.inf):
+            raise ValueError(f"temperature is {temperature!r}")
     except (KeyError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: its metadata is damaged ({reason(error)}); copy or download it again") from error
-    return Metadata(config_from_dict(config, str(path)), from_dict(labels, str(path)), score, origin, trained_size)
+    read = config_from_dict(config, str(path)), from_dict(labels, str(path))
+    return Metadata(*read, score, origin, trained_size, temperature)
 
 
 def is_score(value: Any) -> bool:
@@ -126,6 +147,7 @@ def file_metadata(model: nn.Module, about: Metadata) -> dict[str, str]:
         "score": json.dumps(about.score),
         "origin": json.dumps(about.origin),
         "trained_size": json.dumps(about.trained_size),
+        "temperature": json.dumps(about.temperature),
     }
 
 

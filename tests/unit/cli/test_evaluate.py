@@ -1,7 +1,9 @@
 import json
 
+import numpy as np
 from PIL import Image
 
+import seg
 from tests.helpers.command import run, the_line, truth_of_val
 
 
@@ -84,3 +86,40 @@ def test_the_classes_of_a_models_data_set_are_compared(place, weights, capsys):
     line = the_line(capsys, "evaluate", weights, "--labels", "cityscapes", "--quiet")
     assert "Only in the data set: road" in line and "Only in the model: background" in line
     assert "none.yaml: a label set cannot be read" in the_line(capsys, "evaluate", weights, "--labels", "none.yaml", "--quiet")
+
+
+def test_calibration_is_measured_and_a_temperature_stored(place, weights, capsys):
+    before = seg.load(weights, "cpu")
+    assert before.temperature == 1 and before.metadata.trained_size == 64
+    asked = ["evaluate", weights, "--json", "scores.json", "--report", "page", "--quiet"]
+    code, out, _ = run(capsys, *asked, "--calibration")
+    numbers = json.loads((place / "scores.json").read_text())["calibration"]
+    assert code == 0 and f"expected calibration error {100 * numbers['ece']:.2f} %" in out and len(numbers["bins"]) == 15
+    assert 'id="calibration"' in (place / "page/index.html").read_text() and seg.load(weights, "cpu").temperature == 1
+
+    code, out, _ = run(capsys, *asked, "--store-temperature")
+    fitted = numbers["fitted"]["temperature"]
+    assert code == 0 and f"temperature {fitted:g} stored" in out
+    after, photo = seg.load(weights, "cpu"), place / "voc/JPEGImages/toy_000.jpg"
+    assert after.temperature == fitted and after.metadata.score == before.metadata.score
+    assert (after.predict(photo) == before.predict(photo)).all()
+    assert not np.allclose(after.probabilities(photo), before.probabilities(photo))
+    assert run(capsys, *asked, "--calibration")[0] == 0
+    assert json.loads((place / "scores.json").read_text())["calibration"]["temperature"] == fitted
+    saved = ["evaluate", "--predictions", "a", "--truth", "b", "--calibration"]
+    assert "masks have no probabilities" in the_line(capsys, *saved)
+
+
+def test_a_photo_far_larger_than_those_of_the_training_is_reduced(place, weights, capsys):
+    photo = place / "photo.png"
+    Image.new("RGB", (640, 480), (200, 60, 60)).save(photo)
+    for flags, said in (([], 1), (["--longest", "native"], 0), (["--longest", "auto"], 1)):
+        code, _, err = run(capsys, "predict", weights, photo, photo, "--out", "out", "--mode", "index", "--quiet", *flags)
+        assert code == 0 and err.count("the network looks at it in 64x48") == said == err.count("\n")
+    with Image.open(place / "out/photo.png") as mask:
+        assert mask.size == (640, 480)
+    assert run(capsys, "predict", weights, photo, "--out", "out", "--mode", "confidence", "--quiet")[0] == 0
+    assert (place / "out/entropy/photo.png").is_file()
+    assert run(capsys, "evaluate", weights, "--json", "scores.json", "--quiet")[0] == 0
+    assert json.loads((place / "scores.json").read_text())["settings"]["longest"] == "native"
+    assert "must be auto, native, or from 33" in the_line(capsys, "predict", weights, photo, "--out", "o", "--longest", "big")

@@ -102,7 +102,7 @@ def test_a_photo_with_exif_rotation_is_predicted_upright(tmp_path, mode):
     if mode in ("index", "palette"):
         np.testing.assert_array_equal(picture, upright)
     else:
-        assert picture.shape[1] == {"overlay": 72, "side-by-side": 148}[mode]
+        assert picture.shape[1] == {"overlay": 72, "side-by-side": 148, "confidence": 224}[mode]
 
 
 def test_subfolders_are_kept_in_the_output(tmp_path):
