@@ -34,7 +34,7 @@ from seg.config import from_dict
 from seg.labels import VOC
 from seg.models.factory import build_model
 from seg.serve.app import BYTES, PIXELS
-from seg.weights.file import write
+from seg.weights.file import Metadata, write
 from tests.helpers.paths import ROOT
 from tests.helpers.toy import toy_sample
 
@@ -50,7 +50,7 @@ def small_weights(path: str | Path) -> Path:
     """Write the weights of a small, untrained network for VOC's classes, and return their path."""
     torch.manual_seed(0)
     config = from_dict(CONFIG, "CONFIG")
-    write(path, build_model(config.model, len(VOC)), config, VOC, {})
+    write(path, build_model(config.model, len(VOC)), Metadata(config, VOC, {}))
     return Path(path)
 
 

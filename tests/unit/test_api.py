@@ -13,7 +13,7 @@ from seg.config import from_dict
 from seg.labels import VOC
 from seg.models.factory import build_model
 from seg.visualize import overlay
-from seg.weights.file import write
+from seg.weights.file import Metadata, write
 from tests.helpers.configs import CONFIG
 from tests.helpers.toy import refused, toy_sample, toy_voc
 
@@ -28,7 +28,7 @@ def weights(tmp_path_factory):
     torch.manual_seed(0)
     model = build_model(config.model, 21)
     torch.nn.init.normal_(next(p for name, p in model.named_parameters() if name == "classifier.weight"))
-    write(path, model, config, VOC, {"iteration": 2, "miou": 0.25})
+    write(path, model, Metadata(config, VOC, {"iteration": 2, "miou": 0.25}))
     return path
 
 
