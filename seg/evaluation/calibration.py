@@ -1,15 +1,19 @@
 """Calibration: whether of the pixels that a model is 80 % sure of, 80 % are right (arXiv 1706.04599)."""
 
+from __future__ import annotations
+
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from .. import distributed
-from ..inference.predictor import Predictor
 from ..labels import VOID
+
+if TYPE_CHECKING:  # saved masks are scored without torch
+    from torch import Tensor
+
+    from ..inference.predictor import Predictor
 
 BINS = 15
 PIXELS = 1000
@@ -94,6 +98,8 @@ class Calibration:
         return _ece(pixels, correct, np.bincount(bins, confidence, BINS))
 
     def _samples(self) -> tuple[Tensor, Tensor]:
+        import torch
+
         return torch.from_numpy(np.concatenate(self.logits)), torch.from_numpy(np.concatenate(self.truths)).long()
 
     def rows(self) -> list[dict[str, Any]]:
