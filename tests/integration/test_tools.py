@@ -40,6 +40,8 @@ def test_scripts_train_evaluate_and_visualize(tmp_path):
     run(tmp_path, ROOT / "tools" / "visualize.py", weights, lists, "--out", "pictures", "--quiet")
     pictures = sorted((tmp_path / "pictures").iterdir())
     assert len(pictures) == 3
+    run(tmp_path, ROOT / "tools" / "draw_sizes.py", weights, "sizes.png")
+    assert read_image(tmp_path / "sizes.png").shape[1] == read_image(ROOT / "docs" / "sizes.png").shape[1]
     for picture in pictures:
         image, panels = read_image(tmp_path / "scenes" / "JPEGImages" / f"{picture.stem}.jpg"), read_image(picture)
         assert panels.shape[1] == 2 * image.shape[1] + 4
