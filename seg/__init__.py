@@ -16,6 +16,20 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 __all__ = ["Callback", "Predictor", "UserError", "evaluate", "export", "load", "save", "train"]
 
+_MODULES = ("config", "data", "evaluation", "inference", "labels", "models", "training", "visualize", "weights")
+_NETWORK = "seg.models.deeplabv3plus_xception65(num_classes=21) makes a network"
+_HINTS = {
+    "predict": "seg.load(WEIGHTS).predict(IMAGE)",
+    "Config": "it is seg.config.Config; seg.config.load reads a configuration",
+    "DeepLabV3Plus": _NETWORK,
+    "create_model": _NETWORK,
+    "list_models": "dir(seg.models) has the networks; `seg models` lists the published models",
+    "from_pretrained": "seg.load takes a published model's name, a run's folder, a file or hf:OWNER/NAME",
+    "Trainer": "seg.train(CONFIG) trains; the class is seg.training.Trainer",
+    "fit": "seg.train(CONFIG) trains",
+    "Dataset": "seg.data.VOCSegmentation is the data set",
+}
+"""What to write instead of names of other libraries."""
 _HOMES = {"Predictor": "inference.predictor", "Callback": "training.callbacks"}
 
 
@@ -25,10 +39,12 @@ def __getattr__(name: str) -> Any:
 
     if name in __all__:
         return getattr(importlib.import_module(f".{_HOMES.get(name, 'api')}", __name__), name)
-    if name in ("data", "evaluation", "inference", "labels", "models", "training", "visualize", "weights"):
+    if name in _MODULES:
         return importlib.import_module(f".{name}", __name__)
-    raise AttributeError(f"module 'seg' has no attribute '{name}'")
+    from .errors import no_attribute
+
+    raise no_attribute("seg", name, _HINTS, [*__all__, *_MODULES])
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__, "data", "evaluation", "models", "training"])
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -1,7 +1,9 @@
 """The Python interface: load a model, train, evaluate, export, save. The command line calls the same functions."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +45,7 @@ def load(weights: Any, device: torch.device | str | None = None, runtime: str | 
     Raises:
         UserError: there is no such file or device, or a setting is wrong.
     """
+    _check_weights(weights, "seg.load")
     path = resolve_weights(weights)
     exported = path.suffix in EXPORTED_SUFFIXES
     if exported:
@@ -63,9 +66,18 @@ def load(weights: Any, device: torch.device | str | None = None, runtime: str | 
     return Predictor.of(in_runtime(model, runtime, settled.output_stride, settled.precision), metadata)
 
 
+def _check_weights(weights: Any, function: str) -> None:
+    """Raise UserError for a network where weights are to be named."""
+    if not isinstance(weights, str | PathLike):
+        raise UserError(
+            f"{function}: {type(weights).__name__} is not the name of weights; seg.save(net, 'net.safetensors', labels=[...]) "
+            "stores a network, and seg.load opens that file"
+        )
+
+
 def train(
     config: Config | str | Path,
-    overrides: Iterable[str] = (),
+    overrides: Iterable[str] | Mapping[str, Any] = (),
     *,
     callbacks: "Iterable[Callback]" = (),
     resume: bool = False,
@@ -75,7 +87,8 @@ def train(
 
     Args:
         config: the name of a configuration that comes with the package, such as "voc_mini", a YAML file, or a Config.
-        overrides: settings that replace those of the configuration, such as "train.iterations=500".
+        overrides: settings that replace those of the configuration: strings such as "train.iterations=500", or a mapping such
+            as {"train.iterations": 500}.
         callbacks: called after steps, validations and at the end; see `Callback`.
         resume: continue from the newest good checkpoint of the folder.
         quiet: print no progress.
@@ -92,8 +105,14 @@ def train(
         if overrides:
             raise UserError("seg.train: overrides are for a configuration by name or file; change the Config instead")
     else:
-        config = load_config(config, list(overrides))
+        config = load_config(config, _as_strings(overrides))
     return Trainer(config, resume=resume, quiet=quiet, callbacks=tuple(callbacks)).run()
+
+
+def _as_strings(overrides: Iterable[str] | Mapping[str, Any]) -> list[str]:
+    if isinstance(overrides, Mapping):
+        return [f"{key}={json.dumps(value, default=str)}" for key, value in overrides.items()]  # JSON is YAML
+    return [overrides] if isinstance(overrides, str) else list(overrides)
 
 
 def evaluate(
@@ -151,7 +170,10 @@ def export(model: Any, out: str | Path, **options: Any) -> "Export":
     suffix = Path(out).suffix
     if suffix not in formats:
         raise UserError(f"{out}: the suffix chooses the format{did_you_mean(suffix, formats)}")
-    predictor = model if isinstance(model, Predictor) else load(model, "cpu")
+    if not isinstance(model, Predictor):
+        _check_weights(model, "seg.export")
+        model = load(model, "cpu")
+    predictor: Predictor = model
     if predictor.metadata is None:
         raise UserError("seg.export: save the network with seg.save first, and export that file")
     metadata = replace(predictor.metadata, config=replace(predictor.metadata.config, evaluate=predictor.config))
@@ -159,14 +181,14 @@ def export(model: Any, out: str | Path, **options: Any) -> "Export":
 
 
 def save(
-    network: nn.Module, path: str | Path, labels: LabelSet | Sequence[str], *, score: dict[str, Any] | None = None
+    network: nn.Module, path: str | Path, labels: LabelSet | Sequence[str] | str, *, score: dict[str, Any] | None = None
 ) -> Path:
     """Save a network of your own training loop, so that `load` and every verb take it.
 
     Args:
         network: one of our networks, made by `seg.models` or a configuration.
         path: FILE.safetensors.
-        labels: a LabelSet, or the names of the classes in index order.
+        labels: a LabelSet, the names of the classes in index order, or a label set as `data.labels` names it, such as "voc".
         score: what it scored, such as {"miou": 0.41, "split": "val"}.
 
     Returns:

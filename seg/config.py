@@ -13,7 +13,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .distributed import check_device_name
 from .errors import UserError, did_you_mean, reason
-from .files import expand, read_yaml
+from .files import expand, read_lines, read_yaml
+from .synonyms import choice_meant, find_epochs, key_hint
 
 LARGEST = 2**15
 """Upper limit of image sides in pixels, channels of a layer, and crops of a batch."""
@@ -39,7 +40,8 @@ def check_choice(hint: Any, key: str, value: Any) -> None:
     choices = choices_of(hint)
     if choices and value not in choices:
         known = ", ".join("null" if choice is None else str(choice) for choice in choices)
-        raise UserError(f"{key}={value}: must be one of {known}")
+        meant = choice_meant(value, choices)
+        raise UserError(f"{key}={value}: must be one of {known}{f'; did you mean {meant!r}?' if meant else ''}")
 
 
 def check_choices(section: Any, prefix: str) -> None:
@@ -147,7 +149,10 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if self.smp is None and self.backbone not in BACKBONES:
-            raise UserError(f"model.backbone={self.backbone}: not a backbone{did_you_mean(self.backbone, BACKBONES)}")
+            meant = choice_meant(self.backbone, BACKBONES)
+            other = f"; others are those of segmentation-models-pytorch: seg train voc_smp model.backbone={self.backbone}"
+            hint = did_you_mean(meant or self.backbone, BACKBONES) + ("" if meant else other)
+            raise UserError(f"model.backbone={self.backbone}: not a backbone{hint}")
         check_choices(self, "model.")
         self.weights = self.weights and expanded(self.weights)
         check(
@@ -355,7 +360,7 @@ class TrainConfig:
         self.loss = {"cross_entropy": 1.0} | self.loss
         for name, weight in self.loss.items():
             if name not in LOSSES:
-                raise UserError(f"train.loss.{name}: not a loss{did_you_mean(name, LOSSES)}")
+                raise UserError(f"train.loss.{name}: not a loss{did_you_mean(choice_meant(name, LOSSES) or name, LOSSES)}")
             check(weight >= 0, f"train.loss.{name}", weight, "0 or more")
         check(any(self.loss.values()), "train.loss", self.loss, "at least one loss with a weight above 0")
         check(0 <= self.label_smoothing < 1, "train.label_smoothing", self.label_smoothing, "from 0 to below 1")
@@ -437,14 +442,14 @@ def _section(hint: Any) -> Any:
     return next((t for t in (hint, *get_args(hint)) if is_dataclass(t)), None)
 
 
-def _paths(cls: Any, prefix: str = "") -> list[str]:
-    """Dotted names of all settings of a dataclass."""
+def setting_names(cls: Any = Config, prefix: str = "") -> list[str]:
+    """Dotted names of all settings and sections of a dataclass."""
     hints = get_type_hints(cls)
     found = []
     for item in fields(cls):
         found.append(prefix + item.name)
         if section := _section(hints[item.name]):
-            found += _paths(section, f"{prefix}{item.name}.")
+            found += setting_names(section, f"{prefix}{item.name}.")
     return found
 
 
@@ -452,16 +457,8 @@ def _check_keys(value: Any, cls: Any, place: str, prefix: str = "") -> None:
     hints = get_type_hints(cls)
     for key, item in value.items():
         if key not in hints:
-            path, known = f"{prefix}{key}", [name for name in _paths(Config) if f"{name}." != prefix]
-            # A key in the wrong section is as common as a misspelled one: look for its last word everywhere.
-            last = {name: name.split(".")[-1] for name in known}
-            close = [name for name in known if last[name] == str(key)]
-            # A part of a name, such as `crop` or `rate`, is not a close match by letters.
-            words = {name: {word.rstrip("s") for word in last[name].split("_")} for name in known}
-            close = close or [name for name in known if name.startswith(prefix) and str(key).rstrip("s") in words[name]]
-            close = close or difflib.get_close_matches(path, known, n=1, cutoff=0.7)
-            hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(hints)}"
-            raise UserError(f"{place}: unknown setting '{path}'; {hint}")
+            path = f"{prefix}{key}"
+            raise UserError(f"{place}: unknown setting '{path}'; {key_hint(path, setting_names(), hints)}")
         section = _section(hints[key])
         if section and item is not None:
             if not isinstance(item, dict):
@@ -473,6 +470,35 @@ def _check_keys(value: Any, cls: Any, place: str, prefix: str = "") -> None:
         if kind in (list, dict) and not isinstance(item, kind):
             wants = "a list, as [a, b]" if kind is list else "a mapping, as {a: 1.0}"
             raise UserError(f"{place}: {prefix}{key}: must be {wants}, not {item!r}")
+
+
+def _refuse_epochs(given: dict[str, Any], below: dict[str, Any]) -> None:
+    """Answer a number of epochs with the iterations that it means for the data set.
+
+    Args:
+        given: the settings to look at.
+        below: the settings of the file, where these are overrides.
+
+    Raises:
+        UserError: there is such a number.
+    """
+    epochs = find_epochs(given)
+    if epochs is None:
+        return
+
+    def setting(section: str, key: str, default: Any) -> Any:
+        places = [settings[section] for settings in (given, below) if isinstance(settings.get(section), dict)]
+        return next((place[key] for place in places if key in place), default)
+
+    batch, split = setting("train", "batch_size", TrainConfig().batch_size), setting("data", "train", DataConfig().train)
+    root = Path(expanded(str(setting("data", "root", DataConfig().root))))
+    listed = root / "ImageSets" / "Segmentation" / f"{split}.txt"
+    images = len(read_lines(listed)) if listed.is_file() else 0
+    count = "give train.iterations: epochs * images / train.batch_size"
+    if images and isinstance(batch, int) and batch > 0:
+        iterations = math.ceil(epochs * images / batch)
+        count = f"{epochs:g} epochs of the {images} images of {split} in batches of {batch} are train.iterations={iterations}"
+    raise UserError(f"epochs={epochs:g}: a training is counted in iterations; {count}")
 
 
 def _with_environment(value: Any) -> Any:
@@ -501,6 +527,7 @@ def from_dict(value: Any, place: str, overrides: Iterable[str] = ()) -> Config:
     if not isinstance(value, dict):
         raise UserError(f"{place}: a configuration must be a mapping of settings, not {value!r}")
     value = _with_named_loss(value)
+    _refuse_epochs(value, {})
     _check_keys(value, Config, place)
     overrides = list(overrides)
     for item in overrides:
@@ -511,6 +538,7 @@ def from_dict(value: Any, place: str, overrides: Iterable[str] = ()) -> Config:
     except Exception as error:  # YAML errors have several classes
         raise UserError(f"{' '.join(overrides)}: not KEY=VALUE with a YAML value: {reason(error)}") from error
     given = _with_named_loss(OmegaConf.to_container(extra))
+    _refuse_epochs(given, value)
     _check_keys(given, Config, "command line")
     merged = OmegaConf.structured(Config)
     for source, settings in ((place, value), ("command line", given)):

@@ -58,7 +58,8 @@ def is_main() -> bool:
 def check_device_name(name: str) -> None:
     """Raise a UserError unless this is the name of a device: auto, cpu, cuda, cuda:1, mps, xpu. It may be absent here."""
     if not DEVICES.fullmatch(name):
-        raise UserError(f"device={name}: must be auto, cpu, cuda, a certain GPU such as cuda:1, mps or xpu")
+        meant = "; did you mean 'cuda'?" if name in ("gpu", "nvidia") else f"; did you mean 'cuda:{name}'?" * name.isdigit()
+        raise UserError(f"device={name}: must be auto, cpu, cuda, a certain GPU such as cuda:1, mps or xpu{meant}")
 
 
 def device(name: str | torch.device = "auto") -> torch.device:

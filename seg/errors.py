@@ -1,6 +1,6 @@
 """Errors that a user can fix, reported in one line."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 LONGEST = 1000
 """Most characters of a message: it may quote the content of a damaged file."""
@@ -33,6 +33,21 @@ def did_you_mean(word: str, words: Iterable[object]) -> str:
     known = [str(w) for w in words]
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(known[:20])}{', ...' * (len(known) > 20)}"
+
+
+def no_attribute(module: str, name: str, hints: Mapping[str, str], known: Iterable[str]) -> AttributeError:
+    """The error for a name that a module does not have: what to write instead, or the closest name.
+
+    Args:
+        module: the module's name.
+        name: what was looked up.
+        hints: what to write instead of names of other libraries.
+        known: the names of the module.
+    """
+    if name.startswith("_"):  # Python and its tools ask for these; nobody reads the answer
+        return AttributeError(f"module '{module}' has no attribute '{name}'")
+    hint = f"; {hints[name]}" if name in hints else did_you_mean(name, known)
+    return AttributeError(f"module '{module}' has no attribute '{name}'{hint}")
 
 
 def reason(error: Exception) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from .errors import UserError
 from .labels import VOID, LabelSet
 
 STRENGTH = 0.55
@@ -25,10 +26,15 @@ def edges(mask: np.ndarray) -> np.ndarray:
     return found
 
 
-def overlay(image: np.ndarray, mask: np.ndarray, labels: LabelSet) -> np.ndarray:
-    """Draw a mask over its image, RGB uint8 [H, W, 3], with white outlines; the background stays clear."""
+def overlay(image: np.ndarray, mask: np.ndarray, labels: LabelSet, alpha: float = STRENGTH) -> np.ndarray:
+    """Draw a mask over its image, RGB uint8 [H, W, 3], with white outlines; the background stays clear.
+
+    alpha: share of the class colors, 0 to 1; another raises a UserError.
+    """
+    if not 0 <= alpha <= 1:
+        raise UserError(f"alpha={alpha}: must be from 0 to 1")
     colors = color(mask, labels).astype(np.float32)
-    strength = np.full((*mask.shape, 1), STRENGTH)
+    strength = np.full((*mask.shape, 1), alpha)
     if labels.background is not None:
         strength[mask == labels.background] = 0.0
     blended = image * (1 - strength) + colors * strength

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from ..config import expanded
+from ..config import expanded, setting_names
 from ..distributed import is_started_with_others, process_group
 from ..errors import UserError, reason
 from ..progress import print_stderr, quieted
+from ..synonyms import flag_hint
 from . import (
     benchmark,
     completion,
@@ -61,7 +62,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if rest and hasattr(args, "overrides") and all("=" in item and not item.startswith("-") for item in rest):
         args.overrides += rest
     elif rest:
-        command.error(f"unrecognized: {' '.join(rest)}; see seg{f' {args.verb}' if args.verb else ''} --help")
+        hint = next((setting for item in rest if (setting := flag_hint(item, setting_names()))), None)
+        hint = hint if hasattr(args, "overrides") else None
+        meant = f"settings have no dashes: {hint}=VALUE; " if hint else ""
+        command.error(f"unrecognized: {' '.join(rest)}; {meant}see seg{f' {args.verb}' if args.verb else ''} --help")
     return args
 
 

@@ -6,17 +6,25 @@ For your own training loop: `VOCSegmentation`, a torch Dataset, and `TrainTransf
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..errors import no_attribute
+
 if TYPE_CHECKING:
     from .dataset import VOCSegmentation
     from .transforms import TrainTransform
 
 __all__ = ["TrainTransform", "VOCSegmentation"]
 
+_DATASET = "VOCSegmentation reads every data set in VOC layout; seg data init FOLDER makes one of yours"
+_HINTS = {
+    "DataLoader": "use torch.utils.data.DataLoader with a VOCSegmentation",
+    **dict.fromkeys(("VOCDataset", "VOC", "Dataset", "SegmentationDataset", "Cityscapes", "CocoDetection"), _DATASET),
+    "ValTransform": "validation needs none: Predictor.predict takes the images as VOCSegmentation gives them",
+}
 _HOME = {"TrainTransform": "transforms", "VOCSegmentation": "dataset"}
 
 
 def __getattr__(name: str) -> Any:
     # On first use: reading a folder's lists does not wait for torch.
     if name not in _HOME:
-        raise AttributeError(f"module 'seg.data' has no attribute '{name}'")
+        raise no_attribute(__name__, name, _HINTS, __all__)
     return getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -217,7 +217,7 @@ class ConfusionMatrix:
     """Scores predictions image by image: one confusion matrix over all of them.
 
     Args:
-        labels: a LabelSet, the class names, or the number of classes (2 to 255).
+        num_classes: the number of classes (2 to 255), the class names, or a LabelSet.
 
     Example:
         matrix = ConfusionMatrix(21)
@@ -225,9 +225,8 @@ class ConfusionMatrix:
         print(matrix.scores().miou)
     """
 
-    def __init__(self, labels: LabelSet | Sequence[str] | int):
-        if isinstance(labels, int):
-            labels = [f"class {index}" for index in range(labels)]
+    def __init__(self, num_classes: LabelSet | Sequence[str] | int):
+        labels = [f"class {index}" for index in range(num_classes)] if isinstance(num_classes, int) else num_classes
         if not isinstance(labels, LabelSet):
             labels = LabelSet(tuple(labels), default_colors(labels))
         self.labels = labels

@@ -60,6 +60,14 @@ def find_images(inputs: Iterable[str | os.PathLike[str]]) -> list[tuple[Path, Pa
     return found.images
 
 
+def names_several(source: object) -> bool:
+    """Whether this is the path of a folder, or a pattern that is not the name of a file itself."""
+    if not isinstance(source, str | os.PathLike):
+        return False
+    path = Path(source)
+    return path.is_dir() or (glob.has_magic(str(source)) and not path.exists())
+
+
 def _files_of(item: str) -> list[tuple[Path, Path]]:
     """The images and videos of one input, with their places."""
     path = Path(item)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..data.images import PIXELS, of_pillow, read_image
 from ..errors import UserError
+from .inputs import find_images, names_several
 
 
 def to_pixels(image: Any) -> np.ndarray:
@@ -23,16 +24,39 @@ def to_pixels(image: Any) -> np.ndarray:
         return of_pillow(image)
     if isinstance(image, Tensor):
         image = image.movedim(0, -1) if image.ndim == 3 and len(image) in (1, 3) else image
-        image = image.detach().cpu().numpy()
+        image = image.detach().cpu()
+        image = (image.float() if image.is_floating_point() else image).numpy()  # NumPy has no bfloat16
     if not isinstance(image, np.ndarray):
         raise UserError(f"{type(image).__name__}: not an image; give a path, a PIL image, a NumPy array or a torch tensor")
     shape = list(image.shape)
+    if np.issubdtype(image.dtype, np.floating):
+        image = _of_fractions(image)
     if image.dtype != np.uint8:
-        raise UserError(
-            f"an image {image.dtype} {shape}: must be uint8, 0 to 255; for values from 0 to 1, round 255 times them"
-        )
+        raise UserError(f"an image {image.dtype} {shape}: must be uint8, 0 to 255, or floating point, 0 to 1")
     if image.ndim not in (2, 3) or (image.ndim == 3 and shape[2] not in (1, 3)) or not 0 < shape[0] * shape[1] <= PIXELS:
-        raise UserError(
-            f"an image {shape}: must be [H, W, 3] (RGB) or [H, W] (gray), of at most {PIXELS:,} pixels; give several as a list"
-        )
+        turned = "; of an array [3, H, W], give image.transpose(1, 2, 0)" if len(shape) == 3 and shape[0] == 3 else ""
+        raise UserError(f"an image {shape}: must be [H, W, 3] (RGB) or [H, W] (gray), of at most {PIXELS:,} pixels{turned}")
     return np.broadcast_to(image if image.ndim == 3 else image[..., None], (*shape[:2], 3))
+
+
+def several(image: Any) -> list[Any] | None:
+    """The images of a list, of an array or tensor of four dimensions, of a folder or of a pattern; None for a single image.
+
+    Raises:
+        UserError: the folder or pattern has no images.
+    """
+    if isinstance(image, list | tuple) or (isinstance(image, np.ndarray | Tensor) and image.ndim == 4):
+        return list(image)
+    return [path for path, _ in find_images([image])] if names_several(image) else None
+
+
+def _of_fractions(image: np.ndarray) -> np.ndarray:
+    """uint8 of values from 0 to 1. Raises UserError for others, such as those of normalized images."""
+    low, high = (float(image.min()), float(image.max())) if image.size else (0.0, 1.0)
+    if not (low >= 0 and high <= 1):
+        raise UserError(
+            f"an image {image.dtype} {list(image.shape)} with values from {low:.3g} to {high:.3g}: must be from 0 to 1, or "
+            "uint8, 0 to 255. The Predictor normalizes images itself: give them as they were read"
+        )
+    levels: np.ndarray = np.rint(image * 255).astype(np.uint8)
+    return levels

@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any, TypeVar, overload
+from typing import Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 import torch
@@ -18,11 +18,11 @@ from ..models.interface import SegmentationModel, evaluation_mode
 from ..models.preprocess import pad_to_canvas, padded_size
 from ..precision import Precision, autocast
 from ..threads import prefetch
-from ..visualize import overlay
+from ..visualize import STRENGTH, overlay, with_legend
 from ..weights.file import Metadata
 from .confidence import Confidence, Strips, confidence, logit_strips, probabilities
 from .looking_size import enlarged_classes, enlarged_mask, looking_size, reduced, score_strips
-from .pixels import to_pixels
+from .pixels import several, to_pixels
 from .scores import argmax_masks, score_maps
 from .tiles import blend_tiles
 
@@ -32,6 +32,8 @@ PIXELS_PER_BATCH = {"cpu": 8 * 129**2, "cuda": 8 * 513**2}
 """Pixels of a batch. On a processor small images take a third less time in a batch; large ones take the same."""
 
 Sample = TypeVar("Sample")
+Looked: TypeAlias = tuple[Sample, np.ndarray | None, tuple[int, int]]
+"""A sample, its image as it is looked at, and the size of the image itself."""
 
 
 class Predictor:
@@ -41,8 +43,9 @@ class Predictor:
     canvas, scales, flip, tiles and batching. The model's own mode and output stride are restored after each call, so that a
     model in training can be validated.
 
-    An image is a path, a PIL image of any mode, a NumPy array uint8 [H, W, 3] (RGB) or [H, W] (gray), or a torch tensor uint8
-    [3, H, W], [1, H, W] or shaped as an array. Files and PIL images are turned upright by their EXIF orientation.
+    An image is a path, a PIL image of any mode, a NumPy array [H, W, 3] (RGB) or [H, W] (gray), or a torch tensor [3, H, W],
+    [1, H, W] or shaped as an array; uint8, 0 to 255, or floating point, 0 to 1. Files and PIL images are turned upright by
+    their EXIF orientation.
 
     Args:
         model: a network with `logits`, `logits_stride`, `output_stride`, `mean` and `std`, or an exported model with `masks`.
@@ -69,13 +72,13 @@ class Predictor:
         self.precision: Precision = precision or config.precision
         self.config = replace(config, output_stride=config.output_stride or model.output_stride)
         with evaluation_mode(model, self.config.output_stride):
-            pass  # A model that refuses the output stride does so now, not at the first image.
+            pass  # a model that refuses the output stride does so now, not at the first image
         if hasattr(model, "require"):  # an exported model
             model.require(self.config)
 
     @classmethod
     def of(cls, model: SegmentationModel, metadata: Metadata) -> "Predictor":
-        """Make a predictor of a model and the metadata of its weights file."""
+        """A predictor of a model and the metadata of its weights file."""
         return cls(model, metadata.labels, metadata.config.evaluate, metadata=metadata)
 
     def native(self) -> "Predictor":
@@ -135,17 +138,19 @@ class Predictor:
         """Predict the class of each pixel.
 
         Args:
-            image: an image (see the class), or a list or tuple of images of any sizes.
+            image: an image (see the class), or several: a list or tuple of images of any sizes, an array [N, H, W, 3], a
+                tensor [N, 3, H, W], a folder, or a pattern such as "photos/*.jpg".
 
         Returns:
-            uint8 [H, W] at the image's own size; for a list a list of masks, in order. `seg predict` gives the same.
+            uint8 [H, W] at the image's own size; for several a list of masks, in order. `seg predict` gives the same.
 
         Raises:
             UserError: it is not an image, or the file cannot be read.
         """
-        images = image if isinstance(image, list | tuple) else [image]
-        masks = [mask for _, mask in self.stream((None, pixels) for pixels in prefetch(to_pixels, images))]
-        return masks if images is image else masks[0]
+        images = several(image)
+        pixels = ((None, each) for each in prefetch(to_pixels, [image] if images is None else images))
+        masks = [mask for _, mask in self.stream(pixels)]
+        return masks[0] if images is None else masks
 
     __call__ = predict
 
@@ -175,10 +180,8 @@ class Predictor:
         return logit_strips(self._score_strips(pixels), self._is_single_map())
 
     def scores(self, pixels: np.ndarray) -> Tensor:
-        """Compute the scores whose argmax is the mask of an image uint8 RGB [h, w, 3]: float32 [classes, h, w].
-
-        They are logits for a single scale without flip, else the mean of the softmaxes. Raises UserError as `probabilities`.
-        """
+        """The scores whose argmax is the mask of an image uint8 RGB [h, w, 3]: float32 [classes, h, w], logits for a single
+        scale without flip, else the mean of the softmaxes. Raises UserError as `probabilities`."""
         return torch.cat([rows for _, rows in self._score_strips(pixels)], 1)
 
     @torch.inference_mode()
@@ -187,8 +190,7 @@ class Predictor:
             raise UserError("an exported model gives masks alone; load the weights that it was exported from for probabilities")
         small = reduced(pixels, self.looking_size(pixels))
         with evaluation_mode(self.model, self.config.output_stride), autocast(self.device, self.precision):
-            maps, padded = self._maps([small])
-        return score_strips(maps, padded, (small.shape[0], small.shape[1]), (pixels.shape[0], pixels.shape[1]))
+            return score_strips(*self._maps([small]), (small.shape[0], small.shape[1]), (pixels.shape[0], pixels.shape[1]))
 
     def stream(self, samples: Iterable[tuple[Sample, np.ndarray | None]]) -> Iterator[tuple[Sample, np.ndarray | None]]:
         """Predict masks of a stream of images, in order; images of one size share a batch.
@@ -200,7 +202,7 @@ class Predictor:
             (sample, mask): mask uint8 [h, w], or None for an image of None. At most LOOKAHEAD images are in memory.
         """
         with evaluation_mode(self.model, self.config.output_stride):
-            block: list[tuple[Sample, np.ndarray | None, tuple[int, int]]] = []
+            block: list[Looked[Sample]] = []
             for sample, image in samples:
                 size = (0, 0) if image is None else (image.shape[0], image.shape[1])
                 if image is not None:
@@ -212,25 +214,28 @@ class Predictor:
                     block = []
             yield from self._block(block)
 
-    def draw(self, image: Any, mask: np.ndarray) -> Any:
+    def draw(self, image: Any, mask: np.ndarray | None = None, *, alpha: float = STRENGTH, legend: bool = False) -> Any:
         """Draw the image with each class of the mask in its color over it.
 
         Args:
             image: an image; see the class.
-            mask: uint8 [H, W], of the image's size.
+            mask: uint8 [H, W], of the image's size; None: it is predicted.
+            alpha: share of the class colors, 0 to 1.
+            legend: add the colors and names of the mask's classes below.
 
         Returns:
             A PIL image for a path or PIL image, else uint8 [H, W, 3].
 
         Raises:
-            UserError: the sizes differ.
+            UserError: the sizes differ, or alpha is out of range.
         """
-        pixels, mask = to_pixels(image), np.asarray(mask)
+        pixels = to_pixels(image)
+        mask = self.predict(pixels) if mask is None else np.asarray(mask)
         if mask.dtype != np.uint8 or mask.shape != pixels.shape[:2]:
-            raise UserError(
-                f"a mask {mask.dtype} {list(mask.shape)} for an image {list(pixels.shape[:2])}: must be uint8, of one size"
-            )
-        picture = overlay(pixels, mask, self.labels)
+            shapes = f"a mask {mask.dtype} {list(mask.shape)} for an image {list(pixels.shape[:2])}"
+            raise UserError(f"{shapes}: must be uint8, of one size")
+        picture = overlay(pixels, mask, self.labels, alpha)
+        picture = with_legend(picture, [mask], self.labels) if legend else picture
         return Image.fromarray(picture) if isinstance(image, str | os.PathLike | Image.Image) else picture
 
     def __repr__(self) -> str:
@@ -250,10 +255,7 @@ class Predictor:
         pixels = math.prod(padded_size(image, self.config.canvas)) * max(self.config.scales) ** 2
         return max(1, int(PIXELS_PER_BATCH["cpu" if self.device.type == "cpu" else "cuda"] / pixels))
 
-    def _block(
-        self, block: list[tuple[Sample, np.ndarray | None, tuple[int, int]]]
-    ) -> Iterator[tuple[Sample, np.ndarray | None]]:
-        """Predict (sample, image as it is looked at, its own size)."""
+    def _block(self, block: list[Looked[Sample]]) -> Iterator[tuple[Sample, np.ndarray | None]]:
         masks: list[np.ndarray | None] = [None] * len(block)
         groups: dict[tuple[int, int], list[int]] = {}
         for place, (_, image, _) in enumerate(block):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from ..errors import UserError
 from .aspp import ASPP
 from .decoder import Decoder
 from .dpc import DensePredictionCell
@@ -85,7 +86,16 @@ class DeepLabV3Plus(nn.Module):
                 yield parameter
 
     def logits(self, images: Tensor) -> Tensor:
-        """Logits before the last resize: [N, num_classes, ceil(H/s), ceil(W/s)] at the stride s = `logits_stride`."""
+        """Logits before the last resize: [N, num_classes, ceil(H/s), ceil(W/s)] at the stride s = `logits_stride`.
+
+        Raises:
+            UserError: the images are not floating point [N, 3, H, W].
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise UserError(
+                f"images {str(images.dtype).removeprefix('torch.')} {list(images.shape)}: must be floating point [N, 3, H, W]: "
+                "(RGB / 255 - net.mean) / net.std. A seg.Predictor takes images as they are read"
+            )
         *low_levels, x = self.backbone(images)
         x = self.context(x)
         if self.decoder is not None:

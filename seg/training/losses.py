@@ -58,10 +58,13 @@ def cross_entropy(
         A scalar, computed in float32, or in float64 for such logits. The gradient has the logits' type.
 
     Raises:
-        ValueError: if the shapes do not fit.
+        ValueError: if the shapes do not fit, or, on a CPU, a class index is out of range.
     """
     if logits.ndim != 4 or target.ndim != 3 or len(logits) != len(target):
         raise ValueError(f"logits must be [N, C, h, w] and target [N, H, W], not {list(logits.shape)} and {list(target.shape)}")
+    classes = logits.shape[1]
+    if target.device.type == "cpu" and ((target != VOID) & ((target < 0) | (target >= classes))).any():
+        raise ValueError(f"target must hold class indices below {classes}, or 255 for void, not {target.unique().tolist()}")
     total: Tensor = TiledCrossEntropy.apply(logits, target, weights, smoothing)
     return total / ((target != VOID).sum().clamp(min=1) if pixels is None else pixels)
 

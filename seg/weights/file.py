@@ -14,6 +14,7 @@ from ..config import from_dict as config_from_dict
 from ..errors import UserError, reason
 from ..files import atomic_write
 from ..labels import LabelSet, from_dict
+from ..labels import load as load_labels
 from ..models.factory import build_meta_model, build_model
 from .describe import model_config_of, unwrapped
 from .fitting import Report, Weights, fit, match
@@ -210,7 +211,7 @@ def write_weights(
 def save(
     path: str | Path,
     network: nn.Module,
-    labels: LabelSet | Sequence[str],
+    labels: LabelSet | Sequence[str] | str,
     *,
     config: Config | None = None,
     score: dict[str, Any] | None = None,
@@ -220,7 +221,8 @@ def save(
     Args:
         path: the .safetensors file to write.
         network: a network of `seg.models`, also inside torch.compile, DistributedDataParallel or AveragedModel.
-        labels: its classes: a label set, or their names in order (colors are then those of the VOC color map).
+        labels: its classes: a label set; a built-in one's name, such as "voc", or its YAML file; or the names of the classes in
+            order.
         config: settings to store, such as how to predict; its model section is replaced by that of the network.
         score: what the network scored, with keys of `SCORE`, such as {"miou": 0.41, "split": "val"}.
 
@@ -228,8 +230,12 @@ def save(
         UserError: the network is not one of ours or holds a NaN or an infinite value, the number of labels is not that of its
             classes, a score is malformed, or the file cannot be written.
     """
+    if Path(path).suffix != ".safetensors":
+        raise UserError(f"{path}: a weights file ends in .safetensors; name it {Path(path).with_suffix('.safetensors')}")
     network = unwrapped(network)
     model_config = model_config_of(network)
+    if isinstance(labels, str):
+        labels = load_labels(labels)
     if not isinstance(labels, LabelSet):
         labels = from_dict({"classes": list(labels)}, "labels")
     classes = network.num_classes

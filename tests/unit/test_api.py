@@ -127,12 +127,14 @@ def test_a_predictor_states_its_classes_palette_and_score(model):
 
 
 def test_anything_but_an_image_is_refused(model, tmp_path):
-    with refused("float64", "uint8", "255"):
-        model.predict(IMAGE / 255)
+    with refused("float64", "with values from", "must be from 0 to 1"):
+        model.predict(IMAGE / 1.0)
+    with refused("[3, 48, 64]", "transpose(1, 2, 0)"):
+        model.predict(IMAGE.transpose(2, 0, 1))
     with refused("[48, 64, 4]", "[H, W, 3]"):
         model.predict(np.zeros((48, 64, 4), np.uint8))
-    with refused("[2, 48, 64, 3]", "a list"):
-        model.predict(np.zeros((2, 48, 64, 3), np.uint8))
+    with refused("[48, 64, 5]"):
+        model.predict(np.zeros((2, 48, 64, 5), np.uint8))
     with refused("[0, 64, 3]"):
         model.predict(np.zeros((0, 64, 3), np.uint8))
     with refused("NoneType", "not an image"):
@@ -171,6 +173,58 @@ def test_a_call_is_a_prediction(model):
     np.testing.assert_array_equal(model(IMAGE), model.predict(IMAGE))
 
 
+def test_fractions_are_taken_as_images_of_full_range(model):
+    wanted = model.predict(IMAGE)
+    tensor = torch.from_numpy(IMAGE).permute(2, 0, 1) / 255
+    for image in (IMAGE / 255, (IMAGE / 255).astype(np.float16), tensor, tensor.double()):
+        np.testing.assert_array_equal(model.predict(image), wanted)
+
+
+def test_several_images_give_a_list_of_masks(model, tmp_path):
+    images = [toy_sample(i)[0] for i in range(3)]
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    wanted = [model.predict(image) for image in images]
+    batch = np.stack(images)
+    tensor = torch.from_numpy(batch).permute(0, 3, 1, 2)
+    for several in (tuple(images), batch, tensor, tensor / 255, tmp_path, str(tmp_path), str(tmp_path / "*.png")):
+        found = model(several)
+        assert isinstance(found, list)
+        np.testing.assert_array_equal(found, wanted)
+    (tmp_path / "a[0].png").write_bytes((tmp_path / "0.png").read_bytes())  # a file's name may look like a pattern
+    np.testing.assert_array_equal(model(tmp_path / "a[0].png"), wanted[0])
+    with refused("none*.png", "no"):
+        model(str(tmp_path / "none*.png"))
+
+
+def test_a_drawing_has_its_own_strength_and_legend(model):
+    mask = model.predict(IMAGE)
+    np.testing.assert_array_equal(model.draw(IMAGE), model.draw(IMAGE, mask))
+    np.testing.assert_array_equal(model.draw(IMAGE, mask, alpha=0), IMAGE)
+    full = model.draw(IMAGE, mask, alpha=1)
+    np.testing.assert_array_equal(full[mask > 0], model.palette[mask][mask > 0])
+    picture = model.draw(IMAGE, mask, legend=True)
+    assert picture.shape[0] > IMAGE.shape[0] and picture.shape[1] == IMAGE.shape[1]
+    with refused("alpha=2"):
+        model.draw(IMAGE, mask, alpha=2)
+
+
+def test_labels_of_a_saved_network_may_be_a_built_in_label_set(model, tmp_path):
+    path = seg.save(model.model, tmp_path / "net.safetensors", labels="voc")
+    assert seg.load(path).classes == list(VOC.names)
+    with refused("net.pth", "net.safetensors"):
+        seg.save(model.model, tmp_path / "net.pth", labels="voc")
+
+
+def test_overrides_may_be_a_mapping(tmp_path):
+    with refused("train.iterations", "0"):
+        seg.train("voc_mini", {"train.iterations": 0})
+    with refused("nowhere.safetensors: no such weights file"):
+        seg.train(
+            "voc_mini", {"model.weights": "nowhere.safetensors", "data.root": toy_voc(tmp_path / "voc"), "data.train": "val"}
+        )
+
+
 def test_seg_evaluate_gives_the_numbers_of_the_command(weights, tmp_path):
     root = toy_voc(tmp_path / "voc")
     command = ["evaluate", str(weights), "--data", str(root), "--split", "val", "--flip", "--quiet"]
@@ -206,4 +260,4 @@ def test_importing_seg_imports_nothing_heavy():
     code = "import sys, seg; seg.UserError; print(*{'torch', 'numpy', 'PIL'} & set(sys.modules)); seg.nothing"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == ""
-    assert done.stderr.strip().endswith("module 'seg' has no attribute 'nothing'")
+    assert "module 'seg' has no attribute 'nothing'; known here: Callback" in done.stderr
