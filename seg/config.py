@@ -328,12 +328,19 @@ class TrainConfig:
     seed: int = 0
     validate_every: int = 1000
     """Iterations between validations; each validation also writes a checkpoint."""
+    patience: int | None = None
+    """Validations in a row without a better mIoU after which the training ends (early stopping); null: it never does."""
+    keep_best: int = 1
+    """How many of the best validations' weights are kept. From 2 on, they are best_iteration_N.safetensors beside
+    best.safetensors, which always has the best."""
     log_every: int = 10
 
     def __post_init__(self) -> None:
         for key in ("iterations", "batch_size", "validate_every", "log_every", "decay_every", "grad_accumulation"):
             most = LARGEST if key == "batch_size" else 2**31
             check(0 < getattr(self, key) <= most, f"train.{key}", getattr(self, key), f"from 1 to {most}")
+        check(self.patience is None or self.patience > 0, "train.patience", self.patience, "null or at least 1")
+        check(0 < self.keep_best <= 1000, "train.keep_best", self.keep_best, "from 1 to 1000")
         check_choices(self, "train.")
         for key, default in DEFAULTS[self.optimizer].items():
             if getattr(self, key) is None:
@@ -390,6 +397,8 @@ class InferenceConfig:
     """Longest side, in pixels, at which an image is looked at; its mask has its own size. A number: larger images are reduced
     to it. native: none is. auto: in prediction, images of over 1.5 times the size of the training's are reduced to that size;
     in evaluation, none is."""
+    every_nth: int = 1
+    """During a training, validate on every n-th image of the split. `seg evaluate` always takes all."""
     tile: int = 1537
     """Side of a tile in pixels. Images with more pixels are cut into overlapping tiles, and their scores are blended."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -409,6 +418,7 @@ class InferenceConfig:
         number = isinstance(self.longest, int) and not isinstance(self.longest, bool) and 33 <= self.longest <= LARGEST
         fits = self.longest in ("auto", "native") or number
         check(fits, "evaluate.longest", self.longest, f"auto, native, or from 33 to {LARGEST} pixels")
+        check(self.every_nth > 0, "evaluate.every_nth", self.every_nth, "1 or more")
         fits = 257 <= self.tile <= LARGEST and self.tile % 16 == 1
         check(fits, "evaluate.tile", self.tile, f"16 k + 1, from 257 to {LARGEST}")
 

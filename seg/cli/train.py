@@ -42,6 +42,11 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings that replace those of the configuration")
     add_device(parser)
     parser.add_argument("--resume", action="store_true", help="continue from the newest valid checkpoint of runs/NAME")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="train one step and predict one image, print the time and memory that the training would take, and write nothing",
+    )
     parser.add_argument("--list", action=List, help="list the configurations that come with seg, and exit")
     add_json(parser, "the best score")
 
@@ -60,6 +65,13 @@ def run(args: argparse.Namespace) -> int:
 
     check_opencv()
     trainer = Trainer(config, resume=args.resume, quiet=args.quiet)
+    if args.dry_run:
+        from ..training.dry_run import dry_run
+
+        for name, text in dry_run(trainer).items():
+            if is_main():
+                print(f"{name + ':':13} {text}")
+        return 0
     result = trainer.run()
     if not is_main():
         return 130 if result.stopped else 0

@@ -147,7 +147,8 @@ def evaluate_split(
     config = predictor.metadata.config if predictor.metadata else None
     settings: dict[str, Any] = {"run": config.name, "network": config.model.title} if config else {}
     settings |= {"data": str(samples.root), "split": samples.name} | ({"labels": labels} if labels else {})
-    return Evaluation(scores, edges, settings | asdict(predictor.config), calibration)
+    used = {key: value for key, value in asdict(predictor.config).items() if key != "every_nth"}  # that of a training
+    return Evaluation(scores, edges, settings | used, calibration)
 
 
 def _open_data(predictor: Predictor, data: str | Path | None, split: str | None, labels: str | None) -> Split:

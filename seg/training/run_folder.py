@@ -23,9 +23,9 @@ LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 BEST = "best.safetensors"
 """The weights with the best mIoU."""
 METRICS = "metrics.jsonl"
+"""Loss, learning rate and scores, one event per line."""
 FINDINGS = "data.npz"
 """What was found in the files of the data set; see `seg.data.findings`."""
-"""Loss, learning rate and scores, one event per line."""
 EVENTS = "events"
 """TensorBoard's folder."""
 LOCK = ".lock"
@@ -42,6 +42,8 @@ class State:
     """The last iteration that was validated."""
     best: float = -1.0
     """Best mIoU so far, 0 to 1; -1 before the first validation."""
+    waited: int = 0
+    """Validations since the best one."""
 
 
 class Run:
@@ -59,7 +61,7 @@ class Run:
         self.metrics: list[dict[str, Any]] = []
         """The lines of metrics.jsonl: {"iteration", "loss", "lr"} and {"iteration", "miou", "pixel_accuracy"}."""
         self.stopped = False
-        """Whether Ctrl-C, SIGTERM or `stop` ended the training before its last iteration."""
+        """Whether Ctrl-C, SIGTERM or `stop` ended the training before its last iteration. `train.patience` ends it for good."""
         self.stop_requested = False
 
     @property
@@ -99,12 +101,25 @@ class Run:
         return f"<Run {self.folder}: iteration {self.iteration} of {self.config.train.iterations}, {score}>"
 
 
+def weights_of(folder: Path, iteration: int) -> Path:
+    """The file of the weights of an iteration, if `train.keep_best` keeps them."""
+    return folder / f"best_iteration_{iteration}.safetensors"
+
+
+def kept_weights(folder: Path) -> list[Path]:
+    """The files of weights that `train.keep_best` has kept."""
+    return sorted(folder.glob(weights_of(Path(), 0).name.replace("0", "*")))
+
+
 def versions() -> str:
     """The versions on which the bits of a training depend."""
     return f"seg {__version__}, torch {torch.__version__}"
 
 
-NO_EFFECT = ("name", "runs", "device", "data.num_workers", "train.log_every", "train.validate_every", "evaluate.")
+NO_EFFECT = (
+    *("name", "runs", "device", "data.num_workers", "evaluate."),
+    *("train.log_every", "train.validate_every", "train.patience", "train.keep_best"),
+)
 """Settings that do not change the weights."""
 
 

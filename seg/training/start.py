@@ -1,18 +1,29 @@
 """Where the weights of a training come from, and the loss that it lowers, in words."""
 
+import math
+import time
 from typing import cast
 
+import torch
 from torch import nn
 
+from .. import distributed
 from ..config import Config, ModelConfig, TrainConfig
 from ..data.loader import TrainingSamples, batches
+from ..data.training_data import TrainingData
 from ..errors import UserError
 from ..models.interface import SegmentationModel
 from ..models.preprocess import network_input
+from ..models.summary import summary
 from ..weights.loading import read_into
 from ..weights.sources import open_source
 from ..weights.warm_start import warm_start
 
+DAY = 24 * 3600
+LARGE = 5e15
+"""Operations of a training below which its time on a CPU need not be estimated: 14 hours at 100 billion a second."""
+CPU_EFFICIENCY = 0.4
+"""Share of a matrix product's speed that a training step reaches: 0.35 to 0.5, measured with Xception-65."""
 WARM_START_CROPS = 16
 """Crops from which a warm start measures statistics."""
 PUBLISHED = {
@@ -70,6 +81,59 @@ def load_weights(model: nn.Module, config: ModelConfig, samples: TrainingSamples
     device = next(model.parameters()).device
     crops, _, extents = (tensor.to(device) for tensor in next(batches(samples, WARM_START_CROPS, 0, 1, 0)))
     return str(warm_start(model, source, network_input(crops, extents, statistics.mean, statistics.std)))
+
+
+def describe_training(config: Config, classes: int, data: TrainingData, model: nn.Module, device: torch.device) -> str:
+    """What is trained, in one line: images, classes, iterations and epochs, device and precision, parameters.
+
+    Args:
+        config: every setting, `auto` resolved.
+        classes: their number.
+        data: the splits.
+        model: in the modes of the training.
+        device: where it trains.
+    """
+    train, images = config.train, len(data.sources)
+    epochs = train.iterations * train.batch_size / images
+    rounded = f"{epochs:.1f}" if epochs < 10 else f"{epochs:,.0f}"
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return (
+        f"training: {images} images, {len(data.val)} for validation, {classes} classes; {train.iterations} iterations of "
+        f"{train.batch_size} images ({rounded} epochs); {distributed.describe_device(device)}, {train.precision}; "
+        f"{trained / 1e6:.1f} of {parameters / 1e6:.1f} million parameters train"
+    )
+
+
+def slow_without_gpu(config: Config, model: nn.Module, device: torch.device) -> str | None:
+    """A line that says how many days a training takes on the CPU, if these are more than one; None otherwise.
+
+    The convolutions' multiply-adds, times 3 for forward and backward passes, at the speed of a matrix product on this machine.
+    The network reaches about `CPU_EFFICIENCY` of it.
+    """
+    if device.type != "cpu" or not hasattr(model, "logits"):
+        return None
+    height, width = (config.data.crop_size,) * 2
+    work = 6 * summary(model, height, width)[-1].multiply_adds * config.train.batch_size * config.train.iterations
+    dtype = torch.bfloat16 if config.train.precision == "bfloat16" else torch.float32
+    if work < LARGE:
+        return None
+    seconds = work / (CPU_EFFICIENCY * matrix_speed(dtype)) / distributed.world_size()
+    if seconds < DAY:
+        return None
+    days = f"{seconds / DAY:.0f}" if seconds >= 2 * DAY else f"{seconds / DAY:.1f}"
+    return f"no GPU: this training takes about {days} days on this CPU; voc_mini is a configuration for CPUs (seg train --list)"
+
+
+def matrix_speed(dtype: torch.dtype) -> float:
+    """Operations per second of a matrix product of the size of a pointwise convolution, the best of five."""
+    a, b = torch.randn(4096, 728).to(dtype), torch.randn(728, 728).to(dtype)
+    best = math.inf
+    for _ in range(5):
+        began = time.perf_counter()
+        torch.mm(a, b)
+        best = min(best, time.perf_counter() - began)
+    return 2 * 4096 * 728 * 728 / best
 
 
 def describe_loss(config: TrainConfig) -> str:

@@ -2,9 +2,8 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
@@ -14,17 +13,11 @@ from ..data.loader import Batch, TrainingSamples, batches, check_shared_memory, 
 from ..data.sampler import EpochSampler, sample_numbers
 from ..data.training_data import TrainingData
 from ..errors import UserError, reason, single_line
-from ..evaluation.evaluator import evaluate_model
 from ..files import write_text
-from ..inference.predictor import Predictor
 from ..labels import load as load_labels
 from ..models.factory import build_model
-from ..models.interface import SegmentationModel
 from ..progress import Progress, print_stderr, quieted
-from ..runtimes.pytorch import fast_model
 from ..threads import GracefulShutdown
-from ..visualize import comparison
-from ..weights.file import Metadata, write
 from . import checkpoint
 from .callbacks import check_callbacks
 from .ema import ExponentialMovingAverage
@@ -32,11 +25,9 @@ from .failures import explain, non_finite_message
 from .loggers import EventLog, MemoryLog
 from .losses import Loss
 from .run_folder import CONFIG, FINDINGS, LAST, Run, State, changed_settings, keep_resolved, run_lock, versions
-from .start import describe_loss, load_weights, refuse_frozen_random
+from .start import describe_loss, describe_training, load_weights, refuse_frozen_random, slow_without_gpu
 from .step import Step, check_batch_size
-
-PICTURES = 4
-"""Validation images drawn in TensorBoard."""
+from .validation import Validator
 
 
 class Trainer:
@@ -83,7 +74,6 @@ class Trainer:
         saved = checkpoint.newest(self.folder) if resume else None
         refuse_frozen_random(config)
         self.device = distributed.device(config.device)
-        self._say(f"training on {distributed.describe_device(self.device)}")
         torch.manual_seed(config.train.seed)
         self.labels = load_labels(config.data.labels)
         self.data = TrainingData(config.data, self.labels, self.folder / FINDINGS)
@@ -104,7 +94,11 @@ class Trainer:
         loss = Loss(config.train, counts, self.labels.names).to(self.device)
         self.step = Step(model, loss, config.train, self.device, config.data.crop_size)
         config.train, self.model = self.step.config, self.step.model
+        self._say(describe_training(config, len(self.labels), self.data, self.model, self.device))
+        if line := slow_without_gpu(config, self.model, self.device):
+            self._say(line)
         self.ema = ExponentialMovingAverage(self.model, config.train.ema_decay) if config.train.ema_decay else None
+        self.validator = Validator(config, self.labels, self.data)
         self.state = State() if saved is None else self._restore(saved)
         self.training_run = Run(config, self.labels, self.model, self.state)
 
@@ -130,7 +124,7 @@ class Trainer:
             if explained is error:
                 raise
             raise explained from error
-        run.stopped = state.iteration < config.iterations
+        run.stopped = state.iteration < config.iterations and not self._out_of_patience()
         self._call("on_end")
         return run
 
@@ -139,7 +133,7 @@ class Trainer:
         config, state = self.config.train, self.state
         if self._validation_due() and state.validated < state.iteration:
             self._validate()  # the run ended between a checkpoint and its validation
-        for batch in self._batches():
+        for batch in self._batches() if not self._out_of_patience() else ():
             stopping = self._update(batch, self._stop_requested())
             state.iteration += 1
             logs = state.iteration % config.log_every == 0 or state.iteration == config.iterations
@@ -147,11 +141,14 @@ class Trainer:
             if self._validation_due():
                 self._save()
                 self._validate()
-            if stopping or (self._stop_requested() and distributed.world_size() == 1):
+            if stopping or self._out_of_patience() or (self._stop_requested() and distributed.world_size() == 1):
                 break
         if state.validated < state.iteration:
             self._save()  # stopped between two validations
-        if state.iteration == config.iterations:
+        if self._out_of_patience() and state.iteration < config.iterations:
+            reason = f"no better mIoU than {state.best:.4f} in {state.waited} validations"
+            self.progress.say(f"early stopping: {reason}; to train on, resume with train.patience=null")
+        if state.iteration == config.iterations or self._out_of_patience():
             self.log.finish(flat(self.config), state.iteration, state.best)
 
     def _batches(self) -> Iterator[Batch]:
@@ -188,33 +185,26 @@ class Trainer:
         return loss
 
     def _validate(self) -> None:
-        """Score the network, or its moving average; save it if it is the best so far, and then the checkpoint."""
+        """Score the network, or its moving average; keep it if it is one of the best so far, and then the checkpoint."""
         state = self.state
-        pictures: dict[int, np.ndarray] = {}
-
-        def keep_picture(index: int, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> None:
-            if len(pictures) < PICTURES:
-                pictures[index] = comparison(image, prediction, self.labels, truth)
-
         model = self.model if self.ema is None else self.ema.model
-        fast = fast_model(cast(SegmentationModel, model))
-        predictor = Predictor(fast, self.labels, self.config.evaluate, precision=self.step.precision)
-        scores = evaluate_model(predictor, self.data.val, keep_picture)
+        scores, pictures = self.validator(model, self.step.precision)
         self.log.validation(state.iteration, scores)
-        for index, picture in pictures.items():
-            self.log.image(state.iteration, self.data.val.ids[index], picture)
+        for name, picture in pictures.items():
+            self.log.image(state.iteration, name, picture)
         better = scores.miou > state.best
-        self.progress.say(f"iteration {state.iteration}: mIoU {scores.miou:.4f}" + (" (best so far)" if better else ""))
+        best = " (best so far)" if better else ""
+        self.progress.say(f"iteration {state.iteration}: mIoU {scores.miou:.4f}{self.validator.images}{best}")
+        self.validator.keep(model, scores, state.iteration, better)
+        state.best, state.waited = (scores.miou, 0) if better else (state.best, state.waited + 1)
         state.validated = state.iteration
-        if better:
-            state.best = scores.miou
-            iou = {name: None if np.isnan(v) else float(v) for name, v in zip(self.labels.names, scores.iou, strict=True)}
-            score = {"iteration": state.iteration, "miou": scores.miou, "split": self.data.val.name, "iou": iou}
-            if distributed.is_main():
-                about = Metadata(self.config, self.labels, score, trained_size=self.data.trained_size)
-                write(self.training_run.best, model, about)
         self._save()
         self._call("on_validation", state.iteration, scores)
+
+    def _out_of_patience(self) -> bool:
+        """Whether the training ends early, because its validations do not get better."""
+        patience = self.config.train.patience
+        return patience is not None and self.state.waited >= patience
 
     def _call(self, event: str, *arguments: Any) -> None:
         """Call a method of every callback that has it."""

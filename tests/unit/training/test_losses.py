@@ -190,7 +190,7 @@ def test_with_float16_a_loss_scale_saves_small_gradients():
 def test_a_label_that_no_class_has_is_an_error():
     logits, target = strided((9, 9), (33, 33))
     target[1, 30, 3] = 4
-    with pytest.raises(ValueError, match="class indices below 4, or 255 for void, not .*4"):
+    with pytest.raises(ValueError, match=r"class indices below 4, or 255 for void, not .*4"):
         cross_entropy(logits, target)
 
 
