@@ -99,6 +99,10 @@ class ClassValues(np.ndarray):
             raise KeyError(f"{key}: not a class; known are {', '.join(self.names)}")
         return float(super().__getitem__(self.names.index(key)))
 
+    def items(self) -> list[tuple[str, float]]:
+        """(class name, value) of each class, as of a dict."""
+        return list(zip(self.names, self.tolist(), strict=True))
+
 
 @dataclass(frozen=True)
 class ImageScore:
