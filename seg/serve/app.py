@@ -10,10 +10,8 @@ import asyncio
 import base64
 import io
 import time
-from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -34,6 +32,7 @@ from ..inference.outputs import picture
 from ..inference.predictor import Predictor
 from ..labels import VOID
 from .openapi import BODY, answers
+from .pages import add_documentation, add_page
 
 BYTES = 20 * 2**20
 """The largest upload."""
@@ -51,7 +50,6 @@ MODES = {"png": "palette", "index": "index", "overlay": "overlay"}
 EXAMPLE = (5, 3, 480)
 """Seed, number and size of the example scene."""
 
-PAGE = {"/": ("page.html", "text/html"), "/page.css": ("page.css", "text/css"), "/page.js": ("page.js", "text/javascript")}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -82,6 +80,7 @@ class Service:
             "version": __version__,
             "score": self.predictor.score,
             "classes": [self.described(index) for index in range(len(self.labels))],
+            "background": self.labels.background,
             "void_color": list(self.labels.void_color),
             "limits": {"bytes": BYTES, "pixels": PIXELS, "waiting": WAITING},
         }
@@ -213,24 +212,22 @@ def _answer_errors_in_json(app: FastAPI) -> None:
         return JSONResponse({"detail": "the service failed on this request; its log says why"}, 500)
 
 
-def _add_page(app: FastAPI) -> None:
-    for path, (name, kind) in PAGE.items():
-        content = (Path(__file__).parent / name).read_bytes()
-        app.add_api_route(path, _constant(content, kind), include_in_schema=False)
-
-
 def _add_information(app: FastAPI, service: Service) -> None:
-    @app.get("/api/model", summary="Classes, colors and limits")
+    @app.get("/api/model", summary="Classes, colors and limits", tags=["Model"])
     def model() -> dict[str, Any]:
         return service.description()
 
     @app.get(
-        "/api/example", summary="An image to try", response_class=Response, responses={200: {"content": {"image/png": {}}}}
+        "/api/example",
+        summary="An image to try",
+        tags=["Model"],
+        response_class=Response,
+        responses={200: {"content": {"image/png": {}}}},
     )
     def example_image() -> Response:
         return Response(example(), media_type="image/png")
 
-    @app.get("/healthz", summary="Health, and the number of waiting images")
+    @app.get("/healthz", summary="Health, and the number of waiting images", tags=["Health"])
     async def healthz() -> dict[str, Any]:
         return {"status": "ok", "waiting": service.waiting}
 
@@ -241,6 +238,7 @@ def make_app(service: Service) -> FastAPI:
         title="seg",
         version=__version__,
         description="Semantic segmentation: send an image, get the class of every pixel.",
+        docs_url=None,
         redoc_url=None,
     )
     app.add_middleware(Headers)
@@ -251,6 +249,7 @@ def make_app(service: Service) -> FastAPI:
         "/api/segment",
         summary="Segment an image",
         response_class=Response,
+        tags=["Segmentation"],
         responses=answers(BYTES, PIXELS, SECONDS),
         openapi_extra=BODY,
     )
@@ -285,12 +284,6 @@ def make_app(service: Service) -> FastAPI:
             service.held -= len(body)
 
     _add_information(app, service)
-    _add_page(app)
+    add_page(app)
+    add_documentation(app)
     return app
-
-
-def _constant(content: bytes, kind: str) -> Callable[[], Coroutine[Any, Any, Response]]:
-    async def answer() -> Response:
-        return Response(content, media_type=f"{kind}; charset=utf-8", headers={"Cache-Control": "no-cache"})
-
-    return answer

@@ -2,7 +2,11 @@
 
 from typing import Any
 
-DETAIL = {"content": {"application/json": {"example": {"detail": "upload: ..."}}}}
+
+def _refused(description: str, detail: str) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"example": {"detail": detail}}}}
+
+
 BINARY = {"type": "string", "format": "binary"}
 BODY = {
     "requestBody": {
@@ -34,10 +38,10 @@ def answers(max_bytes: int, max_pixels: int, max_seconds: int) -> dict[int | str
                 },
             },
         },
-        400: {"description": "A damaged form", **DETAIL},
-        408: {"description": f"The upload took longer than {max_seconds} seconds", **DETAIL},
-        413: {"description": f"More than {max_bytes:,} bytes or {max_pixels:,} pixels", **DETAIL},
-        415: {"description": "Not an image", **DETAIL},
-        422: {"description": "A damaged image, an unsupported kind of image, or an unknown format", **DETAIL},
-        503: {"description": "Too many images are waiting; Retry-After says when to try again", **DETAIL},
+        400: _refused("A damaged form", "upload: the form has no file"),
+        408: _refused(f"The upload took longer than {max_seconds} seconds", f"upload: took longer than {max_seconds} seconds"),
+        413: _refused(f"More than {max_bytes:,} bytes or {max_pixels:,} pixels", "upload: 40,000,000 pixels are too many"),
+        415: _refused("Not an image", "upload: not an image"),
+        422: _refused("A damaged or unsupported image, or an unknown format", "upload: the image is damaged: it ends early"),
+        503: _refused("Too many images are waiting; Retry-After says when to try again", "too many images are waiting"),
     }

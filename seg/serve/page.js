@@ -3,10 +3,11 @@
 const $ = (id) => document.getElementById(id);
 const VOID = 255;
 const GONE = "The server does not answer; is it still running?";
-const CLEAR = 0; // strength of a black class, which stays clear as in the overlays of seg predict
+const SMALL = 200; // longest side of an image whose pixels stay visible when it is enlarged
 
 let model = null; // what GET /api/model answers
-let shown = null; // the image, its mask and what is chosen: see show()
+let shown = null; // the result in sight: image, mask and what is chosen; see open()
+let results = []; // of the images that were given together
 let latest = 0; // number of the last request: an older answer is not shown
 
 function say(text, error = "") {
@@ -23,32 +24,55 @@ async function answer(response) {
   throw new Error(detail);
 }
 
-async function segment(blob, name) {
+/** Segments files one after another, [blob, name] each. What was in sight before goes. */
+async function segment(files) {
   const number = ++latest;
-  say(`Looking at ${name} …`);
+  clear();
   document.body.classList.add("busy");
-  try {
-    await ready;
-    if (blob.size > model.limits.bytes) throw new Error(`${name} is larger than ${Math.floor(model.limits.bytes / 2 ** 20)} MiB`);
-    const response = await fetch("/api/segment?format=json", { method: "POST", body: blob }).then(answer);
-    const result = await response.json();
-    const png = bytes(result.mask);
-    if (number !== latest) return;
-    await show(blob, name, result, png);
-    const parts = result.classes.slice(0, 3).map((each) => `${each.name} ${percent(each.share)}`).join(", ");
-    say(`${name}: ${result.width} × ${result.height} pixels in ${result.seconds.toFixed(1)} s: ${parts}`);
-  } catch (error) {
-    if (number === latest) say("", error instanceof TypeError ? GONE : error.message);
-  } finally {
-    if (number === latest) document.body.classList.remove("busy");
+  const errors = [];
+  for (const [place, [blob, name]] of files.entries()) {
+    say(`Segmenting ${name}${files.length > 1 ? `, ${place + 1} of ${files.length}` : ""} …`, errors.join(" "));
+    try {
+      await ready;
+      if (blob.size > model.limits.bytes) throw new Error(`larger than ${Math.floor(model.limits.bytes / 2 ** 20)} MiB`);
+      const result = await (await fetch("/api/segment?format=json", { method: "POST", body: blob }).then(answer)).json();
+      const opened = await open(blob, name, result);
+      if (number !== latest) return;
+      results.push(opened);
+      if (results.length === 1) show(opened);
+      else strip();
+    } catch (error) {
+      if (number !== latest) return;
+      errors.push(error instanceof TypeError ? GONE : `${name}: ${error.message.replace(/^upload: /, "")}`);
+    }
   }
+  document.body.classList.remove("busy");
+  say(results.length ? summary(shown) : "", errors.join(" "));
+}
+
+function summary(result) {
+  const parts = result.classes.slice(0, 3).map((each) => `${each.name} ${percent(each.share)}`).join(", ");
+  return `${result.file}: ${result.width} × ${result.height} pixels in ${result.seconds.toFixed(1)} s: ${parts}`;
+}
+
+/** Takes away the results, so that no old picture stands beside a new error. */
+function clear() {
+  for (const each of results) URL.revokeObjectURL(each.url);
+  [results, shown] = [[], null];
+  $("result").hidden = $("several").hidden = true;
+  title();
+}
+
+function title() {
+  const name = model ? model.name : "";
+  document.title = [shown?.file, name, "Segment an image"].filter(Boolean).slice(0, 2).join(" · ");
 }
 
 function bytes(text) {
   return new Blob([Uint8Array.from(atob(text), (each) => each.charCodeAt(0))], { type: "image/png" });
 }
 
-const percent = (share) => (share > 0 && share < 0.0005 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`);
+const percent = (share) => (share > 0 && share < 0.0005 ? "<\u00a00.1\u00a0%" : `${(100 * share).toFixed(1)}\u00a0%`);
 
 /** The class of every pixel, from the colors of the palette PNG. */
 async function classesOf(png, width, height) {
@@ -64,18 +88,26 @@ async function classesOf(png, width, height) {
 
 const code = (r, g, b) => (r << 16) | (g << 8) | b;
 
-async function show(blob, name, result, png) {
-  const { width, height } = result;
-  const mask = await classesOf(png, width, height);
-  // A kind that the browser does not know (TIFF) has a mask all the same.
-  const image = await createImageBitmap(blob).catch(() => null);
-  if (shown) URL.revokeObjectURL(shown.url);
-  shown = {
-    name: name.replace(/\.[^.]*$/, ""), image, mask, width, height, classes: result.classes, hidden: new Set(), only: null,
-    at: null, url: URL.createObjectURL(png), layer: new OffscreenCanvas(width, height),
+/** What is shown of an answer. */
+async function open(blob, file, result) {
+  const { width, height, classes, seconds } = result;
+  const png = bytes(result.mask);
+  return {
+    file, name: file.replace(/\.[^.]*$/, ""), width, height, classes, seconds, png, mask: await classesOf(png, width, height),
+    // A kind that the browser does not know (TIFF) has a mask all the same.
+    image: await createImageBitmap(blob).catch(() => null), hidden: new Set(), only: null, at: null, url: URL.createObjectURL(png),
+    layer: new OffscreenCanvas(width, height),
   };
+}
+
+function show(result) {
+  shown = result;
+  const { width, height } = shown;
   $("view").width = width;
   $("view").height = height;
+  $("frame").style.setProperty("--ratio", width / height);
+  $("view").classList.toggle("small", Math.max(width, height) <= SMALL);
+  $("known").hidden = true;
   $("cross").hidden = true;
   $("pixel").textContent = "\u00a0";
   $("mask").href = shown.url;
@@ -83,6 +115,40 @@ async function show(blob, name, result, png) {
   legend();
   $("result").hidden = false;
   paint();
+  title();
+  strip();
+}
+
+/** The images that were given together, each a button that shows it. */
+function strip() {
+  $("several").hidden = results.length < 2;
+  if (results.length < 2) return;
+  $("strip").replaceChildren(...results.map((result) => {
+    const item = document.createElement("li");
+    const button = document.createElement("button");
+    const small = document.createElement("canvas");
+    button.type = "button";
+    button.setAttribute("aria-current", String(result === shown));
+    [small.width, small.height] = [Math.ceil((120 * result.width) / Math.max(result.width, result.height)),
+      Math.ceil((120 * result.height) / Math.max(result.width, result.height))];
+    colored(result);
+    compose(small.getContext("2d"), result, small.width, small.height);
+    button.append(small, span("file", result.file));
+    button.addEventListener("click", () => {
+      show(result);
+      say(summary(result));
+    });
+    item.append(button);
+    return item;
+  }));
+}
+
+function save(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
 
 function legend() {
@@ -93,20 +159,16 @@ function legend() {
     button.dataset.index = each.index;
     button.dataset.share = each.share;
     button.setAttribute("aria-pressed", "true");
-    const swatch = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    swatch.setAttribute("aria-hidden", "true");
-    const fill = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    for (const [key, value] of Object.entries({ width: "100%", height: "100%", fill: `rgb(${each.color})` })) fill.setAttribute(key, value);
-    swatch.append(fill);
-    button.append(swatch, span("name", each.name), span("share", percent(each.share)));
+    button.append(swatch(each.color), span("name", each.name), span("share", percent(each.share)));
     button.addEventListener("click", () => {
       const visible = !shown.hidden.delete(each.index);
       if (visible) shown.hidden.add(each.index);
       button.setAttribute("aria-pressed", String(!visible));
+      shown.only = visible ? null : each.index; // a hidden class is not the one to look at
       paint();
     });
     const only = (index) => () => {
-      shown.only = index;
+      shown.only = shown.hidden.has(index) ? null : index;
       paint();
     };
     for (const event of ["mouseenter", "focus"]) button.addEventListener(event, only(each.index));
@@ -116,6 +178,15 @@ function legend() {
   }));
 }
 
+function swatch(color) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  made.setAttribute("aria-hidden", "true");
+  const fill = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+  for (const [key, value] of Object.entries({ width: "100%", height: "100%", fill: `rgb(${color})` })) fill.setAttribute(key, value);
+  made.append(fill);
+  return made;
+}
+
 function span(name, text) {
   const made = document.createElement("span");
   made.className = name;
@@ -123,30 +194,38 @@ function span(name, text) {
   return made;
 }
 
-/** Colors the layer anew: hidden classes and black ones clear, the others faint while one is pointed at in the legend. */
 function paint() {
-  const colors = new Uint32Array(256);
-  for (const { index, color } of shown.classes) {
-    const black = code(...color) === 0 && shown.only !== index;
-    let strength = shown.hidden.has(index) || black ? CLEAR : 255;
-    if (shown.only !== null && shown.only !== index) strength *= 0.15;
-    colors[index] = (Math.round(strength) << 24) | (color[2] << 16) | (color[1] << 8) | color[0];
-  }
-  const pixels = new ImageData(shown.width, shown.height);
-  const words = new Uint32Array(pixels.data.buffer);
-  for (let i = 0; i < words.length; i++) words[i] = colors[shown.mask[i]];
-  shown.layer.getContext("2d").putImageData(pixels, 0, 0);
+  colored(shown);
   draw();
 }
 
-function draw() {
-  const pen = $("view").getContext("2d");
+/**
+ * Colors the layer of a result: hidden classes, the background and void clear, as in the overlays of seg predict; the others
+ * faint while one is pointed at in the legend.
+ */
+function colored(result) {
+  const colors = new Uint32Array(256);
+  for (const { index, color } of result.classes) {
+    const clear = index === model.background || (index === VOID && code(...color) === 0);
+    let strength = result.hidden.has(index) || (clear && result.only !== index) ? 0 : 255;
+    if (result.only !== null && result.only !== index) strength *= 0.15;
+    colors[index] = (Math.round(strength) << 24) | (color[2] << 16) | (color[1] << 8) | color[0];
+  }
+  const pixels = new ImageData(result.width, result.height);
+  const words = new Uint32Array(pixels.data.buffer);
+  for (let i = 0; i < words.length; i++) words[i] = colors[result.mask[i]];
+  result.layer.getContext("2d").putImageData(pixels, 0, 0);
+}
+
+const draw = () => compose($("view").getContext("2d"), shown, shown.width, shown.height);
+
+function compose(pen, result, width, height) {
   pen.globalAlpha = 1;
   pen.fillStyle = "#808080";
-  pen.fillRect(0, 0, shown.width, shown.height);
-  if (shown.image) pen.drawImage(shown.image, 0, 0, shown.width, shown.height);
+  pen.fillRect(0, 0, width, height);
+  if (result.image) pen.drawImage(result.image, 0, 0, width, height);
   pen.globalAlpha = $("opacity").value / 100;
-  pen.drawImage(shown.layer, 0, 0);
+  pen.drawImage(result.layer, 0, 0, width, height);
 }
 
 function point(x, y) {
@@ -186,27 +265,30 @@ $("view").addEventListener("keydown", (event) => {
   cross();
 });
 $("opacity").addEventListener("input", () => {
-  $("percent").textContent = `${$("opacity").value} %`;
+  $("percent").textContent = `${$("opacity").value}\u00a0%`;
   draw();
 });
 $("overlay").addEventListener("click", () => {
-  $("view").toBlob((blob) => {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = `${shown.name}_overlay.png`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-  }, "image/png");
+  $("view").toBlob((blob) => save(blob, `${shown.name}_overlay.png`), "image/png");
+});
+$("all").addEventListener("click", async () => {
+  const names = new Set();
+  const files = results.map(async (each, place) => {
+    const name = names.has(each.name) ? `${each.name}_${place + 1}` : each.name; // of two files of one name
+    names.add(name);
+    return [`${name}_mask.png`, new Uint8Array(await each.png.arrayBuffer())];
+  });
+  save(zip(await Promise.all(files)), "masks.zip");
 });
 
 $("file").addEventListener("change", () => {
-  const [file] = $("file").files;
-  $("file").value = ""; // so that the same one may be chosen again
-  if (file) segment(file, file.name);
+  const files = [...$("file").files];
+  $("file").value = ""; // so that the same ones may be chosen again
+  if (files.length) segment(files.map((file) => [file, file.name]));
 });
 $("example").addEventListener("click", async () => {
   try {
-    segment(await (await fetch("/api/example").then(answer)).blob(), "example.png");
+    segment([[await (await fetch("/api/example").then(answer)).blob(), "example.png"]]);
   } catch {
     say("", GONE);
   }
@@ -223,14 +305,21 @@ document.addEventListener("drop", (event) => {
 });
 
 function take(data, name) {
-  const [file] = data?.files ?? [];
-  if (file) segment(file, file.name || name);
-  else say("", "That was no image file; choose one, drop one or paste one.");
+  const files = [...(data?.files ?? [])];
+  if (files.length) segment(files.map((file) => [file, file.name || name]));
+  else say("", "That was no image file. Choose, drop or paste one.");
 }
 
 const ready = fetch("/api/model").then(answer).then((response) => response.json()).then((found) => {
   model = found;
   const limit = `up to ${Math.floor(model.limits.pixels / 1e6)} megapixels`;
-  $("about").textContent = `${model.name} knows ${model.classes.length} classes. Drop an image (${limit}), see the class of every pixel.`;
+  $("about").textContent = `Model ${model.name}: ${model.classes.length} classes. Give it images of ${limit}, and see the class of every pixel.`;
+  $("known").hidden = shown !== null;
+  $("known").querySelector("ul").replaceChildren(...model.classes.map((each) => {
+    const item = document.createElement("li");
+    item.append(swatch(each.color), span("name", each.name));
+    return item;
+  }));
+  title();
 });
 ready.catch(() => say("", GONE));

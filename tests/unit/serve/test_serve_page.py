@@ -1,6 +1,7 @@
 import base64
 import contextlib
 import io
+import zipfile
 
 import httpx
 import numpy as np
@@ -55,12 +56,12 @@ def test_a_chosen_file_gets_a_legend_an_opacity_slider_and_downloads(page):
     shares = {int(b.get_attribute("data-index")): float(b.get_attribute("data-share")) for b in buttons.all()}
     assert shares == {each["index"]: each["share"] for each in answer["classes"]}
     largest = answer["classes"][0]
-    assert buttons.first.inner_text().split("\n") == [largest["name"], f"{100 * largest['share']:.1f} %"]
+    assert buttons.first.inner_text().split("\n") == [largest["name"], f"{100 * largest['share']:.1f}\u00a0%"]
 
     colors, colored = VOC.palette[MASK], MASK > 0
     for percent in (0, 40, 100):
         page.locator("#opacity").fill(str(percent))
-        assert page.locator("#percent").inner_text() == f"{percent} %"
+        assert page.locator("#percent").inner_text() == f"{percent}\u00a0%"
         wanted = np.where(colored[..., None], PICTURE * (1 - percent / 100) + colors * (percent / 100), PICTURE)
         assert np.abs(canvas(page) - wanted).max() <= 2
 
@@ -77,6 +78,7 @@ def test_a_chosen_file_gets_a_legend_an_opacity_slider_and_downloads(page):
 
 def test_the_page_names_the_class_under_the_pointer_and_hides_classes(page):
     choose(page)
+    page.locator("#view").scroll_into_view_if_needed()
     box = page.locator("#view").bounding_box()
     largest = np.bincount(MASK[MASK > 0]).argmax()
     row, column = (int(each) for each in np.argwhere(np.equal(MASK, largest))[40])
@@ -135,7 +137,7 @@ def test_the_page_works_by_keyboard_and_with_a_screen_reader(page):
         page.keyboard.press("Tab")
         seen.add(page.evaluate("document.activeElement.id || document.activeElement.closest('#legend')?.id"))
     assert {"view", "opacity", "legend", "mask", "overlay"} <= seen
-    assert page.get_by_label("Choose an image").count() == page.get_by_label("Opacity of the mask").count() == 1
+    assert page.get_by_label("Choose images").count() == page.get_by_label("Opacity of the mask").count() == 1
     assert page.get_by_role("alert").count() == 1 and page.locator("#status").get_attribute("aria-live") == "polite"
 
 
@@ -160,3 +162,75 @@ def test_nothing_is_cut_off_at_any_width_in_light_and_dark(browser, address, wid
 def test_the_api_is_described_without_a_network(browser, address):
     with shown(browser, address, "/docs") as page:
         page.get_by_text("Segment an image").first.wait_for()
+
+
+def test_the_page_names_the_classes_before_the_first_image_and_the_model_in_its_title(page):
+    page.locator("#known li").nth(20).wait_for()
+    assert [each.inner_text() for each in page.locator("#known li").all()] == list(VOC.names)
+    model = httpx.get(f"{page.address}/api/model").json()
+    assert page.title() == f"{model['name']} · Segment an image" and model["background"] == 0
+    choose(page)
+    assert not page.locator("#known").is_visible() and page.title() == f"photo.png · {model['name']}"
+
+
+def test_a_small_image_is_enlarged_and_a_class_hidden_under_the_pointer_leaves_the_others(page):
+    choose(page)
+    box = page.locator("#view").bounding_box()
+    assert box["width"] > 500 and box["width"] / box["height"] == pytest.approx(64 / 48, abs=0.02)
+    page.locator("#opacity").fill("100")
+    largest = np.bincount(MASK[MASK > 0]).argmax()
+    others = (largest != MASK) & (MASK > 0)
+    assert others.any()
+    page.locator("#legend button", has_text=VOC.names[largest]).click()  # the pointer stays there
+    np.testing.assert_array_equal(canvas(page)[others], VOC.palette[MASK][others])
+    np.testing.assert_array_equal(canvas(page)[largest == MASK], PICTURE[largest == MASK])
+
+
+def test_an_error_names_its_file_and_takes_the_old_picture_away(page):
+    choose(page)
+    page.set_input_files("#file", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"no image"})
+    says(page, "a.txt: not a readable image", "error")
+    page.said.clear()
+    assert not page.locator("#result").is_visible() and "photo" not in page.title()
+
+
+def test_several_images_have_a_strip_and_one_archive_of_masks(page):
+    bad = {"name": "bad.txt", "mimeType": "text/plain", "buffer": b"no image"}
+    page.set_input_files("#file", [FILE, bad, FILE, FILE | {"name": "größer.png"}])
+    says(page, "bad.txt: not a readable image", "error")
+    page.locator("#strip button").nth(2).wait_for()
+    says(page, "pixels in")
+    page.said.clear()
+    assert [each.inner_text().strip() for each in page.locator("#strip button").all()] == [
+        "photo.png",
+        "photo.png",
+        "größer.png",
+    ]
+    page.locator("#strip button").nth(2).click()
+    says(page, "größer.png: 64")
+    assert page.locator("#strip [aria-current=true]").inner_text().strip() == "größer.png"
+    with page.expect_download() as download:
+        page.click("#all")
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["photo_mask.png", "photo_2_mask.png", "größer_mask.png"]
+        for name in archive.namelist():
+            np.testing.assert_array_equal(np.asarray(Image.open(archive.open(name))), MASK)
+
+
+def test_a_phone_is_told_to_tap(browser, address):
+    with shown(browser, address, viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True) as page:
+        choose(page)
+        text = page.locator("#keys").inner_text()
+        assert "Tap" in text and "keyboard" not in text
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_documentation_of_the_api_has_groups_and_dark_colors(browser, address, scheme):
+    with shown(browser, address, "/docs", color_scheme=scheme) as page:
+        for group in ("Segmentation", "Model", "Health"):
+            page.locator("h3", has_text=group).wait_for()
+        assert not page.get_by_text("default", exact=True).count()
+        ground = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+        assert (ground == "rgb(18, 22, 28)") == (scheme == "dark")
