@@ -23,7 +23,7 @@ quickstart: setup
 	$(BIN)/seg evaluate $(RUN)/best.safetensors --json $(RUN)/scores.json
 	$(BIN)/seg predict $(RUN)/best.safetensors data/scenes/ImageSets/Segmentation/val.txt --out $(RUN)/masks --mode side-by-side
 	@echo
-	@echo "Look at the masks, $(RUN)/masks/*.png, and at the curves: $(BIN)/tensorboard --logdir $(RUN)"
+	@echo "Look at the masks, $(RUN)/masks/*.png, and at the curves: $(BIN)/tensorboard --logdir $(dir $(RUN))"
 	@echo "Next: PASCAL VOC, docs/voc.md; your own data, docs/your-data.md."
 
 test: setup

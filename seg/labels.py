@@ -228,10 +228,9 @@ CITYSCAPES_TRAIN_IDS = LabelSet(
 """Cityscapes' 19 classes; masks hold their indices (files ..._labelTrainIds.png) or colors."""
 CITYSCAPES = replace(
     CITYSCAPES_TRAIN_IDS,
-    values=tuple((i, _CITYSCAPES_IDS.index(i) if i in _CITYSCAPES_IDS else VOID) for i in (*range(34), VOID)),
+    values=tuple((i, _CITYSCAPES_IDS.index(i) if i in _CITYSCAPES_IDS else VOID) for i in range(34)),
 )
-"""Cityscapes' 19 classes; masks hold the 34 label ids (files ..._labelIds.png), of which 15 are void, as is 255: the license
-plates (-1) and what tools leave unlabeled."""
+"""Cityscapes' 19 classes; masks hold the 34 label ids (files ..._labelIds.png), of which 15 are void."""
 
 ADE20K = LabelSet(
     _names(

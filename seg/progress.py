@@ -23,6 +23,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
+def speed_text(speed: float, unit: str) -> str:
+    """`4.5 images/s`, or `2.2 s/image` where a unit takes longer than a second."""
+    return f"{1 / speed:.1f} s/{unit.removesuffix('s')}" if 0 < speed < 1 else f"{speed:.1f} {unit}/s"
+
+
 def print_stderr(line: str) -> None:
     """Print a line for the person at the terminal; standard output is for results."""
     print(line, file=sys.stderr, flush=True)
@@ -104,7 +109,7 @@ class Progress:
     def __call__(self, done: int, note: str = "") -> None:
         now = time.monotonic()
         spent, count = max(now - self.began, 1e-9), done - self.start
-        speed = f"{count * self.each / spent:.1f} {self.unit}/s"
+        speed = speed_text(count * self.each / spent, self.unit)
         left = f"{duration(max(self.total - done, 0) * spent / max(count, 1))} left" if self.total else ""
         note = " ".join(filter(None, [note, speed, left]))
         self._show()

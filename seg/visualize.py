@@ -143,21 +143,28 @@ def confusion_picture(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Draw a confusion matrix [classes, classes], RGB uint8.
 
     A cell is the share of the pixels of the row's class that were predicted as the column's class, in percent and as darkness.
-    The row of a class without pixels stays white.
+    The row of a class without pixels stays white. The axes are named at the left and above.
     """
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     cell, size = 26, 11
     margin = max(int(font(size).getlength(name)) for name in names) + 10
-    side = margin + cell * len(names)
-    picture = Image.new("RGB", (side + 4, side + 4), "white")
+    rows, columns = "ground truth", "predicted as, % of the row"
+    edge = size + 8  # for the names of the axes
+    margin += edge
+    side = max(margin + cell * len(names), margin + int(font(size).getlength(columns)))
+    picture = Image.new("RGB", (side + 4, max(side, margin + int(font(size).getlength(rows))) + 4), "white")
     pen = ImageDraw.Draw(picture)
+    pen.text((margin, 3), columns, fill="black", font=font(size))
+    strip = Image.new("RGB", (int(font(size).getlength(rows)) + 2, edge - 4), "white")
+    ImageDraw.Draw(strip).text((0, 0), rows, fill="black", font=font(size))
+    picture.paste(strip.rotate(90, expand=True), (3, margin))
     for index, name in enumerate(names):
         middle = margin + cell * index + cell // 2
         pen.text((margin - 5, middle), name, fill="black", font=font(size), anchor="rm")
         # Vertical text: drawn on a horizontal strip, which is then rotated.
-        strip = Image.new("RGB", (margin - 5, cell), "white")
+        strip = Image.new("RGB", (margin - edge - 5, cell), "white")
         ImageDraw.Draw(strip).text((0, cell // 2), name, fill="black", font=font(size), anchor="lm")
-        picture.paste(strip.rotate(90, expand=True), (middle - cell // 2, 0))
+        picture.paste(strip.rotate(90, expand=True), (middle - cell // 2, edge))
         for column, part in enumerate(share[index]):
             x, y = margin + cell * column, margin + cell * index
             shade = tuple(int(255 - part * (255 - dark)) for dark in (20, 60, 130))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..errors import UserError
+from ..progress import print_stderr
 from .options import WEIGHTS, Subparsers, add_inference, add_json, add_verb, open_predictor, progress
 
 SERVER = "http://host.robots.ox.ac.uk:8080"
@@ -72,6 +73,8 @@ def make(args: argparse.Namespace) -> int:
     predictor = open_predictor(args)
     root = args.data or (predictor.metadata.data_root() if predictor.metadata else "")
     split = open_images(root, args.split, predictor.labels)
+    if args.split != "test" and is_main():
+        print_stderr(f"note: the server scores the masks of test, not of {args.split}; leave out --split for those")
     with progress("submit", quiet=args.quiet) as bar:
         path, kept = submit(predictor, split, args.weights, args.out, args.competition, bar.update)
     if is_main():

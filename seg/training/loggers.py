@@ -12,6 +12,9 @@ from ..files import write_text
 from ..visualize import confusion_picture
 from .run_folder import EVENTS, METRICS
 
+FIRST = ("train.learning_rate", "model.backbone", "train.batch_size", "data.crop_size", "train.iterations")
+"""Settings that stand first in TensorBoard's table of runs."""
+
 
 def read_events(path: Path, start: int, validated: bool) -> list[dict[str, Any]]:
     """The events of a metrics.jsonl that a run resumed at iteration `start` will not repeat; none where the file is missing.
@@ -113,7 +116,7 @@ class EventLog(MemoryLog):
 
     def _board_step(self, iteration: int, loss: float, lr: float) -> None:
         self.board.add_scalar("train/loss", loss, iteration)
-        self.board.add_scalar("train/lr", lr, iteration)
+        self.board.add_scalar("train/learning_rate", lr, iteration)
 
     def validation(self, iteration: int, scores: Scores) -> None:
         super().validation(iteration, scores)
@@ -123,6 +126,9 @@ class EventLog(MemoryLog):
             if not np.isnan(iou):
                 self.board.add_scalar(f"val_IoU/{name}", iou, iteration)
         self.image(iteration, "confusion_matrix", confusion_picture(scores.matrix, scores.labels.names))
+        rows = [f"| {name} | {'not in val' if np.isnan(iou) else f'{iou:.2%}'} |" for name, iou in scores.iou.items()]
+        table = ["| class | IoU |", "|---|---|", *rows, f"| mean | {scores.miou:.2%} |"]
+        self.board.add_text("val/IoU", "\n".join(table), iteration)
 
     def image(self, iteration: int, name: str, picture: np.ndarray) -> None:
         self.board.add_image(f"val/{name}", picture, iteration, dataformats="HWC")
@@ -130,10 +136,12 @@ class EventLog(MemoryLog):
     def finish(self, settings: dict[str, Any], iteration: int, miou: float) -> None:
         from torch.utils.tensorboard.summary import hparams
 
-        # SummaryWriter.add_hparams would make a separate run of them.
-        for summary in hparams(settings, {"hparam/mIoU": miou}):
+        # SummaryWriter.add_hparams would make a separate run of them. The metric is the curve of the validations.
+        first = {name: settings[name] for name in FIRST if name in settings}
+        for summary in hparams(first | settings, {"val/mIoU": miou}):
             self.board._get_file_writer().add_summary(summary)
-        self.board.add_scalar("hparam/mIoU", miou, iteration)
+        text = "\n".join(f"    {name}: {value}" for name, value in settings.items())  # indented: as it is
+        self.board.add_text("settings", text, iteration)
 
     def flush(self) -> None:
         self.board.flush()

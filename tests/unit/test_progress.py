@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from seg import progress
-from seg.progress import Progress, duration
+from seg.progress import Progress, duration, speed_text
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_a_plain_line_shows_speed_and_time_left_on_standard_error(clock, capsys)
         clock[0] += 10
         tell(5, "mIoU 0.41")
     captured = capsys.readouterr()
-    assert captured.err == "evaluate 5/20 mIoU 0.41 0.5 images/s 0:30 left\n"
+    assert captured.err == "evaluate 5/20 mIoU 0.41 2.0 s/image 0:30 left\n"
     assert captured.out == ""
 
 
@@ -113,7 +113,7 @@ def test_without_a_total_only_the_speed_is_shown(clock, capsys):
     with Progress("predict", None, unit="frames") as tell:
         clock[0] += 10
         tell(5)
-    assert capsys.readouterr().err == "predict 5 0.5 frames/s\n"
+    assert capsys.readouterr().err == "predict 5 2.0 s/frame\n"
 
 
 def test_the_total_may_be_set_later_and_restarts_the_clock(clock, capsys):
@@ -122,7 +122,7 @@ def test_the_total_may_be_set_later_and_restarts_the_clock(clock, capsys):
         tell.update(0, 4)
         clock[0] += 10
         tell.update(2, 4)
-    assert capsys.readouterr().err == "evaluate 2/4 0.2 images/s 0:10 left\n"
+    assert capsys.readouterr().err == "evaluate 2/4 5.0 s/image 0:10 left\n"
 
 
 def test_a_bar_of_unknown_length_appears_with_the_first_count(monkeypatch):
@@ -132,3 +132,11 @@ def test_a_bar_of_unknown_length_appears_with_the_first_count(monkeypatch):
         assert sys.stderr.getvalue() == ""
         tell.update(1, 3)
     assert "evaluate" in sys.stderr.getvalue() and "1/3" in sys.stderr.getvalue()
+
+
+def test_a_speed_below_one_a_second_is_seconds_for_each():
+    assert speed_text(4.52, "images") == "4.5 images/s"
+    assert speed_text(1.0, "images") == "1.0 images/s"
+    assert speed_text(0.4, "images") == "2.5 s/image"
+    assert speed_text(0.5, "MiB") == "2.0 s/MiB"
+    assert speed_text(0.0, "images") == "0.0 images/s"
