@@ -8,7 +8,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from ..progress import print_stderr
+from ..progress import print_stderr, speed_text
 from .options import OR_EXPORTED, Subparsers, add_inference, add_json, add_runtime, add_verb, count, open_predictor, progress
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--least-area", type=count, default=1, metavar="PIXELS", help="leave out smaller polygons (default: 1, none)"
     )
+    parser.add_argument("--no-legend", action="store_true", help="draw no legend into the frames of videos")
     parser.add_argument("--frames", type=count, metavar="N", help="stop after N frames of a video or camera")
     add_inference(parser)
     add_runtime(parser)
@@ -123,13 +124,15 @@ def predict_videos(
     for video, place in videos[rank() :: world_size()]:
         try:
             with progress("predict", None, unit="frames", quiet=args.quiet) as bar:
-                made = predict_video(predictor, video, Path(args.out) / place.parent, args.mode, args.frames, bar.update)
+                folder = Path(args.out) / place.parent
+                made = predict_video(predictor, video, folder, args.mode, args.frames, bar.update, not args.no_legend)
         except UserError as error:
             if len(videos) == 1:
                 raise
             problems.append(str(error))
             print_stderr(f"seg: {error}")
             continue
-        print("; ".join([f"{made.path}: {made.frames} frames, {made.frames / made.seconds:.1f} frames/s", *made.notes]))
+        speed = speed_text(made.frames / made.seconds, "frames")
+        print("; ".join([f"{made.path}: {made.frames} frames, {speed}", *made.notes]))
         found.append({"path": str(made.path), "frames": made.frames, "seconds": made.seconds})
     return found

@@ -23,6 +23,8 @@ from .predictor import Predictor
 MODES = ("overlay", "side-by-side", "palette")
 ENCODING = {"crf": "18", "preset": "veryfast"}
 """H.264 options: visually lossless, and fast compared with the network."""
+LEGEND = 0.75
+"""Strength of the legend over the frame."""
 MILLISECOND = Fraction(1, 1000)
 
 
@@ -62,6 +64,7 @@ def predict_video(
     mode: str = "overlay",
     frames: int | None = None,
     on_frame: Callable[[int, int | None], None] | None = None,
+    legend: bool = True,
 ) -> WrittenVideo:
     """Write OUT/NAME.mp4 (H.264, without sound) with the masks of a video file, or of a camera until Ctrl-C.
 
@@ -74,6 +77,7 @@ def predict_video(
         mode: `overlay`, `palette`, or `side-by-side`, which is twice as wide.
         frames: stop after this many frames.
         on_frame: called with (done, total) after each frame; total is None if unknown.
+        legend: draw the colors and names of the frame's classes at its bottom.
 
     Raises:
         UserError: there is no such video or camera, no frame of it can be read, or the mode is `index`.
@@ -92,7 +96,7 @@ def predict_video(
         began, done = time.monotonic(), 0
         with (
             atomic_write(path) as temporary,
-            contextlib.closing(Encoder(temporary, path, clip)) as encoder,
+            contextlib.closing(Encoder(temporary, path, clip, legend)) as encoder,
             BackgroundWorker() as worker,
         ):
             # Decoding runs ahead of the network, drawing and encoding behind it, each in a thread of its own.
@@ -115,12 +119,16 @@ def predict_video(
         return WrittenVideo(path, done, time.monotonic() - began, notes)
 
 
-def picture(image: np.ndarray, mask: np.ndarray, labels: LabelSet, mode: str) -> np.ndarray:
-    """Return the drawn frame, RGB uint8 [h, w, 3], or [h, 2 w, 3] for side-by-side."""
-    if mode == "palette":
-        return visualize.color(mask, labels)
-    drawn = visualize.overlay(image, mask, labels)
-    return drawn if mode == "overlay" else np.concatenate([image, drawn], 1)
+def picture(image: np.ndarray, mask: np.ndarray, labels: LabelSet, mode: str, legend: bool = False) -> np.ndarray:
+    """Return the drawn frame, RGB uint8 [h, w, 3], or [h, 2 w, 3] for side-by-side; a legend lies over its last rows."""
+    drawn = visualize.color(mask, labels) if mode == "palette" else visualize.overlay(image, mask, labels)
+    if legend:
+        # Each class once: in the order of the classes, so that they stay in their places from frame to frame.
+        strip = visualize.legend([np.unique(mask)], labels, mask.shape[1])
+        if 3 * len(strip) <= len(drawn):
+            bottom = drawn[-len(strip) :]
+            bottom[:] = (bottom * (1 - LEGEND) + strip * LEGEND + 0.5).astype(np.uint8)
+    return np.concatenate([image, drawn], 1) if mode == "side-by-side" else drawn
 
 
 @contextlib.contextmanager
@@ -194,13 +202,13 @@ def _camera(source: str) -> Iterator[Clip]:
 class Encoder:
     """Encodes pictures of one size into an H.264 file, which the first picture opens."""
 
-    def __init__(self, path: Path, name: Path, clip: Clip):
-        self.path, self.name, self.clip = path, name, clip
+    def __init__(self, path: Path, name: Path, clip: Clip, legend: bool):
+        self.path, self.name, self.clip, self.legend = path, name, clip, legend
         self.container: Any = None
 
     def __call__(self, moment: int, image: np.ndarray, mask: np.ndarray, labels: LabelSet, mode: str) -> None:
         """Draw and encode a frame at a timestamp."""
-        pixels = picture(image, mask, labels, mode)
+        pixels = picture(image, mask, labels, mode, self.legend)
         with self._translated_errors():
             if self.container is None:
                 self._open(pixels.shape[1], pixels.shape[0])

@@ -176,3 +176,22 @@ def test_a_camera_is_filmed_until_it_ends_or_ctrl_c(tmp_path, monkeypatch, drawn
     np.testing.assert_array_equal(drawn[0][1], labeled(0))
     with refused("camera:front", "camera:0"):
         predict("camera:front", tmp_path)
+
+
+@pytest.mark.parametrize("mode", video.MODES)
+def test_a_frame_has_a_legend_over_its_last_rows_in_the_order_of_the_classes(mode):
+    image = np.full((240, 320, 3), 120, np.uint8)
+    mask = np.zeros((240, 320), np.uint8)
+    mask[:200, :100], mask[:, 310:] = 15, 8  # person covers more than cat
+    plain, drawn = (video.picture(image, mask, VOC, mode, legend) for legend in (False, True))
+    assert plain.shape == drawn.shape and plain.dtype == drawn.dtype == np.uint8
+    rows = np.flatnonzero((plain != drawn).any((1, 2)))
+    assert 0 < 240 - rows[0] <= 80
+    strip = drawn[rows[0] :, -320:].astype(int)
+    places = []
+    for index in (0, 8, 15):
+        mixed = video.LEGEND * VOC.palette[index] + (1 - video.LEGEND) * plain[rows[0] :, -320:]
+        places.append(np.argwhere(np.abs(strip - mixed).max(-1) <= 1)[:, 1].min())
+    assert places == sorted(places)
+    small = video.picture(image[:30, :40], mask[:30, :40], VOC, mode, True)  # there is no room
+    np.testing.assert_array_equal(small, video.picture(image[:30, :40], mask[:30, :40], VOC, mode, False))
