@@ -22,8 +22,12 @@ quickstart: setup
 	$(BIN)/seg train quickstart $$(test -f $(RUN)/last.ckpt && echo --resume)
 	$(BIN)/seg evaluate $(RUN)/best.safetensors --json $(RUN)/scores.json
 	$(BIN)/seg predict $(RUN)/best.safetensors data/scenes/ImageSets/Segmentation/val.txt --out $(RUN)/masks --mode side-by-side
+	$(BIN)/seg report $(RUN)
+	$(BIN)/python tools/draw_examples.py $(RUN) $(RUN)/examples.png
 	@echo
-	@echo "Look at the masks, $(RUN)/masks/*.png, and at the curves: $(BIN)/tensorboard --logdir $(dir $(RUN))"
+	@echo "Images, predictions and ground truth:  $(RUN)/examples.png"
+	@echo "All images, scores and curves:         $(RUN)/report/index.html"
+	@echo "Curves while it trains:                $(BIN)/tensorboard --logdir $(dir $(RUN))"
 	@echo "Next: PASCAL VOC, docs/voc.md; your own data, docs/your-data.md."
 
 test: setup

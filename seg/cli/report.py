@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from ..weights.zoo import MODELS
 from .evaluate import AGAINST, score_model
 from .options import Subparsers, add_device, add_json, add_verb
 
@@ -24,7 +25,7 @@ def add_parser(subparsers: Subparsers) -> None:
         details="It scores the best weights of the run on the validation split.",
         example="seg report runs/voc_mini",
     )
-    parser.add_argument("run_folder", metavar="RUN", help="run folder, runs/NAME")
+    parser.add_argument("run_folder", metavar="RUN", help="run folder, runs/NAME, or its best.safetensors")
     parser.add_argument("--data", metavar="ROOT", help="data set in VOC layout (default: as trained)")
     parser.add_argument("--against", metavar="DIR|JSON", help=AGAINST)
     add_device(parser)
@@ -33,8 +34,13 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and return the exit code."""
-    folder = Path(args.run_folder)
-    weights = folder / "best.safetensors"
+    given = Path(args.run_folder)
+    weights = given if given.suffix == ".safetensors" else given / "best.safetensors"
+    folder = weights.parent
+    if args.run_folder in MODELS:
+        raise UserError(
+            f"{given}: a published model, not a run; seg evaluate {given} --data ROOT --report DIR writes its report"
+        )
     if not weights.is_file():
         raise UserError(f"{weights}: no such file; give the folder of a run that has been validated, such as runs/NAME")
 

@@ -40,6 +40,9 @@ def test_scripts_train_evaluate_and_visualize(tmp_path):
     run(tmp_path, ROOT / "tools" / "visualize.py", weights, lists, "--out", "pictures", "--quiet")
     pictures = sorted((tmp_path / "pictures").iterdir())
     assert len(pictures) == 3
+    run(tmp_path, ROOT / "tools" / "draw_examples.py", weights.parent, "examples.png", "--count", "2", "--side", "100")
+    examples = read_image(tmp_path / "examples.png")
+    assert examples.shape[1] == 3 * 100 + 2 * 4 and examples.shape[0] > 2 * 100
     run(tmp_path, ROOT / "tools" / "draw_sizes.py", weights, "sizes.png")
     assert read_image(tmp_path / "sizes.png").shape[1] == read_image(ROOT / "docs" / "sizes.png").shape[1]
     for picture in pictures:

@@ -21,7 +21,7 @@ def test_two_evaluations_are_compared(place, weights, capsys):
 
 
 def test_reports_are_written_for_a_run_and_for_saved_masks(place, weights, capsys):
-    code, out, _ = run(capsys, "report", "runs/small", "--json", "reported.json", "--quiet")
+    code, out, _ = run(capsys, "report", "runs/small/best.safetensors", "--json", "reported.json", "--quiet")
     assert json.loads((place / "reported.json").read_text())["images"] == 3
     assert code == 0 and out.splitlines()[-1] == "report: runs/small/report/index.html"
     page = (place / "runs/small/report/index.html").read_text()
@@ -41,6 +41,8 @@ def test_reports_are_written_for_a_run_and_for_saved_masks(place, weights, capsy
     beside = ["--against", "scores.json", "--report", "other"]
     assert "scores.json: cannot be compared" in the_line(capsys, "evaluate", weights, "--split", "train", *beside)
     assert "runs/none/best.safetensors: no such file" in the_line(capsys, "report", "runs/none")
+    assert "runs/none/best.safetensors: no such file" in the_line(capsys, "report", "runs/none/best.safetensors")
+    assert "seg evaluate xception65_voc_trainaug --data ROOT" in the_line(capsys, "report", "xception65_voc_trainaug")
     assert not (place / "other").exists()
 
 
