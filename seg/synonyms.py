@@ -26,6 +26,8 @@ _KEYS = {
     "train.batch_norm_momentum": "bn_momentum, bn_mom, batchnorm_momentum",
     "train.ema_decay": "ema, use_ema, moving_average_decay, model_ema",
     "train.validate_every": "val_every, eval_every, eval_interval, val_interval, check_val_every_n_epoch",
+    "train.patience": "early_stopping, early_stop, early_stopping_patience, stop_patience",
+    "train.keep_best": "save_top_k, keep_checkpoints, save_best, max_keep_ckpts, save_total_limit",
     "train.log_every": "log_interval, log_steps, logging_steps, print_freq, print_interval, log_every_n_steps",
     "train.seed": "random_seed, manual_seed, seeds, random_state",
     "train.compile": "torch_compile, jit",

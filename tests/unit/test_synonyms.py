@@ -25,6 +25,8 @@ from tests.helpers.toy import refused, toy_voc
         ("model.encoder=resnet50", "model.backbone"),
         ("model.pretrained=true", "model.weights"),
         ("evaluate.tta=true", "evaluate.flip"),
+        ("train.early_stopping=3", "train.patience"),
+        ("train.save_top_k=3", "train.keep_best"),
         ("output_dir=x", "runs"),
         ("train.gpus=2", "torchrun --nproc_per_node=N"),
         ("train.ignore_index=0", "values: {11: void}"),
