@@ -15,7 +15,7 @@ from seg.data.voc import open_split
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("weights", help="what `seg predict` takes, trained with seg: the data set is that of its training")
 parser.add_argument("out", help="PNG to write")
-parser.add_argument("--count", type=int, default=4, help="number of images, those with the most classes")
+parser.add_argument("--count", type=int, default=4, help="number of images, from all parts of the split")
 parser.add_argument("--side", type=int, default=320, help="longer side of each picture, in pixels")
 
 
@@ -29,7 +29,9 @@ def main() -> None:
     split = open_split(model.metadata.data_root(), data.val, model.labels, data.masks)
     classes = [len(np.unique(split.mask(index))) for index in range(len(split))]
     rows, masks = [], []
-    for index in sorted(range(len(split)), key=lambda each: -classes[each])[: args.count]:
+    # Of each part of the list, the image with the most classes: neighbors may be frames of one video.
+    parts = [part for part in np.array_split(np.arange(len(split)), args.count) if len(part)]
+    for index in [max(part.tolist(), key=lambda each: classes[each]) for part in parts]:
         image, truth = split.sample(index)
         prediction = model.predict(image)
         masks += [prediction, truth]
