@@ -1,4 +1,4 @@
-# make quickstart   scenes -> train a small network -> score it -> masks to look at (about 7 minutes on 2 cores)
+# make quickstart   scenes -> train a small network -> score it -> masks to look at (about 8 minutes on 2 cores)
 # make test         the whole test suite
 # make lint         style, types and import layers
 # make docs         the documents as a site, in build/site; a dead link is an error

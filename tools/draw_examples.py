@@ -50,4 +50,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except seg.UserError as error:
+        raise SystemExit(f"draw_examples.py: {error}") from None

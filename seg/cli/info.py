@@ -94,7 +94,7 @@ def network(args: argparse.Namespace) -> tuple[nn.Module, Config]:
     from ..weights.loading import open_model
 
     model, metadata = open_model(args.source, args.overrides)
-    score = f"mIoU {metadata.score['miou']:.4f}" if "miou" in metadata.score else "no score"
+    score = f"mIoU {100 * metadata.score['miou']:.2f} %" if "miou" in metadata.score else "no score"
     score += f" on {metadata.score['split']}" if "split" in metadata.score else ""
     print(f"{args.source}: {score}; classes: {', '.join(metadata.labels.names)}")
     if metadata.origin:

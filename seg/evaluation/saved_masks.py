@@ -126,7 +126,7 @@ class Resized:
         limit = Scores.over(labels, self._perfect).miou
         text = (
             f"{self.count} of {len(self._perfect)} predictions were resized to their truth by nearest neighbor "
-            f"({self._first}). The truth itself, resized so and back, scores mIoU {limit:.4f}: for the model's own "
+            f"({self._first}). The truth itself, resized so and back, scores mIoU {100 * limit:.2f} %: for the model's own "
             "score, predict at the size of the image"
         )
         odd = f"; {self._distorted} have another aspect ratio: are they cropped or turned?"

@@ -239,7 +239,7 @@ class Predictor:
         return Image.fromarray(picture) if isinstance(image, str | os.PathLike | Image.Image) else picture
 
     def __repr__(self) -> str:
-        score = f", mIoU {self.score['miou']:.4f}" if "miou" in self.score else ""
+        score = f", mIoU {100 * self.score['miou']:.2f} %" if "miou" in self.score else ""
         return f"<Predictor: {len(self.labels)} classes{score}>"
 
     def _is_single_map(self) -> bool:

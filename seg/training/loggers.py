@@ -126,8 +126,8 @@ class EventLog(MemoryLog):
             if not np.isnan(iou):
                 self.board.add_scalar(f"val_IoU/{name}", iou, iteration)
         self.image(iteration, "confusion_matrix", confusion_picture(scores.matrix, scores.labels.names))
-        rows = [f"| {name} | {'not in val' if np.isnan(iou) else f'{iou:.2%}'} |" for name, iou in scores.iou.items()]
-        table = ["| class | IoU |", "|---|---|", *rows, f"| mean | {scores.miou:.2%} |"]
+        rows = [f"| {name} | {'not in val' if np.isnan(iou) else f'{100 * iou:.2f} %'} |" for name, iou in scores.iou.items()]
+        table = ["| class | IoU |", "|---|---|", *rows, f"| mean | {100 * scores.miou:.2f} % |"]
         self.board.add_text("val/IoU", "\n".join(table), iteration)
 
     def image(self, iteration: int, name: str, picture: np.ndarray) -> None:

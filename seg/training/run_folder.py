@@ -97,7 +97,7 @@ class Run:
         self.stop_requested = True
 
     def __repr__(self) -> str:
-        score = "not validated" if self.miou is None else f"mIoU {self.miou:.4f}"
+        score = "not validated" if self.miou is None else f"mIoU {100 * self.miou:.2f} %"
         return f"<Run {self.folder}: iteration {self.iteration} of {self.config.train.iterations}, {score}>"
 
 

@@ -146,7 +146,7 @@ class Trainer:
         if state.validated < state.iteration:
             self._save()  # stopped between two validations
         if self._out_of_patience() and state.iteration < config.iterations:
-            reason = f"no better mIoU than {state.best:.4f} in {state.waited} validations"
+            reason = f"no better mIoU than {100 * state.best:.2f} % in {state.waited} validations"
             self.progress.say(f"early stopping: {reason}; to train on, resume with train.patience=null")
         if state.iteration == config.iterations or self._out_of_patience():
             self.log.finish(flat(self.config), state.iteration, state.best)
@@ -194,7 +194,7 @@ class Trainer:
             self.log.image(state.iteration, name, picture)
         better = scores.miou > state.best
         best = " (best so far)" if better else ""
-        self.progress.say(f"iteration {state.iteration}: mIoU {scores.miou:.4f}{self.validator.images}{best}")
+        self.progress.say(f"iteration {state.iteration}: mIoU {100 * scores.miou:.2f} %{self.validator.images}{best}")
         self.validator.keep(model, scores, state.iteration, better)
         state.best, state.waited = (scores.miou, 0) if better else (state.best, state.waited + 1)
         state.validated = state.iteration

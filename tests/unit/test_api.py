@@ -123,7 +123,7 @@ def test_a_predictor_states_its_classes_palette_and_score(model):
     assert model.classes == list(VOC.names)
     np.testing.assert_array_equal(model.palette, VOC.palette)
     assert model.score["miou"] == 0.25
-    assert "21 classes" in repr(model) and "0.25" in repr(model)
+    assert "21 classes" in repr(model) and "25.00 %" in repr(model)
 
 
 def test_anything_but_an_image_is_refused(model, tmp_path):

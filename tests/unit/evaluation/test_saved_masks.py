@@ -275,7 +275,7 @@ def test_resized_predictions_are_scored_and_the_cost_is_measured(saved):
     union = limit.sum(0) + limit.sum(1) - np.diag(limit)
     note = resized.note(VOC)
     assert "2 of 4 predictions were resized" in note and f"{predictions / '0.png'} from 19x20 to 57x40" in note
-    assert f"mIoU {(np.diag(limit) / union).mean():.4f}" in note and "2 have another aspect ratio" in note
+    assert f"mIoU {100 * (np.diag(limit) / union).mean():.2f} %" in note and "2 have another aspect ratio" in note
     assert scores.miou < 1
 
 

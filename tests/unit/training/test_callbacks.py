@@ -53,7 +53,7 @@ def test_a_run_offers_its_files_numbers_and_network(config):
     assert run.folder == config("a").folder and run.config is trainer.config
     assert run.model is trainer.model and run.labels is trainer.labels
     assert run.best == run.folder / "best.safetensors" and run.best.exists() and run.last.exists()
-    assert repr(run) == f"<Run {run.folder}: iteration 4 of 4, mIoU {run.miou:.4f}>"
+    assert repr(run) == f"<Run {run.folder}: iteration 4 of 4, mIoU {100 * run.miou:.2f} %>"
 
 
 class StopAt(Callback):

@@ -82,7 +82,7 @@ def test_tensorboard_shows_classes_confusion_and_settings(tmp_path):
     assert b"val/mIoU" in board.SummaryMetadata("_hparams_/experiment").plugin_data.content
     text = {tag: board.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in tags["tensors"] if "text_summary" in tag}
     assert "train.batch_size: 4" in text["settings/text_summary"]
-    assert f"| person | {SCORES.iou['person']:.2%} |" in text["val/IoU/text_summary"]
+    assert f"| person | {100 * SCORES.iou['person']:.2f} % |" in text["val/IoU/text_summary"]
     content = board.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     assert b"model.backbone" in content and b"xception65" in content
     assert not [path for path in (tmp_path / "events").iterdir() if path.is_dir()]

@@ -65,7 +65,7 @@ def test_training_ends_early_without_a_better_validation(config, scored, capsys)
     run = trainer.run()
     assert (run.iteration, run.stopped, run.state.waited) == (4, False, 2)
     assert run.miou == pytest.approx(0.3)
-    assert "early stopping: no better mIoU than 0.3000 in 2 validations; to train on, resume with train.patience=null" in (
+    assert "early stopping: no better mIoU than 30.00 % in 2 validations; to train on, resume with train.patience=null" in (
         capsys.readouterr().err
     )
     again = training(config, "train.patience=2", resume=True).run()
