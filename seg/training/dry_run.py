@@ -6,7 +6,7 @@ from dataclasses import replace
 from .. import distributed
 from ..data.loader import batches
 from ..memory import available_memory
-from ..progress import duration
+from ..progress import long_duration
 from .memory import training_memory
 from .trainer import Trainer
 
@@ -44,13 +44,8 @@ def dry_run(trainer: Trainer) -> dict[str, str]:
     return {
         "step": f"{seconds[-1]:.3g} s for {train.batch_size} crops of {crop}x{crop}, loss {losses[0]:.4f}",
         "validation": f"{image:.3g} s an image, {validations} times {len(split)} images",
-        "time": f"about {_long(steps + scoring)}, of which {_long(scoring)} are validations",
+        "time": f"about {long_duration(steps + scoring)}, of which {long_duration(scoring)} are validations",
         "memory": f"about {need / 2**30:.1f} GiB" + (f" of {free / 2**30:.1f} GiB free" if free else ""),
         "weights": str(trainer.training_run.best),
         "checkpoints": f"{trainer.training_run.last}, every {train.validate_every} iterations",
     }
-
-
-def _long(seconds: float) -> str:
-    days = seconds / (24 * 3600)
-    return f"{days:.1f} days" if days >= 2 else duration(seconds)

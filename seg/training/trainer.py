@@ -20,6 +20,7 @@ from ..progress import Progress, print_stderr, quieted
 from ..threads import GracefulShutdown
 from . import checkpoint
 from .callbacks import check_callbacks
+from .clock import StepClock
 from .ema import ExponentialMovingAverage
 from .failures import explain, non_finite_message
 from .loggers import EventLog, MemoryLog
@@ -131,6 +132,7 @@ class Trainer:
     def _train(self) -> None:
         """The training loop: all that happens in an iteration, in order."""
         config, state = self.config.train, self.state
+        clock = StepClock(config)
         if self._validation_due() and state.validated < state.iteration:
             self._validate()  # the run ended between a checkpoint and its validation
         for batch in self._batches() if not self._out_of_patience() else ():
@@ -138,16 +140,20 @@ class Trainer:
             state.iteration += 1
             logs = state.iteration % config.log_every == 0 or state.iteration == config.iterations
             self._call("on_step", state.iteration, self._log_loss() if logs else None, self.step.learning_rate)
+            if line := clock.step(state.iteration):
+                self.progress.say(line)
             if self._validation_due():
                 self._save()
                 self._validate()
+                clock.validated()
             if stopping or self._out_of_patience() or (self._stop_requested() and distributed.world_size() == 1):
                 break
         if state.validated < state.iteration:
             self._save()  # stopped between two validations
         if self._out_of_patience() and state.iteration < config.iterations:
             reason = f"no better mIoU than {100 * state.best:.2f} % in {state.waited} validations"
-            self.progress.say(f"early stopping: {reason}; to train on, resume with train.patience=null")
+            go_on = "to train on, run the same command with --resume train.patience=null"
+            self.progress.say(f"early stopping after iteration {state.iteration}: {reason}; {go_on}")
         if state.iteration == config.iterations or self._out_of_patience():
             self.log.finish(flat(self.config), state.iteration, state.best)
 

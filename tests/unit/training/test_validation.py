@@ -65,11 +65,16 @@ def test_training_ends_early_without_a_better_validation(config, scored, capsys)
     run = trainer.run()
     assert (run.iteration, run.stopped, run.state.waited) == (4, False, 2)
     assert run.miou == pytest.approx(0.3)
-    assert "early stopping: no better mIoU than 30.00 % in 2 validations; to train on, resume with train.patience=null" in (
-        capsys.readouterr().err
+    said = (
+        "early stopping after iteration 4: no better mIoU than 30.00 % in 2 validations; "
+        "to train on, run the same command with --resume train.patience=null\n"
     )
-    again = training(config, "train.patience=2", resume=True).run()
+    assert said in capsys.readouterr().err
+    ended = training(config, "train.patience=2", resume=True)
+    ended.quiet = False
+    again = ended.run()
     assert (again.iteration, again.stopped) == (4, False)
+    assert said in capsys.readouterr().err
     scored(0.1, 0.4)
     assert training(config, "train.patience=null", resume=True).run().iteration == 6
 
