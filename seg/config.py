@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -202,8 +203,8 @@ class DataConfig:
     values: {7: road, 8: void}}, {root: b}]. weight: share of the crops, in proportion; without weights, each image once per
     epoch. values: what the values of this data set's masks mean, by class name; null: as `labels` has it."""
     val: str = "val"
-    crop_size: int = 513
-    """Side of the square training crop, in pixels."""
+    crop_size: Any = 513
+    """Size of the training crop in pixels: the side of a square, or [height, width]."""
     scale_min: float = 0.5
     scale_max: float = 2.0
     scale_step: float = 0.25
@@ -219,6 +220,12 @@ class DataConfig:
     """Number of loader processes; 0: load in the training process."""
 
     @property
+    def crop(self) -> tuple[int, int]:
+        """Height and width of the training crop, in pixels."""
+        height, width = self.crop_size if isinstance(self.crop_size, list) else (self.crop_size, self.crop_size)
+        return height, width
+
+    @property
     def trained_on(self) -> str:
         """The data sets and splits of the training, in words."""
         sources = self.sources or [{"root": self.root}]
@@ -227,8 +234,11 @@ class DataConfig:
     def __post_init__(self) -> None:
         self.root, self.labels, self.masks = expanded(self.root), expanded(self.labels), self.masks and expanded(self.masks)
         self.sources = [_source(number, source) for number, source in enumerate(self.sources)]
+        sides = self.crop_size if isinstance(self.crop_size, list) else [self.crop_size] * 2
+        whole = len(sides) == 2 and all(isinstance(side, Integral) and not isinstance(side, bool) for side in sides)
+        check(whole, "data.crop_size", self.crop_size, "a whole number of pixels, or two: [height, width]")
         wants = f"at least 33, the smallest image the network takes, and at most {LARGEST}"
-        check(33 <= self.crop_size <= LARGEST, "data.crop_size", self.crop_size, wants)
+        check(all(33 <= side <= LARGEST for side in sides), "data.crop_size", self.crop_size, wants)
         check(0 < self.scale_min <= self.scale_max, "data.scale_min", self.scale_min, "above 0, at most data.scale_max")
         check(self.scale_max <= 16, "data.scale_max", self.scale_max, "at most 16")
         fits = self.scale_step == 0 or 1e-3 <= self.scale_step <= 16

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     model, config = network(args)
     from ..models.summary import summary
 
-    height, width = args.size or (config.data.crop_size, config.data.crop_size)
+    height, width = args.size or config.data.crop
     rows = summary(model, height, width)
     print(model_table(rows, height, width))
     numbers: dict[str, Any] = {"size": [height, width], "rows": [vars(row) for row in rows]}

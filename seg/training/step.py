@@ -90,13 +90,13 @@ class Step:
         loss: on `device`.
         config: the settings of the training.
         device: where to compute.
-        crop_size: side of the crops, in pixels, for the estimate of the memory.
+        crop: height and width of the crops, in pixels, for the estimate of the memory.
 
     Raises:
         UserError: if the network does not support activation checkpointing.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss, config: TrainConfig, device: torch.device, crop_size: int):
+    def __init__(self, model: nn.Module, loss: Loss, config: TrainConfig, device: torch.device, crop: tuple[int, int]):
         self.device, self.loss = device, loss
         trains = config.freeze_batch_norm != "all"
         if config.freeze_backbone:
@@ -107,7 +107,7 @@ class Step:
         self.optimizer = make_optimizer(model, config)
         prepare_mode(model, config)
         self.precision = choose_precision(config, device)
-        recomputes = choose_recompute(model, config, crop_size, crop_size, device)
+        recomputes = choose_recompute(model, config, *crop, device)
         self.config = replace(config, precision=self.precision, recompute=recomputes)
         """The settings, without auto."""
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "float16")

@@ -93,7 +93,7 @@ class Trainer:
         self._say(describe_loss(config.train))
         keep_resolved(config.train, saved)
         loss = Loss(config.train, counts, self.labels.names).to(self.device)
-        self.step = Step(model, loss, config.train, self.device, config.data.crop_size)
+        self.step = Step(model, loss, config.train, self.device, config.data.crop)
         config.train, self.model = self.step.config, self.step.model
         self._say(describe_training(config, len(self.labels), self.data, self.model, self.device))
         if line := slow_without_gpu(config, self.model, self.device):

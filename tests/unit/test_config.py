@@ -175,6 +175,20 @@ def test_a_value_instead_of_a_section_is_a_user_error(value, place):
         ("model.decoder.convolutions=[[5,256]]", "model.decoder.convolutions=[[5, 256]]: must be pairs of kernel"),
         ("model.decoder.convolutions=[3,256]", "model.decoder.convolutions=[3, 256]: must be pairs of kernel"),
         ("data.crop_size=32", "data.crop_size=32: must be at least 33"),
+        ("data.crop_size=[512,32]", "data.crop_size=[512, 32]: must be at least 33"),
+        *(
+            (f"data.crop_size={value}", f"data.crop_size={said}: must be a whole number of pixels, or two: [height, width]")
+            for value, said in (
+                ("[512]", "[512]"),
+                ("[65,65,3]", "[65, 65, 3]"),
+                ("[65,a]", "[65, 'a']"),
+                ("65.5", "65.5"),
+                ("true", "True"),
+                ("null", "None"),
+                ("65x97", "65x97"),
+                ("{h: 65}", "{'h': 65}"),
+            )
+        ),
         (
             "data.crop_size=32769",
             "data.crop_size=32769: must be at least 33, the smallest image the network takes, and at most 32768",
@@ -227,7 +241,15 @@ def test_a_value_out_of_range_is_a_user_error_that_states_the_range(override, wa
 
 
 @pytest.mark.parametrize(
-    "limits", ["data.crop_size=33", "data.flip=1", "model.width=8", "evaluate.scales=[0.1,8]", "data.num_workers=0"]
+    "limits",
+    [
+        "data.crop_size=33",
+        "data.crop_size=[33,32768]",
+        "data.flip=1",
+        "model.width=8",
+        "evaluate.scales=[0.1,8]",
+        "data.num_workers=0",
+    ],
 )
 def test_the_limits_of_a_range_are_allowed(limits):
     from_dict({}, "mini.yaml", [limits])

@@ -28,7 +28,7 @@ def make(double=True, model=None, **train):
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_var, 0.5, 1.5)
     network.double() if double else network.float()
-    return Step(network, Loss(config.train, np.ones((1, 5))), config.train, torch.device("cpu"), 65)
+    return Step(network, Loss(config.train, np.ones((1, 5))), config.train, torch.device("cpu"), (65, 65))
 
 
 def batch(count=8, double=True):
