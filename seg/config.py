@@ -272,8 +272,11 @@ class TrainConfig:
     """Settings of the training, `train`."""
 
     iterations: int = 30000
-    batch_size: int = 16
-    """Crops per iteration, over all processes."""
+    batch_size: Any = 16
+    """Crops per iteration, over all processes. auto: `target_batch_size`, in as few parts (`grad_accumulation`) as fit into the
+    memory by estimate. config.yaml of the run has both numbers, and a resumed run keeps them."""
+    target_batch_size: int = 16
+    """Crops per iteration with `batch_size: auto`. Where the command line sets auto and the file a number: that number."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd: with momentum, as in the released code. adamw: Adam with decoupled weight decay (arXiv 1711.05101), betas `momentum`
     and 0.999."""
@@ -346,9 +349,13 @@ class TrainConfig:
     log_every: int = 10
 
     def __post_init__(self) -> None:
-        for key in ("iterations", "batch_size", "validate_every", "log_every", "decay_every", "grad_accumulation"):
-            most = LARGEST if key == "batch_size" else 2**31
+        number = isinstance(self.batch_size, int) and not isinstance(self.batch_size, bool) and 0 < self.batch_size <= LARGEST
+        check(number or self.batch_size == "auto", "train.batch_size", self.batch_size, f"auto, or from 1 to {LARGEST}")
+        for key in ("iterations", "target_batch_size", "validate_every", "log_every", "decay_every", "grad_accumulation"):
+            most = LARGEST if key == "target_batch_size" else 2**31
             check(0 < getattr(self, key) <= most, f"train.{key}", getattr(self, key), f"from 1 to {most}")
+        if self.batch_size == "auto" and self.grad_accumulation != 1:
+            raise UserError(f"train.grad_accumulation={self.grad_accumulation}: train.batch_size=auto chooses it; set it to 1")
         check(self.patience is None or self.patience > 0, "train.patience", self.patience, "null or at least 1")
         check(0 < self.keep_best <= 1000, "train.keep_best", self.keep_best, "from 1 to 1000")
         check_choices(self, "train.")
@@ -539,6 +546,17 @@ def _with_named_loss(value: Any) -> Any:
     return value | {"train": train | {"loss": {"cross_entropy": 0.0} | {train["loss"]: 1.0}}}
 
 
+def _with_target_batch(given: dict[str, Any], below: dict[str, Any]) -> dict[str, Any]:
+    """The overrides `given`; with `train.batch_size=auto` among them, the batch size of the file `below` is the target."""
+    train, file = given.get("train"), below.get("train")
+    if not (isinstance(train, dict) and train.get("batch_size") == "auto" and isinstance(file, dict)):
+        return given
+    batch = file.get("batch_size", "auto")
+    if batch == "auto" or "target_batch_size" in file:
+        return given
+    return given | {"train": {"target_batch_size": batch} | train}
+
+
 def from_dict(value: Any, place: str, overrides: Iterable[str] = ()) -> Config:
     """The configuration of a mapping, with `key=value` overrides. Raises a UserError that names the setting and `place`."""
     from omegaconf import OmegaConf
@@ -557,7 +575,7 @@ def from_dict(value: Any, place: str, overrides: Iterable[str] = ()) -> Config:
         extra = OmegaConf.from_dotlist(overrides)
     except Exception as error:  # YAML errors have several classes
         raise UserError(f"{' '.join(overrides)}: not KEY=VALUE with a YAML value: {reason(error)}") from error
-    given = _with_named_loss(OmegaConf.to_container(extra))
+    given = _with_target_batch(_with_named_loss(OmegaConf.to_container(extra)), value)
     _refuse_epochs(given, value)
     _check_keys(given, Config, "command line")
     merged = OmegaConf.structured(Config)

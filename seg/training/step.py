@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from .. import distributed
 from ..config import TrainConfig
 from ..data.loader import Batch
-from ..errors import UserError
 from ..labels import VOID
 from ..memory import keep_free_memory
 from ..models.interface import SegmentationModel
@@ -261,13 +260,3 @@ class Step:
     def mean_loss(self) -> float:
         """The loss of the last step, averaged over all processes, each of which must call this. Waits for the device."""
         return float(distributed.all_reduce_sum(self.loss_value.clone()) / distributed.world_size())
-
-
-def check_batch_size(config: TrainConfig) -> None:
-    """Raises UserError if the batch cannot be split evenly over processes and accumulated parts."""
-    parts = distributed.world_size() * config.grad_accumulation
-    if config.batch_size % parts:
-        raise UserError(
-            f"train.batch_size={config.batch_size}: cannot be split evenly over {distributed.world_size()} processes with "
-            f"train.grad_accumulation={config.grad_accumulation}; use a multiple of {parts}"
-        )

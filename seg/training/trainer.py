@@ -9,7 +9,7 @@ import yaml
 
 from .. import distributed
 from ..config import Config, as_dict, flat
-from ..data.loader import Batch, TrainingSamples, batches, check_shared_memory, worker_crash_error
+from ..data.loader import Batch, TrainingSamples, batches, worker_crash_error
 from ..data.sampler import EpochSampler, sample_numbers
 from ..data.training_data import TrainingData
 from ..errors import UserError, reason, single_line
@@ -19,6 +19,7 @@ from ..models.factory import build_model
 from ..progress import Progress, print_stderr, quieted
 from ..threads import GracefulShutdown
 from . import checkpoint
+from .batch_size import least_memory, settle_batch
 from .callbacks import check_callbacks
 from .clock import StepClock
 from .ema import ExponentialMovingAverage
@@ -27,7 +28,7 @@ from .loggers import EventLog, MemoryLog
 from .losses import Loss
 from .run_folder import CONFIG, FINDINGS, LAST, Run, State, changed_settings, keep_resolved, run_lock, versions
 from .start import describe_loss, describe_training, load_weights, refuse_frozen_random, slow_without_gpu
-from .step import Step, check_batch_size
+from .step import Step
 from .validation import Validator
 
 
@@ -56,6 +57,10 @@ class Trainer:
             with distributed.raise_on_all_ranks():
                 self.callbacks = check_callbacks(callbacks)
                 saved = self._open(resume)
+            free = least_memory(self.device) if config.train.batch_size == "auto" else None
+            with distributed.raise_on_all_ranks():
+                if line := settle_batch(config, len(self.labels), self.device, free):
+                    self._say(line)
             # The processes share the reading, and so all of them know of the same problems.
             with distributed.raise_on_all_ranks():
                 self.data.read(lambda text: self._say(f"note: {text}"), self.quiet)
@@ -70,12 +75,10 @@ class Trainer:
             raise UserError(f"{self.folder}: already holds a run; continue it with --resume, or choose another name=NAME")
         if config.model.image_classes is not None:
             raise UserError("model.image_classes: an image classifier cannot learn from masks; leave this setting out to train")
-        check_batch_size(config.train)
-        check_shared_memory(config.data, config.train.batch_size // distributed.world_size())
         saved = checkpoint.newest(self.folder) if resume else None
+        keep_resolved(config.train, saved)
         refuse_frozen_random(config)
         self.device = distributed.device(config.device)
-        torch.manual_seed(config.train.seed)
         self.labels = load_labels(config.data.labels)
         self.data = TrainingData(config.data, self.labels, self.folder / FINDINGS)
         return saved
@@ -83,6 +86,7 @@ class Trainer:
     def _build(self, saved: dict[str, Any] | None) -> None:
         """Make the network and what trains it."""
         config, counts, sources = self.config, self.data.counts, self.data.sources
+        torch.manual_seed(config.train.seed)
         model = build_model(config.model, len(self.labels), pretrained=saved is None).to(self.device)
         model.to(memory_format=torch.channels_last)
         present = counts > 0 if config.data.balanced else None
@@ -91,7 +95,6 @@ class Trainer:
         if saved is None:
             self._say(load_weights(model, config.model, self.samples))
         self._say(describe_loss(config.train))
-        keep_resolved(config.train, saved)
         loss = Loss(config.train, counts, self.labels.names).to(self.device)
         self.step = Step(model, loss, config.train, self.device, config.data.crop)
         config.train, self.model = self.step.config, self.step.model

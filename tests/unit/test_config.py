@@ -205,7 +205,10 @@ def test_a_value_instead_of_a_section_is_a_user_error(value, place):
         ("data.flip=1.5", "data.flip=1.5: must be a probability"),
         ("data.num_workers=-1", "data.num_workers=-1: must be from 0 to 256"),
         ("train.iterations=0", "train.iterations=0: must be from 1 to 2147483648"),
-        ("train.batch_size=0", "train.batch_size=0: must be from 1 to 32768"),
+        ("train.batch_size=true", "train.batch_size=True: must be auto, or from 1 to 32768"),
+        ("train.batch_size=most", "train.batch_size=most: must be auto, or from 1 to 32768"),
+        ("train.target_batch_size=32769", "train.target_batch_size=32769: must be from 1 to 32768"),
+        ("train.batch_size=0", "train.batch_size=0: must be auto, or from 1 to 32768"),
         ("train.learning_rate=-1", "train.learning_rate=-1.0: must be 0 or more"),
         ("train.learning_rate=nan", "train.learning_rate=nan: must be 0 or more"),
         ("train.batch_norm_momentum=0", "train.batch_norm_momentum=0.0: must be above 0, at most 1"),
@@ -300,8 +303,8 @@ def test_an_error_names_the_command_line_if_it_may_have_set_the_value():
 
 
 def test_a_wrong_override_is_reported_as_an_error_of_the_command_line():
-    with pytest.raises(UserError, match=r"^command line: train\.batch_size: "):
-        from_dict({}, "mini.yaml", ["train.batch_size=x"])
+    with pytest.raises(UserError, match=r"^command line: train\.iterations: "):
+        from_dict({}, "mini.yaml", ["train.iterations=x"])
 
 
 def test_a_misspelled_setting_is_not_answered_with_its_own_section():

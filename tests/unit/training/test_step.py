@@ -12,7 +12,7 @@ from seg.labels import VOID
 from seg.models.factory import build_model
 from seg.models.layers import LogitsModule
 from seg.training.losses import Loss
-from seg.training.step import Step, check_batch_size, prepare_mode
+from seg.training.step import Step, prepare_mode
 from tests.helpers.configs import MODEL
 from tests.helpers.toy import refused
 
@@ -210,12 +210,6 @@ def test_the_result_of_the_last_step_may_be_read_later():
     step(1, given)
     assert [iteration for iteration, _ in step.failures(under_way=1)] == [0]
     assert [iteration for iteration, _ in step.failures()] == [1]
-
-
-def test_a_batch_that_cannot_be_split_evenly_is_refused():
-    config = from_dict({"train": {"batch_size": 6, "grad_accumulation": 4}}, "test").train
-    with refused("train.batch_size=6", "train.grad_accumulation=4", "a multiple of 4"):
-        check_batch_size(config)
 
 
 @pytest.mark.parametrize(
