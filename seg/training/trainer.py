@@ -12,7 +12,7 @@ from ..config import Config, as_dict, flat
 from ..data.loader import Batch, TrainingSamples, batches, worker_crash_error
 from ..data.sampler import EpochSampler, sample_numbers
 from ..data.training_data import TrainingData
-from ..errors import UserError, reason, single_line
+from ..errors import UserError, single_line
 from ..files import write_text
 from ..labels import load as load_labels
 from ..models.factory import build_model
@@ -26,7 +26,8 @@ from .ema import ExponentialMovingAverage
 from .failures import explain, non_finite_message
 from .loggers import EventLog, MemoryLog
 from .losses import Loss
-from .run_folder import CONFIG, FINDINGS, LAST, Run, State, changed_settings, keep_resolved, run_lock, versions
+from .run_folder import CONFIG, FINDINGS, LAST, Run, State, keep_resolved, run_lock
+from .saved_state import capture, restore
 from .start import describe_loss, describe_training, load_weights, refuse_frozen_random, slow_without_gpu
 from .step import Step
 from .validation import Validator
@@ -243,36 +244,12 @@ class Trainer:
         self._handle_non_finite(self.step.failures())
         if not distributed.is_main():
             return
-        state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.step.optimizer.state_dict(),
-            "scaler": self.step.scaler.state_dict(),
-            "ema": None if self.ema is None else self.ema.state_dict(),
-            "state": vars(self.state),
-            "config": as_dict(self.config),
-            "versions": versions(),
-        }
         self.log.flush()
-        checkpoint.save(self.folder, state)
+        checkpoint.save(self.folder, capture(self.config, self.model, self.step, self.ema, self.state))
 
     def _restore(self, saved: dict[str, Any]) -> State:
-        """Load what `_save` wrote, and list the settings that have changed since."""
-        try:
-            changed = changed_settings(saved["config"], as_dict(self.config))
-            if saved["versions"] != versions():
-                changed.append(f"saved by {saved['versions']}, resumed by {versions()}: equal up to rounding")
-            checkpoint.check_like(saved["state"], vars(State()), "state")
-            self.model.load_state_dict(saved["model"])
-            checkpoint.restore_optimizer(self.step.optimizer, saved["optimizer"])
-            checkpoint.check_like(saved["scaler"], self.step.scaler.state_dict(), "scaler")
-            self.step.scaler.load_state_dict(saved["scaler"])
-            if self.ema is not None:
-                checkpoint.check_like(saved["ema"], {"updates": 0}, "ema")
-                self.ema.load_state_dict(saved["ema"])
-            state = State(**saved["state"])
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            problem = f"not a checkpoint of this configuration ({reason(error)}); start a new run with name=NAME"
-            raise UserError(f"{self.folder / LAST}: {problem}") from error
+        """Load a checkpoint, and list the settings that have changed since."""
+        state, changed = restore(saved, self.folder / LAST, self.config, self.model, self.step, self.ema)
         if distributed.is_main():
             for line in changed:
                 print_stderr(f"seg: {single_line(line)}")
