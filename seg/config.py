@@ -347,6 +347,8 @@ class TrainConfig:
     """How many of the best validations' weights are kept. From 2 on, they are best_iteration_N.safetensors beside
     best.safetensors, which always has the best."""
     log_every: int = 10
+    loggers: list[str] = field(default_factory=lambda: ["tensorboard"])
+    """What shows the training: tensorboard, wandb, mlflow, comet. metrics.jsonl is always written."""
 
     def __post_init__(self) -> None:
         number = isinstance(self.batch_size, int) and not isinstance(self.batch_size, bool) and 0 < self.batch_size <= LARGEST
@@ -375,6 +377,10 @@ class TrainConfig:
             self.grad_clip_norm,
             "null or above 0",
         )
+        for name in self.loggers:
+            if name not in LOGGERS:
+                meant = did_you_mean(choice_meant(name, LOGGERS) or name, LOGGERS)
+                raise UserError(f"train.loggers: '{name}' is not a logger{meant}")
         if self.compile and self.checkpoint_activations:
             raise UserError(
                 "train.compile with train.checkpoint_activations: torch.compile cannot trace it; set one of them to false"
@@ -396,6 +402,7 @@ class TrainConfig:
 
 
 DEFAULTS = {"sgd": {"learning_rate": 0.007, "weight_decay": 4e-5}, "adamw": {"learning_rate": 2e-4, "weight_decay": 0.01}}
+LOGGERS = ("tensorboard", "wandb", "mlflow", "comet")
 LOSSES = ("cross_entropy", "dice", "jaccard", "lovasz", "focal")
 
 

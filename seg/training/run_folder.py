@@ -28,6 +28,8 @@ FINDINGS = "data.npz"
 """What was found in the files of the data set; see `seg.data.findings`."""
 EVENTS = "events"
 """TensorBoard's folder."""
+SERVICES = "loggers.json"
+"""What each of the services in `train.loggers` calls the run."""
 LOCK = ".lock"
 """Process id of the training that writes here."""
 
@@ -118,7 +120,8 @@ def versions() -> str:
 
 NO_EFFECT = (
     *("name", "runs", "device", "data.num_workers", "evaluate."),
-    *("train.log_every", "train.validate_every", "train.patience", "train.keep_best", "train.target_batch_size"),
+    *("train.log_every", "train.loggers", "train.validate_every", "train.patience", "train.keep_best"),
+    "train.target_batch_size",
 )
 """Settings that do not change the weights."""
 

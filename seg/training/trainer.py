@@ -23,8 +23,9 @@ from .batch_size import least_memory, settle_batch
 from .callbacks import check_callbacks
 from .clock import StepClock
 from .ema import ExponentialMovingAverage
+from .event_log import EventLog, MemoryLog
 from .failures import explain, non_finite_message
-from .loggers import EventLog, MemoryLog
+from .loggers import check_loggers
 from .losses import Loss
 from .run_folder import CONFIG, FINDINGS, LAST, Run, State, keep_resolved, run_lock
 from .saved_state import capture, restore
@@ -79,6 +80,8 @@ class Trainer:
         saved = checkpoint.newest(self.folder) if resume else None
         keep_resolved(config.train, saved)
         refuse_frozen_random(config)
+        if distributed.is_main():
+            check_loggers(config.train.loggers)
         self.device = distributed.device(config.device)
         self.labels = load_labels(config.data.labels)
         self.data = TrainingData(config.data, self.labels, self.folder / FINDINGS)
@@ -234,7 +237,8 @@ class Trainer:
             stack.enter_context(run_lock(self.folder))
             write_text(self.folder / CONFIG, yaml.safe_dump(as_dict(self.config), sort_keys=False))
             self.data.keep()
-            self.log: MemoryLog = stack.enter_context(contextlib.closing(EventLog(self.folder, start, validated)))
+            log = EventLog(self.folder, start, validated, self.config.train.loggers, flat(self.config))
+            self.log: MemoryLog = stack.enter_context(contextlib.closing(log))
         else:
             self.log = MemoryLog(self.folder, start, validated)
         self.training_run.metrics = self.log.events

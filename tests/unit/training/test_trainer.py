@@ -15,7 +15,7 @@ from seg.config import from_dict
 from seg.errors import UserError
 from seg.models.preprocess import network_input
 from seg.training import checkpoint
-from seg.training.loggers import EventLog
+from seg.training.event_log import EventLog
 from seg.training.losses import Loss
 from seg.training.step import prepare_mode
 from seg.training.trainer import Trainer
