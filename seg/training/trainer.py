@@ -207,7 +207,8 @@ class Trainer:
             self.log.image(state.iteration, name, picture)
         better = scores.miou > state.best
         best = " (best so far)" if better else ""
-        self.progress.say(f"iteration {state.iteration}: mIoU {100 * scores.miou:.2f} %{self.validator.images}{best}")
+        share = self.validator.share and f" on {self.validator.share}"
+        self.progress.say(f"iteration {state.iteration}: mIoU {100 * scores.miou:.2f} %{share}{best}")
         self.validator.keep(model, scores, state.iteration, better)
         state.best, state.waited = (scores.miou, 0) if better else (state.best, state.waited + 1)
         state.validated = state.iteration

@@ -116,6 +116,17 @@ def test_a_resumed_run_keeps_the_best_weights_of_before(config, scored):
     assert list(kept(trainer.folder).values()) == [2, 5]
 
 
+def test_kept_weights_are_evaluated_by_their_file(config, tmp_path):
+    trainer = training(config, "train.keep_best=2")
+    trainer.run()
+    result = tmp_path / "scores.json"
+    for path in kept_weights(trainer.folder):
+        assert main(["evaluate", str(path), "--quiet", "--json", str(result)]) == 0
+        score = read_metadata(open_safetensors(path)[1], path).score["miou"]
+        # The training validates in its own precision, which may be another one.
+        assert json.loads(result.read_text())["miou"] == pytest.approx(score, abs=0.02)
+
+
 def test_one_file_is_kept_by_default(config):
     trainer = training(config)
     trainer.run()
@@ -131,6 +142,10 @@ def test_every_nth_image_is_validated_while_training_and_every_one_by_seg_evalua
     ids = list(trainer.data.val.ids)
     assert seen.images == [ids[::2]] * 6 and len(ids) > len(ids[::2])
     assert f"on {len(ids[::2])} of {len(ids)} images" in capsys.readouterr().err
+    said = read_metadata(open_safetensors(trainer.training_run.best)[1], trainer.training_run.best).score["split"]
+    assert said == f"val, {len(ids[::2])} of {len(ids)} images"
+    assert main(["info", str(trainer.training_run.best)]) == 0
+    assert f"% on {said};" in capsys.readouterr().out
     result = tmp_path / "scores.json"
     assert main(["evaluate", str(trainer.training_run.best), "--quiet", "--json", str(result)]) == 0
     scores = json.loads(result.read_text())
