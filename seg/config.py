@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -202,8 +203,8 @@ class DataConfig:
     values: {7: road, 8: void}}, {root: b}]. weight: share of the crops, in proportion; without weights, each image once per
     epoch. values: what the values of this data set's masks mean, by class name; null: as `labels` has it."""
     val: str = "val"
-    crop_size: int = 513
-    """Side of the square training crop, in pixels."""
+    crop_size: Any = 513
+    """Size of the training crop in pixels: the side of a square, or [height, width]."""
     scale_min: float = 0.5
     scale_max: float = 2.0
     scale_step: float = 0.25
@@ -219,6 +220,12 @@ class DataConfig:
     """Number of loader processes; 0: load in the training process."""
 
     @property
+    def crop(self) -> tuple[int, int]:
+        """Height and width of the training crop, in pixels."""
+        height, width = self.crop_size if isinstance(self.crop_size, list) else (self.crop_size, self.crop_size)
+        return height, width
+
+    @property
     def trained_on(self) -> str:
         """The data sets and splits of the training, in words."""
         sources = self.sources or [{"root": self.root}]
@@ -227,8 +234,11 @@ class DataConfig:
     def __post_init__(self) -> None:
         self.root, self.labels, self.masks = expanded(self.root), expanded(self.labels), self.masks and expanded(self.masks)
         self.sources = [_source(number, source) for number, source in enumerate(self.sources)]
+        sides = self.crop_size if isinstance(self.crop_size, list) else [self.crop_size] * 2
+        whole = len(sides) == 2 and all(isinstance(side, Integral) and not isinstance(side, bool) for side in sides)
+        check(whole, "data.crop_size", self.crop_size, "a whole number of pixels, or two: [height, width]")
         wants = f"at least 33, the smallest image the network takes, and at most {LARGEST}"
-        check(33 <= self.crop_size <= LARGEST, "data.crop_size", self.crop_size, wants)
+        check(all(33 <= side <= LARGEST for side in sides), "data.crop_size", self.crop_size, wants)
         check(0 < self.scale_min <= self.scale_max, "data.scale_min", self.scale_min, "above 0, at most data.scale_max")
         check(self.scale_max <= 16, "data.scale_max", self.scale_max, "at most 16")
         fits = self.scale_step == 0 or 1e-3 <= self.scale_step <= 16
@@ -262,8 +272,11 @@ class TrainConfig:
     """Settings of the training, `train`."""
 
     iterations: int = 30000
-    batch_size: int = 16
-    """Crops per iteration, over all processes."""
+    batch_size: Any = 16
+    """Crops per iteration, over all processes. auto: `target_batch_size`, in as few parts (`grad_accumulation`) as fit into the
+    memory by estimate. config.yaml of the run has both numbers, and a resumed run keeps them."""
+    target_batch_size: int = 16
+    """Crops per iteration with `batch_size: auto`. Where the command line sets auto and the file a number: that number."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd: with momentum, as in the released code. adamw: Adam with decoupled weight decay (arXiv 1711.05101), betas `momentum`
     and 0.999."""
@@ -334,11 +347,17 @@ class TrainConfig:
     """How many of the best validations' weights are kept. From 2 on, they are best_iteration_N.safetensors beside
     best.safetensors, which always has the best."""
     log_every: int = 10
+    loggers: list[str] = field(default_factory=lambda: ["tensorboard"])
+    """What shows the training: tensorboard, wandb, mlflow, comet. metrics.jsonl is always written."""
 
     def __post_init__(self) -> None:
-        for key in ("iterations", "batch_size", "validate_every", "log_every", "decay_every", "grad_accumulation"):
-            most = LARGEST if key == "batch_size" else 2**31
+        number = isinstance(self.batch_size, int) and not isinstance(self.batch_size, bool) and 0 < self.batch_size <= LARGEST
+        check(number or self.batch_size == "auto", "train.batch_size", self.batch_size, f"auto, or from 1 to {LARGEST}")
+        for key in ("iterations", "target_batch_size", "validate_every", "log_every", "decay_every", "grad_accumulation"):
+            most = LARGEST if key == "target_batch_size" else 2**31
             check(0 < getattr(self, key) <= most, f"train.{key}", getattr(self, key), f"from 1 to {most}")
+        if self.batch_size == "auto" and self.grad_accumulation != 1:
+            raise UserError(f"train.grad_accumulation={self.grad_accumulation}: train.batch_size=auto chooses it; set it to 1")
         check(self.patience is None or self.patience > 0, "train.patience", self.patience, "null or at least 1")
         check(0 < self.keep_best <= 1000, "train.keep_best", self.keep_best, "from 1 to 1000")
         check_choices(self, "train.")
@@ -358,6 +377,10 @@ class TrainConfig:
             self.grad_clip_norm,
             "null or above 0",
         )
+        for name in self.loggers:
+            if name not in LOGGERS:
+                meant = did_you_mean(choice_meant(name, LOGGERS) or name, LOGGERS)
+                raise UserError(f"train.loggers: '{name}' is not a logger{meant}")
         if self.compile and self.checkpoint_activations:
             raise UserError(
                 "train.compile with train.checkpoint_activations: torch.compile cannot trace it; set one of them to false"
@@ -379,6 +402,7 @@ class TrainConfig:
 
 
 DEFAULTS = {"sgd": {"learning_rate": 0.007, "weight_decay": 4e-5}, "adamw": {"learning_rate": 2e-4, "weight_decay": 0.01}}
+LOGGERS = ("tensorboard", "wandb", "mlflow", "comet")
 LOSSES = ("cross_entropy", "dice", "jaccard", "lovasz", "focal")
 
 
@@ -529,6 +553,17 @@ def _with_named_loss(value: Any) -> Any:
     return value | {"train": train | {"loss": {"cross_entropy": 0.0} | {train["loss"]: 1.0}}}
 
 
+def _with_target_batch(given: dict[str, Any], below: dict[str, Any]) -> dict[str, Any]:
+    """The overrides `given`; with `train.batch_size=auto` among them, the batch size of the file `below` is the target."""
+    train, file = given.get("train"), below.get("train")
+    if not (isinstance(train, dict) and train.get("batch_size") == "auto" and isinstance(file, dict)):
+        return given
+    batch = file.get("batch_size", "auto")
+    if batch == "auto" or "target_batch_size" in file:
+        return given
+    return given | {"train": {"target_batch_size": batch} | train}
+
+
 def from_dict(value: Any, place: str, overrides: Iterable[str] = ()) -> Config:
     """The configuration of a mapping, with `key=value` overrides. Raises a UserError that names the setting and `place`."""
     from omegaconf import OmegaConf
@@ -547,7 +582,7 @@ def from_dict(value: Any, place: str, overrides: Iterable[str] = ()) -> Config:
         extra = OmegaConf.from_dotlist(overrides)
     except Exception as error:  # YAML errors have several classes
         raise UserError(f"{' '.join(overrides)}: not KEY=VALUE with a YAML value: {reason(error)}") from error
-    given = _with_named_loss(OmegaConf.to_container(extra))
+    given = _with_target_batch(_with_named_loss(OmegaConf.to_container(extra)), value)
     _refuse_epochs(given, value)
     _check_keys(given, Config, "command line")
     merged = OmegaConf.structured(Config)

@@ -16,6 +16,9 @@ EXTRAS = {
     "uvicorn": "serve",
     "pillow_heif": "heif",
     "torchmetrics": "benchmark",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
+    "comet_ml": "comet",
 }
 """The extra of the distribution that installs each optional module."""
 

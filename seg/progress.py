@@ -23,6 +23,12 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
+def long_duration(seconds: float) -> str:
+    """`3.5 days`, or below two days as `duration` has it."""
+    days = seconds / (24 * 3600)
+    return f"{days:.1f} days" if days >= 2 else duration(seconds)
+
+
 def speed_text(speed: float, unit: str) -> str:
     """`4.5 images/s`, or `2.2 s/image` where a unit takes longer than a second."""
     return f"{1 / speed:.1f} s/{unit.removesuffix('s')}" if 0 < speed < 1 else f"{speed:.1f} {unit}/s"

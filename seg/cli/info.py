@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     model, config = network(args)
     from ..models.summary import summary
 
-    height, width = args.size or (config.data.crop_size, config.data.crop_size)
+    height, width = args.size or config.data.crop
     rows = summary(model, height, width)
     print(model_table(rows, height, width))
     numbers: dict[str, Any] = {"size": [height, width], "rows": [vars(row) for row in rows]}
@@ -65,10 +65,12 @@ def run(args: argparse.Namespace) -> int:
 
 def training_bytes(model: nn.Module, config: Config, height: int, width: int, where: torch.device) -> dict[str, int]:
     """The memory of a training step as configured, without and with recomputing, in bytes; prints it."""
+    from ..training.batch_size import choose_batch, least_memory
     from ..training.memory import choose_precision, images_at_a_time, training_memory
     from ..training.step import prepare_mode
 
     prepare_mode(model, config.train)
+    config.train = choose_batch(model, config.train, height, width, where, least_memory(where))
     precision = choose_precision(config.train, where)
     stored, recomputed = (
         training_memory(model, config.train, height, width, precision, recompute, where) for recompute in (False, True)

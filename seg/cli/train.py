@@ -97,7 +97,8 @@ def print_outcome(trainer: Trainer, score: dict[str, Any]) -> None:
     images = f"{data.root}/{LISTS}/{data.val}.txt"
     print(run_table(score))
     print(f"  weights:            {trainer.training_run.best}")
-    print(f"  curves and images:  tensorboard --logdir {quote(str(folder.parent))}")
+    if "tensorboard" in trainer.config.train.loggers:
+        print(f"  curves and images:  tensorboard --logdir {quote(str(folder.parent))}")
     print(f"  score in detail:    seg evaluate {best}")
     print(f"  errors:             seg report {quote(str(folder))}")
     print(f"  masks:              seg predict {best} {quote(images)} --out {quote(str(folder / 'masks'))}")

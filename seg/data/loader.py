@@ -74,8 +74,8 @@ class TrainingSamples(Dataset[Batch]):
     def __getitems__(self, numbers: Sequence[int]) -> Batch | UserError:
         """The batch of these samples. Each crop is written straight into the batch, which a worker allocates in shared memory:
         nothing is copied on the way to the training process."""
-        worker, size = get_worker_info(), self.crop.config.crop_size
-        images, masks = (_empty_uint8((len(numbers), size, size, *channels), worker is not None) for channels in ((3,), ()))
+        worker, size = get_worker_info(), self.crop.config.crop
+        images, masks = (_empty_uint8((len(numbers), *size, *channels), worker is not None) for channels in ((3,), ()))
         extents = torch.empty((len(numbers), 3), dtype=torch.int64)
         for place, number in enumerate(numbers):
             if worker is not None:
@@ -127,7 +127,7 @@ def check_shared_memory(config: DataConfig, images: int) -> None:
     if not config.num_workers or not hasattr(os, "statvfs") or not os.path.isdir(SHARED_MEMORY):
         return
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of this machine
-    batch = images * (4 * config.crop_size**2 + 24)  # three colors, class, and the extent
+    batch = images * (4 * math.prod(config.crop) + 24)  # three colors, class, and the extent
     need = processes * batch * (PREFETCH * config.num_workers + 1)  # and the one that trains
     found = os.statvfs(SHARED_MEMORY)
     room = found.f_bavail * found.f_frsize

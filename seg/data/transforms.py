@@ -107,7 +107,7 @@ def scaled_side(side: int, scale: float) -> int:
 
 
 class RandomCrop:
-    """Cuts a square crop of an image and its mask, at a random scale, place and flip.
+    """Cuts a crop of an image and its mask, at a random scale, place and flip.
 
     The transforms of `config.transforms` come first, on the uint8 image at its own size.
 
@@ -138,20 +138,20 @@ class RandomCrop:
             out: arrays for crop and mask, which are overwritten; None to allocate them.
 
         Returns:
-            Crop, uint8 [crop, crop, 3]; mask, uint8 [crop, crop], void in the padding; extent, int64 [3]: the image fills
+            Crop, uint8 [H, W, 3] of crop_size; mask, uint8 [H, W], void in the padding; extent, int64 [3]: the image fills
             rows 0 to extent[0] - 1 and columns extent[1] to extent[2] - 1. `seg.models.preprocess.network_input` fills the
             rest with the padding value, which no uint8 can hold.
         """
-        crop = self.config.crop_size
+        size = self.config.crop
         if self.transforms is not None:
             image, mask = self._transform(image, mask, rng)
         scale = draw_scale(self.config, rng)
         height, width = (scaled_side(side, scale) for side in mask.shape)
-        top, left = (int(rng.integers(max(0, side - crop) + 1)) for side in (height, width))
-        bottom, right = min(top + crop, height), min(left + crop, width)
+        top, left = (int(rng.integers(max(0, side - new) + 1)) for side, new in zip((height, width), size, strict=True))
+        bottom, right = min(top + size[0], height), min(left + size[1], width)
         rows, columns, mirror = bottom - top, right - left, rng.random() < self.config.flip
-        first = crop - columns if mirror else 0
-        pixels, target = out or (np.empty((crop, crop, 3), np.uint8), np.empty((crop, crop), np.uint8))
+        first = size[1] - columns if mirror else 0
+        pixels, target = out or (np.empty((*size, 3), np.uint8), np.empty(size, np.uint8))
         here = np.s_[:rows, first : first + columns]
         for padding in (np.s_[rows:], np.s_[:rows, :first], np.s_[:rows, first + columns :]):
             pixels[padding], target[padding] = 0, VOID
@@ -179,7 +179,7 @@ class TrainTransform:
     from torch's default generator: `torch.manual_seed` makes them reproducible, and each DataLoader worker draws its own.
 
     Args:
-        crop_size: side of the square crop, in pixels, at least 33.
+        crop_size: of the crop, in pixels, at least 33: the side of a square, or height and width.
         scale_min, scale_max, scale_step: the random scale is one of scale_min, scale_min + scale_step, ..., scale_max; with
             scale_step 0 it is any number in between.
         flip: probability of a horizontal flip, 0 to 1.
@@ -192,7 +192,7 @@ class TrainTransform:
 
     def __init__(
         self,
-        crop_size: int = 513,
+        crop_size: int | Size = 513,
         scale_min: float = 0.5,
         scale_max: float = 2.0,
         scale_step: float = 0.25,
@@ -203,7 +203,7 @@ class TrainTransform:
     ):
         self.crop = RandomCrop(
             DataConfig(
-                crop_size=crop_size,
+                crop_size=list(crop_size) if isinstance(crop_size, Sequence) else crop_size,
                 scale_min=scale_min,
                 scale_max=scale_max,
                 scale_step=scale_step,
@@ -221,7 +221,7 @@ class TrainTransform:
             mask: uint8 [H, W]: class index, or 255 for void.
 
         Returns:
-            Image, float32 [3, crop_size, crop_size], normalized; mask, int64 [crop_size, crop_size], 255 in the padding.
+            Image, float32 [3, H, W] of the crop, normalized; mask, int64 [H, W], 255 in the padding.
 
         Raises:
             UserError: for an image or mask of another type or shape.

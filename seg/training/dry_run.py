@@ -6,7 +6,7 @@ from dataclasses import replace
 from .. import distributed
 from ..data.loader import batches
 from ..memory import available_memory
-from ..progress import duration
+from ..progress import long_duration
 from .memory import training_memory
 from .trainer import Trainer
 
@@ -24,7 +24,7 @@ def dry_run(trainer: Trainer) -> dict[str, str]:
         UserError: an image or mask cannot be read, or the step fails.
     """
     config, step, validator = trainer.config, trainer.step, trainer.validator
-    train, crop = config.train, config.data.crop_size
+    train, crop = config.train, config.data.crop
     seconds, losses = [], []
     group = distributed.rank(), distributed.world_size()
     for number, batch in enumerate(batches(trainer.samples, train.batch_size, 0, 2, 0, *group)):
@@ -39,18 +39,13 @@ def dry_run(trainer: Trainer) -> dict[str, str]:
     image = time.perf_counter() - began
     validations = -(-train.iterations // train.validate_every)
     steps, scoring = train.iterations * seconds[-1], validations * image * len(split) / distributed.world_size()
-    need = training_memory(trainer.model, train, crop, crop, step.precision, train.recompute is True, trainer.device)
+    need = training_memory(trainer.model, train, *crop, step.precision, train.recompute is True, trainer.device)
     free = available_memory(trainer.device)
     return {
-        "step": f"{seconds[-1]:.3g} s for {train.batch_size} crops of {crop}x{crop}, loss {losses[0]:.4f}",
+        "step": f"{seconds[-1]:.3g} s for {train.batch_size} crops of {crop[0]}x{crop[1]}, loss {losses[0]:.4f}",
         "validation": f"{image:.3g} s an image, {validations} times {len(split)} images",
-        "time": f"about {_long(steps + scoring)}, of which {_long(scoring)} are validations",
+        "time": f"about {long_duration(steps + scoring)}, of which {long_duration(scoring)} are validations",
         "memory": f"about {need / 2**30:.1f} GiB" + (f" of {free / 2**30:.1f} GiB free" if free else ""),
         "weights": str(trainer.training_run.best),
         "checkpoints": f"{trainer.training_run.last}, every {train.validate_every} iterations",
     }
-
-
-def _long(seconds: float) -> str:
-    days = seconds / (24 * 3600)
-    return f"{days:.1f} days" if days >= 2 else duration(seconds)

@@ -1,137 +1,77 @@
-"""The log of a run: metrics.jsonl and TensorBoard."""
+"""What shows a training: TensorBoard, and the services Weights & Biases, MLflow and Comet, behind one interface."""
 
-import json
+import re
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..evaluation.metrics import Scores
-from ..files import write_text
-from ..visualize import confusion_picture
-from .run_folder import EVENTS, METRICS
+from ..errors import UserError, reason
+from ..extras import import_extra
+from ..files import read_json, write_json
+from .run_folder import EVENTS, SERVICES
 
 FIRST = ("train.learning_rate", "model.backbone", "train.batch_size", "data.crop_size", "train.iterations")
 """Settings that stand first in TensorBoard's table of runs."""
+BEST_MIOU = "best_mIoU"
+"""What services call the best mIoU of a training."""
+MLFLOW_TEXT = 500
+"""Characters of a parameter that every version of MLflow takes."""
 
 
-def read_events(path: Path, start: int, validated: bool) -> list[dict[str, Any]]:
-    """The events of a metrics.jsonl that a run resumed at iteration `start` will not repeat; none where the file is missing.
+class Logger:
+    """Shows a training in a service or a program. The methods of this class do nothing."""
 
-    Args:
-        path: the metrics.jsonl.
-        start: iterations done by the checkpoint.
-        validated: whether that iteration has been validated.
-    """
-    if not path.exists():
-        return []
-    return remaining_events(path.read_text(encoding="utf-8", errors="replace").splitlines(), start, validated)
+    name = ""
+    """As in `train.loggers`."""
+    id = ""
+    """What the service calls the run; a resumed run goes on there."""
 
-
-def remaining_events(lines: Iterable[str], start: int, validated: bool) -> list[dict[str, Any]]:
-    """`read_events` of the lines of a file. Other lines, such as one cut short by a kill, are dropped."""
-    events = []
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if not is_event(event):
-            continue
-        if event["iteration"] < start or (event["iteration"] == start and (validated or "loss" in event)):
-            events.append(event)
-    return events
-
-
-def is_event(value: object) -> bool:
-    """Whether a value is an event as the logs write it: a step or a validation."""
-    if not isinstance(value, dict) or not value.keys() >= {"iteration", *(("loss", "lr") if "loss" in value else ("miou",))}:
-        return False
-    return isinstance(value["iteration"], int) and all(isinstance(number, int | float) for number in value.values())
-
-
-class MemoryLog:
-    """Keeps the events of a run in memory: the log of the processes that write no files.
-
-    Args:
-        folder: the run's folder.
-        start: iterations done when the run begins or resumes.
-        validated: whether that iteration has been validated.
-    """
-
-    def __init__(self, folder: Path, start: int, validated: bool):
-        self.events = read_events(folder / METRICS, start, validated)
-
-    def write(self, iteration: int, **values: float) -> None:
-        """Add an event: finite numbers by name."""
-        self.events.append({"iteration": iteration, **values})
-
-    def step(self, iteration: int, loss: float, lr: float) -> None:
-        """Log the loss and learning rate of an iteration."""
-        self.write(iteration, loss=loss, lr=lr)
-
-    def validation(self, iteration: int, scores: Scores) -> None:
-        """Log the scores of a validation."""
-        self.write(iteration, miou=scores.miou, pixel_accuracy=scores.pixel_accuracy)
+    def scalars(self, iteration: int, values: dict[str, float]) -> None:
+        """Show numbers by name, such as {"train/loss": 0.5}."""
 
     def image(self, iteration: int, name: str, picture: np.ndarray) -> None:
-        """Log a picture, uint8 [H, W, 3], RGB."""
+        """Show a picture, uint8 [H, W, 3], RGB."""
+
+    def text(self, iteration: int, name: str, text: str) -> None:
+        """Show a text in Markdown."""
 
     def finish(self, settings: dict[str, Any], iteration: int, miou: float) -> None:
-        """Log the settings and the best mIoU, 0 to 1, that they led to."""
+        """Show the settings and the best mIoU, 0 to 1, when the training has ended."""
 
     def flush(self) -> None:
-        """Write everything to disk; before a checkpoint, so that a killed run has logged what the checkpoint counts as done."""
+        """Write everything to disk."""
+
+    def close(self) -> None:
+        """End, finished or not."""
 
 
-class EventLog(MemoryLog):
-    """Writes `metrics.jsonl`, one event per line, and TensorBoard's `events/` in the run's folder.
+class TensorBoard(Logger):
+    """Writes TensorBoard's `events/` in the run's folder.
 
-    A resumed run first drops the events that it will repeat.
+    Args:
+        folder: of the run.
+        purge: events of this step and later ones are dropped: those of a step whose validation is repeated are written again.
     """
 
-    def __init__(self, folder: Path, start: int, validated: bool):
+    name = "tensorboard"
+
+    def __init__(self, folder: Path, purge: int):
         from torch.utils.tensorboard import SummaryWriter
 
-        super().__init__(folder, start, validated)
-        path = folder / METRICS
-        if path.exists():
-            write_text(path, "".join(json.dumps(event) + "\n" for event in self.events))
-        self.file = path.open("a", encoding="utf-8")
-        # TensorBoard drops all events of a step: those of a step whose validation is repeated are written again.
-        self.board = SummaryWriter(folder / EVENTS, purge_step=start + 1 if validated else start)
-        for event in self.events if not validated else ():
-            if event["iteration"] == start:
-                self._board_step(start, event["loss"], event["lr"])
+        self.board = SummaryWriter(folder / EVENTS, purge_step=purge)
 
-    def write(self, iteration: int, **values: float) -> None:
-        super().write(iteration, **values)
-        self.file.write(json.dumps(self.events[-1]) + "\n")
-        self.file.flush()
-
-    def step(self, iteration: int, loss: float, lr: float) -> None:
-        super().step(iteration, loss, lr)
-        self._board_step(iteration, loss, lr)
-
-    def _board_step(self, iteration: int, loss: float, lr: float) -> None:
-        self.board.add_scalar("train/loss", loss, iteration)
-        self.board.add_scalar("train/learning_rate", lr, iteration)
-
-    def validation(self, iteration: int, scores: Scores) -> None:
-        super().validation(iteration, scores)
-        self.board.add_scalar("val/mIoU", scores.miou, iteration)
-        self.board.add_scalar("val/pixel_accuracy", scores.pixel_accuracy, iteration)
-        for name, iou in zip(scores.labels.names, scores.iou, strict=True):
-            if not np.isnan(iou):
-                self.board.add_scalar(f"val_IoU/{name}", iou, iteration)
-        self.image(iteration, "confusion_matrix", confusion_picture(scores.matrix, scores.labels.names))
-        rows = [f"| {name} | {'not in val' if np.isnan(iou) else f'{100 * iou:.2f} %'} |" for name, iou in scores.iou.items()]
-        table = ["| class | IoU |", "|---|---|", *rows, f"| mean | {100 * scores.miou:.2f} % |"]
-        self.board.add_text("val/IoU", "\n".join(table), iteration)
+    def scalars(self, iteration: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self.board.add_scalar(name, value, iteration)
 
     def image(self, iteration: int, name: str, picture: np.ndarray) -> None:
-        self.board.add_image(f"val/{name}", picture, iteration, dataformats="HWC")
+        self.board.add_image(name, picture, iteration, dataformats="HWC")
+
+    def text(self, iteration: int, name: str, text: str) -> None:
+        self.board.add_text(name, text, iteration)
 
     def finish(self, settings: dict[str, Any], iteration: int, miou: float) -> None:
         from torch.utils.tensorboard.summary import hparams
@@ -141,12 +81,146 @@ class EventLog(MemoryLog):
         for summary in hparams(first | settings, {"val/mIoU": miou}):
             self.board._get_file_writer().add_summary(summary)
         text = "\n".join(f"    {name}: {value}" for name, value in settings.items())  # indented: as it is
-        self.board.add_text("settings", text, iteration)
+        self.text(iteration, "settings", text)
 
     def flush(self) -> None:
         self.board.flush()
 
     def close(self) -> None:
-        """Close both logs."""
-        self.file.close()
         self.board.close()
+
+
+class WeightsAndBiases(Logger):
+    """Logs to Weights & Biases. Its own variables, such as WANDB_PROJECT and WANDB_MODE, say where to.
+
+    Args:
+        folder: of the run.
+        id: that of the run which goes on; empty: a new one.
+        settings: all, by their dotted names.
+    """
+
+    name, module = "wandb", "wandb"
+
+    def __init__(self, folder: Path, id: str, settings: dict[str, Any]):
+        self.wandb, self.id = import_extra(self.module), id or uuid.uuid4().hex
+        self.run = self.wandb.init(
+            id=self.id, name=folder.name, dir=str(folder), config=settings, resume="allow", allow_val_change=True
+        )
+
+    def scalars(self, iteration: int, values: dict[str, float]) -> None:
+        self.run.log(values, step=iteration)
+
+    def image(self, iteration: int, name: str, picture: np.ndarray) -> None:
+        self.run.log({name: self.wandb.Image(picture)}, step=iteration)
+
+    def finish(self, settings: dict[str, Any], iteration: int, miou: float) -> None:
+        self.run.summary[BEST_MIOU] = miou
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+class MLflow(Logger):
+    """Logs to MLflow. Its own variables, such as MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME, say where to.
+
+    `folder`, `id` and `settings` are those of `WeightsAndBiases`.
+    """
+
+    name, module = "mlflow", "mlflow"
+
+    def __init__(self, folder: Path, id: str, settings: dict[str, Any]):
+        self.mlflow, self.status = import_extra(self.module), "KILLED"
+        nested = self.mlflow.active_run() is not None
+        if id:
+            self.id = self.mlflow.start_run(run_id=id, nested=nested).info.run_id
+        else:
+            self.id = self.mlflow.start_run(run_name=folder.name, nested=nested).info.run_id
+            # A parameter cannot change later.
+            self.mlflow.log_params({key: str(value)[:MLFLOW_TEXT] for key, value in settings.items()})
+
+    def scalars(self, iteration: int, values: dict[str, float]) -> None:
+        self.mlflow.log_metrics({mlflow_name(name): value for name, value in values.items()}, step=iteration)
+
+    def image(self, iteration: int, name: str, picture: np.ndarray) -> None:
+        self.mlflow.log_image(picture, artifact_file=f"{mlflow_name(name)}/{iteration}.png")
+
+    def finish(self, settings: dict[str, Any], iteration: int, miou: float) -> None:
+        self.mlflow.log_metric(BEST_MIOU, miou)
+        self.status = "FINISHED"
+
+    def close(self) -> None:
+        self.mlflow.end_run(self.status)
+
+
+def mlflow_name(name: str) -> str:
+    """A name with the characters that MLflow takes."""
+    return re.sub(r"[^\w. /-]", "_", name)
+
+
+class Comet(Logger):
+    """Logs to Comet. Its own variables, such as COMET_PROJECT_NAME, say where to.
+
+    `folder`, `id` and `settings` are those of `WeightsAndBiases`.
+    """
+
+    name, module = "comet", "comet_ml"
+
+    def __init__(self, folder: Path, id: str, settings: dict[str, Any]):
+        comet, self.id = import_extra(self.module), id or uuid.uuid4().hex
+        # What Comet would log by itself is here already.
+        quiet = comet.ExperimentConfig(
+            name=folder.name, log_code=False, auto_param_logging=False, auto_metric_logging=False, display_summary_level=0
+        )
+        self.experiment = comet.start(experiment_key=self.id, mode="get_or_create", experiment_config=quiet)
+        self.experiment.log_parameters(settings)
+
+    def scalars(self, iteration: int, values: dict[str, float]) -> None:
+        self.experiment.log_metrics(values, step=iteration)
+
+    def image(self, iteration: int, name: str, picture: np.ndarray) -> None:
+        self.experiment.log_image(picture, name=name, step=iteration)
+
+    def finish(self, settings: dict[str, Any], iteration: int, miou: float) -> None:
+        self.experiment.log_metric(BEST_MIOU, miou)
+
+    def close(self) -> None:
+        self.experiment.end()
+
+
+CLASSES: tuple[Any, ...] = (WeightsAndBiases, MLflow, Comet)
+
+
+def check_loggers(names: Iterable[str]) -> None:
+    """Import the packages of services. Raises UserError, with the command that installs it, for one that is missing."""
+    for service in CLASSES:
+        if service.name in names:
+            import_extra(service.module)
+
+
+def open_services(names: Iterable[str], folder: Path, start: int, settings: dict[str, Any]) -> list[Logger]:
+    """Begin a run at each of the services among the loggers, or go on with the run of the resumed training.
+
+    Args:
+        names: of loggers.
+        folder: of the run; a file in it keeps what the services call the run.
+        start: iterations done.
+        settings: all, by their dotted names.
+
+    Raises:
+        UserError: a service cannot begin.
+    """
+    path, opened = folder / SERVICES, list[Logger]()
+    known: Any = read_json(path, "what the services call the run") if start and path.exists() else {}
+    for service in CLASSES:
+        if service.name in names:
+            try:
+                opened.append(service(folder, str(known.get(service.name, "")), settings))
+            except Exception as error:
+                for logger in opened:
+                    logger.close()
+                raise UserError(
+                    f"train.loggers: {service.name} cannot begin ({reason(error)}); set it up, or leave it out of train.loggers"
+                ) from error
+    if opened:
+        write_json(path, known | {logger.name: logger.id for logger in opened})
+    return opened

@@ -56,7 +56,8 @@ def training_memory(
 
 def images_at_a_time(config: TrainConfig) -> int:
     """Images that one process takes through the network at once."""
-    return config.batch_size // distributed.world_size() // config.grad_accumulation
+    images: int = config.batch_size // distributed.world_size() // config.grad_accumulation
+    return images
 
 
 def choose_precision(config: TrainConfig, device: torch.device) -> Precision:
@@ -87,9 +88,9 @@ def choose_recompute(model: nn.Module, config: TrainConfig, height: int, width: 
         chosen = True
         need = training_memory(model, config, height, width, precision, chosen, device)
     if need > free and distributed.is_main():
+        parts = f"train.grad_accumulation={config.grad_accumulation * 2}, " * (images_at_a_time(config) > 1)
         print_stderr(
             f"seg: the training needs about {need / 2**30:.1f} GiB of memory, and {device} has {free / 2**30:.1f} GiB free; if "
-            f"it runs out, set train.grad_accumulation={config.grad_accumulation * 2}, a smaller data.crop_size, or "
-            "train.checkpoint_activations=true"
+            f"it runs out, set {parts}a smaller data.crop_size, or train.checkpoint_activations=true"
         )
     return chosen

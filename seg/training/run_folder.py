@@ -28,6 +28,8 @@ FINDINGS = "data.npz"
 """What was found in the files of the data set; see `seg.data.findings`."""
 EVENTS = "events"
 """TensorBoard's folder."""
+SERVICES = "loggers.json"
+"""What each of the services in `train.loggers` calls the run."""
 LOCK = ".lock"
 """Process id of the training that writes here."""
 
@@ -118,12 +120,13 @@ def versions() -> str:
 
 NO_EFFECT = (
     *("name", "runs", "device", "data.num_workers", "evaluate."),
-    *("train.log_every", "train.validate_every", "train.patience", "train.keep_best"),
+    *("train.log_every", "train.loggers", "train.validate_every", "train.patience", "train.keep_best"),
+    "train.target_batch_size",
 )
 """Settings that do not change the weights."""
 
 
-AUTOMATIC = ("precision", "recompute")
+AUTOMATIC = ("precision", "recompute", "batch_size")
 """Settings of the training that may say auto."""
 
 
@@ -135,6 +138,8 @@ def keep_resolved(config: TrainConfig, saved: dict[str, Any] | None) -> None:
         saved: the checkpoint; None: the run begins.
     """
     before = saved["config"]["train"] if saved else {}
+    if config.batch_size == "auto" and before:
+        config.grad_accumulation = before["grad_accumulation"]
     for name in AUTOMATIC:
         if getattr(config, name) == "auto" and name in before:
             setattr(config, name, before[name])

@@ -113,8 +113,7 @@ def slow_without_gpu(config: Config, model: nn.Module, device: torch.device) -> 
     """
     if device.type != "cpu" or not hasattr(model, "logits"):
         return None
-    height, width = (config.data.crop_size,) * 2
-    work = 6 * summary(model, height, width)[-1].multiply_adds * config.train.batch_size * config.train.iterations
+    work = 6 * summary(model, *config.data.crop)[-1].multiply_adds * config.train.batch_size * config.train.iterations
     dtype = torch.bfloat16 if config.train.precision == "bfloat16" else torch.float32
     if work < LARGE:
         return None

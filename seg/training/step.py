@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from .. import distributed
 from ..config import TrainConfig
 from ..data.loader import Batch
-from ..errors import UserError
 from ..labels import VOID
 from ..memory import keep_free_memory
 from ..models.interface import SegmentationModel
@@ -90,13 +89,13 @@ class Step:
         loss: on `device`.
         config: the settings of the training.
         device: where to compute.
-        crop_size: side of the crops, in pixels, for the estimate of the memory.
+        crop: height and width of the crops, in pixels, for the estimate of the memory.
 
     Raises:
         UserError: if the network does not support activation checkpointing.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss, config: TrainConfig, device: torch.device, crop_size: int):
+    def __init__(self, model: nn.Module, loss: Loss, config: TrainConfig, device: torch.device, crop: tuple[int, int]):
         self.device, self.loss = device, loss
         trains = config.freeze_batch_norm != "all"
         if config.freeze_backbone:
@@ -107,7 +106,7 @@ class Step:
         self.optimizer = make_optimizer(model, config)
         prepare_mode(model, config)
         self.precision = choose_precision(config, device)
-        recomputes = choose_recompute(model, config, crop_size, crop_size, device)
+        recomputes = choose_recompute(model, config, *crop, device)
         self.config = replace(config, precision=self.precision, recompute=recomputes)
         """The settings, without auto."""
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "float16")
@@ -261,13 +260,3 @@ class Step:
     def mean_loss(self) -> float:
         """The loss of the last step, averaged over all processes, each of which must call this. Waits for the device."""
         return float(distributed.all_reduce_sum(self.loss_value.clone()) / distributed.world_size())
-
-
-def check_batch_size(config: TrainConfig) -> None:
-    """Raises UserError if the batch cannot be split evenly over processes and accumulated parts."""
-    parts = distributed.world_size() * config.grad_accumulation
-    if config.batch_size % parts:
-        raise UserError(
-            f"train.batch_size={config.batch_size}: cannot be split evenly over {distributed.world_size()} processes with "
-            f"train.grad_accumulation={config.grad_accumulation}; use a multiple of {parts}"
-        )

@@ -9,24 +9,28 @@ import yaml
 
 from .. import distributed
 from ..config import Config, as_dict, flat
-from ..data.loader import Batch, TrainingSamples, batches, check_shared_memory, worker_crash_error
+from ..data.loader import Batch, TrainingSamples, batches, worker_crash_error
 from ..data.sampler import EpochSampler, sample_numbers
 from ..data.training_data import TrainingData
-from ..errors import UserError, reason, single_line
+from ..errors import UserError, single_line
 from ..files import write_text
 from ..labels import load as load_labels
 from ..models.factory import build_model
 from ..progress import Progress, print_stderr, quieted
 from ..threads import GracefulShutdown
 from . import checkpoint
+from .batch_size import least_memory, settle_batch
 from .callbacks import check_callbacks
+from .clock import StepClock
 from .ema import ExponentialMovingAverage
+from .event_log import EventLog, MemoryLog
 from .failures import explain, non_finite_message
-from .loggers import EventLog, MemoryLog
+from .loggers import check_loggers
 from .losses import Loss
-from .run_folder import CONFIG, FINDINGS, LAST, Run, State, changed_settings, keep_resolved, run_lock, versions
+from .run_folder import CONFIG, FINDINGS, LAST, Run, State, keep_resolved, run_lock
+from .saved_state import capture, restore
 from .start import describe_loss, describe_training, load_weights, refuse_frozen_random, slow_without_gpu
-from .step import Step, check_batch_size
+from .step import Step
 from .validation import Validator
 
 
@@ -55,6 +59,10 @@ class Trainer:
             with distributed.raise_on_all_ranks():
                 self.callbacks = check_callbacks(callbacks)
                 saved = self._open(resume)
+            free = least_memory(self.device) if config.train.batch_size == "auto" else None
+            with distributed.raise_on_all_ranks():
+                if line := settle_batch(config, len(self.labels), self.device, free):
+                    self._say(line)
             # The processes share the reading, and so all of them know of the same problems.
             with distributed.raise_on_all_ranks():
                 self.data.read(lambda text: self._say(f"note: {text}"), self.quiet)
@@ -69,12 +77,12 @@ class Trainer:
             raise UserError(f"{self.folder}: already holds a run; continue it with --resume, or choose another name=NAME")
         if config.model.image_classes is not None:
             raise UserError("model.image_classes: an image classifier cannot learn from masks; leave this setting out to train")
-        check_batch_size(config.train)
-        check_shared_memory(config.data, config.train.batch_size // distributed.world_size())
         saved = checkpoint.newest(self.folder) if resume else None
+        keep_resolved(config.train, saved)
         refuse_frozen_random(config)
+        if distributed.is_main():
+            check_loggers(config.train.loggers)
         self.device = distributed.device(config.device)
-        torch.manual_seed(config.train.seed)
         self.labels = load_labels(config.data.labels)
         self.data = TrainingData(config.data, self.labels, self.folder / FINDINGS)
         return saved
@@ -82,6 +90,7 @@ class Trainer:
     def _build(self, saved: dict[str, Any] | None) -> None:
         """Make the network and what trains it."""
         config, counts, sources = self.config, self.data.counts, self.data.sources
+        torch.manual_seed(config.train.seed)
         model = build_model(config.model, len(self.labels), pretrained=saved is None).to(self.device)
         model.to(memory_format=torch.channels_last)
         present = counts > 0 if config.data.balanced else None
@@ -90,9 +99,8 @@ class Trainer:
         if saved is None:
             self._say(load_weights(model, config.model, self.samples))
         self._say(describe_loss(config.train))
-        keep_resolved(config.train, saved)
         loss = Loss(config.train, counts, self.labels.names).to(self.device)
-        self.step = Step(model, loss, config.train, self.device, config.data.crop_size)
+        self.step = Step(model, loss, config.train, self.device, config.data.crop)
         config.train, self.model = self.step.config, self.step.model
         self._say(describe_training(config, len(self.labels), self.data, self.model, self.device))
         if line := slow_without_gpu(config, self.model, self.device):
@@ -131,6 +139,7 @@ class Trainer:
     def _train(self) -> None:
         """The training loop: all that happens in an iteration, in order."""
         config, state = self.config.train, self.state
+        clock = StepClock(config)
         if self._validation_due() and state.validated < state.iteration:
             self._validate()  # the run ended between a checkpoint and its validation
         for batch in self._batches() if not self._out_of_patience() else ():
@@ -138,16 +147,20 @@ class Trainer:
             state.iteration += 1
             logs = state.iteration % config.log_every == 0 or state.iteration == config.iterations
             self._call("on_step", state.iteration, self._log_loss() if logs else None, self.step.learning_rate)
+            if line := clock.step(state.iteration):
+                self.progress.say(line)
             if self._validation_due():
                 self._save()
                 self._validate()
+                clock.validated()
             if stopping or self._out_of_patience() or (self._stop_requested() and distributed.world_size() == 1):
                 break
         if state.validated < state.iteration:
             self._save()  # stopped between two validations
         if self._out_of_patience() and state.iteration < config.iterations:
             reason = f"no better mIoU than {100 * state.best:.2f} % in {state.waited} validations"
-            self.progress.say(f"early stopping: {reason}; to train on, resume with train.patience=null")
+            go_on = "to train on, run the same command with --resume train.patience=null"
+            self.progress.say(f"early stopping after iteration {state.iteration}: {reason}; {go_on}")
         if state.iteration == config.iterations or self._out_of_patience():
             self.log.finish(flat(self.config), state.iteration, state.best)
 
@@ -194,7 +207,8 @@ class Trainer:
             self.log.image(state.iteration, name, picture)
         better = scores.miou > state.best
         best = " (best so far)" if better else ""
-        self.progress.say(f"iteration {state.iteration}: mIoU {100 * scores.miou:.2f} %{self.validator.images}{best}")
+        share = self.validator.share and f" on {self.validator.share}"
+        self.progress.say(f"iteration {state.iteration}: mIoU {100 * scores.miou:.2f} %{share}{best}")
         self.validator.keep(model, scores, state.iteration, better)
         state.best, state.waited = (scores.miou, 0) if better else (state.best, state.waited + 1)
         state.validated = state.iteration
@@ -224,7 +238,8 @@ class Trainer:
             stack.enter_context(run_lock(self.folder))
             write_text(self.folder / CONFIG, yaml.safe_dump(as_dict(self.config), sort_keys=False))
             self.data.keep()
-            self.log: MemoryLog = stack.enter_context(contextlib.closing(EventLog(self.folder, start, validated)))
+            log = EventLog(self.folder, start, validated, self.config.train.loggers, flat(self.config))
+            self.log: MemoryLog = stack.enter_context(contextlib.closing(log))
         else:
             self.log = MemoryLog(self.folder, start, validated)
         self.training_run.metrics = self.log.events
@@ -234,36 +249,12 @@ class Trainer:
         self._handle_non_finite(self.step.failures())
         if not distributed.is_main():
             return
-        state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.step.optimizer.state_dict(),
-            "scaler": self.step.scaler.state_dict(),
-            "ema": None if self.ema is None else self.ema.state_dict(),
-            "state": vars(self.state),
-            "config": as_dict(self.config),
-            "versions": versions(),
-        }
         self.log.flush()
-        checkpoint.save(self.folder, state)
+        checkpoint.save(self.folder, capture(self.config, self.model, self.step, self.ema, self.state))
 
     def _restore(self, saved: dict[str, Any]) -> State:
-        """Load what `_save` wrote, and list the settings that have changed since."""
-        try:
-            changed = changed_settings(saved["config"], as_dict(self.config))
-            if saved["versions"] != versions():
-                changed.append(f"saved by {saved['versions']}, resumed by {versions()}: equal up to rounding")
-            checkpoint.check_like(saved["state"], vars(State()), "state")
-            self.model.load_state_dict(saved["model"])
-            checkpoint.restore_optimizer(self.step.optimizer, saved["optimizer"])
-            checkpoint.check_like(saved["scaler"], self.step.scaler.state_dict(), "scaler")
-            self.step.scaler.load_state_dict(saved["scaler"])
-            if self.ema is not None:
-                checkpoint.check_like(saved["ema"], {"updates": 0}, "ema")
-                self.ema.load_state_dict(saved["ema"])
-            state = State(**saved["state"])
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            problem = f"not a checkpoint of this configuration ({reason(error)}); start a new run with name=NAME"
-            raise UserError(f"{self.folder / LAST}: {problem}") from error
+        """Load a checkpoint, and list the settings that have changed since."""
+        state, changed = restore(saved, self.folder / LAST, self.config, self.model, self.step, self.ema)
         if distributed.is_main():
             for line in changed:
                 print_stderr(f"seg: {single_line(line)}")

@@ -38,7 +38,8 @@ class Validator:
         self.config, self.labels, self.trained_size = config, labels, data.trained_size
         nth = config.evaluate.every_nth
         self.split = replace(data.val, ids=data.val.ids[::nth], images=data.val.images[::nth], masks=data.val.masks[::nth])
-        self.images = f" on {len(self.split)} of {len(data.val)} images" if nth > 1 else ""
+        self.share = f"{len(self.split)} of {len(data.val)} images" if nth > 1 else ""
+        """Which images are looked at, in words; empty: all."""
 
     def __call__(self, model: nn.Module, precision: Precision) -> tuple[Scores, dict[str, np.ndarray]]:
         """Score the network: the scores, and pictures of the first images by their names, uint8 [H, W, 3]."""
@@ -64,7 +65,8 @@ class Validator:
         if not distributed.is_main():
             return
         iou = {name: None if np.isnan(v) else float(v) for name, v in zip(self.labels.names, scores.iou, strict=True)}
-        score = {"iteration": iteration, "miou": scores.miou, "split": self.split.name, "iou": iou}
+        split = f"{self.split.name}, {self.share}" if self.share else self.split.name  # wherever the score is said
+        score = {"iteration": iteration, "miou": scores.miou, "split": split, "iou": iou}
         about = Metadata(self.config, self.labels, score, trained_size=self.trained_size)
         if better:
             write(self.config.folder / BEST, model, about)

@@ -124,7 +124,7 @@ def _training(metadata: Metadata) -> str:
         "initial weights": config.model.weights or "random",
         "iterations": f"{metadata.score['iteration']:,} of {train.iterations:,}",
         "batch size": train.batch_size,
-        "crop size": data.crop_size,
+        "crop size": "{}x{}".format(*data.crop),
         "learning rate": train.learning_rate,
         "loss": json.dumps({name: weight for name, weight in train.loss.items() if weight}),
     }

@@ -37,7 +37,7 @@ def make_step(device, model=None, side=SIDE, **train):
     settings = {"batch_size": 4, "learning_rate": 0.02, "iterations": 100, "recompute": False, "deterministic": True, **train}
     config = from_dict({"model": SMALL | (model or {}), "train": settings}, "test")
     network = randomize_batch_norms(build_model(config.model, 21)).to(device, memory_format=torch.channels_last)
-    return Step(network, Loss(config.train, np.ones((1, 21))).to(device), config.train, device, side)
+    return Step(network, Loss(config.train, np.ones((1, 21))).to(device), config.train, device, (side, side))
 
 
 def batch(images=4, side=SIDE):

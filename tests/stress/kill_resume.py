@@ -29,7 +29,7 @@ CONFIG = {
     "model": MODEL,
     "data": {
         "train": "train",
-        "crop_size": 33,
+        "crop_size": [33, 49],
         "num_workers": 1,
         "balanced": True,
         "transforms": [{"ColorJitter": {"p": 1.0}}],
@@ -41,6 +41,7 @@ CONFIG = {
         "ema_decay": 0.9,
         "grad_clip_norm": 5.0,
         "validate_every": 4,
+        "keep_best": 2,
         "log_every": 1,
     },
     "evaluate": {"canvas": None},
@@ -90,8 +91,10 @@ def kill_at(moment: str, count: int) -> None:
 def contents(folder: Path) -> dict[str, Any]:
     """Return what a run leaves behind: the tensors and state of the checkpoint, the best weights and the log."""
     saved = checkpoint.read(folder / checkpoint.LAST)
-    with safe_open(folder / "best.safetensors", "pt") as file:
-        saved["best"] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for path in sorted(folder.glob("best*.safetensors")):
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        saved.setdefault("best", {})[path.name] = tensors
     saved["log"] = (folder / "metrics.jsonl").read_text()
     del saved["config"]["name"]
     return saved

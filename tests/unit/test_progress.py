@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from seg import progress
-from seg.progress import Progress, duration, speed_text
+from seg.progress import Progress, duration, long_duration, speed_text
 
 
 @pytest.fixture
@@ -140,3 +140,10 @@ def test_a_speed_below_one_a_second_is_seconds_for_each():
     assert speed_text(0.4, "images") == "2.5 s/image"
     assert speed_text(0.5, "MiB") == "2.0 s/MiB"
     assert speed_text(0.0, "images") == "0.0 images/s"
+
+
+@pytest.mark.parametrize(
+    "seconds, said", [(61, "1:01"), (3600 * 47, "47:00:00"), (3600 * 48, "2.0 days"), (86400 * 3.44, "3.4 days")]
+)
+def test_days_are_said_from_two_on(seconds, said):
+    assert long_duration(seconds) == said

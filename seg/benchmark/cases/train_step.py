@@ -25,7 +25,7 @@ def our_step(backbone: str, width: float, side: int, batch: int, precision: Prec
     config = TrainConfig(batch_size=batch, precision=precision, compile=compiled)
     loss = Loss(config, np.ones((1, CLASSES))).to(device())
     with contextlib.redirect_stderr(io.StringIO()):  # hides the warning about batch norm on a small batch
-        step = Step(our_network(backbone, width), loss, config, device(), side)
+        step = Step(our_network(backbone, width), loss, config, device(), (side, side))
     images, masks = torch.from_numpy(noise(batch, side, side, 3)), torch.from_numpy(noise(batch, side, side) % CLASSES)
     crops = Batch(images.permute(0, 3, 1, 2), masks, torch.tensor([[side, 0, side]] * batch))
     if torch.cuda.is_available():

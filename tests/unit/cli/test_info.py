@@ -15,6 +15,17 @@ def test_info_counts_the_released_network(place, capsys):
     assert "41,055,413" in out
 
 
+def test_info_shows_the_configured_crops(place, capsys):
+    code, out, _ = run(capsys, "info", "small.yaml", "data.crop_size=[65,97]", "--json", "info.json")
+    assert code == 0 and "65x97" in out
+    assert json.loads((place / "info.json").read_text())["size"] == [65, 97]
+
+
+def test_info_resolves_the_batch_for_its_estimate(place, capsys):
+    code, out, _ = run(capsys, "info", "small.yaml", "train.batch_size=auto", "train.target_batch_size=3", "--profile")
+    assert code == 0 and "training step, 3 crops of " in out
+
+
 def test_info_profiles_a_network_by_groups(place, capsys):
     code, out, _ = run(capsys, "info", "small.yaml", "--size", "65", "--profile", "--json", "info.json")
     assert code == 0

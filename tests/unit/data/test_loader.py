@@ -84,11 +84,17 @@ def test_a_crop_shows_its_image_and_mask(root):
         np.testing.assert_array_equal(mask, toy_sample(source.order(number))[1])
 
 
-@pytest.mark.parametrize("transforms", [[], [{"ColorJitter": {"p": 1.0}}, "HorizontalFlip"]], ids=["plain", "transforms"])
-def test_batches_do_not_depend_on_the_workers(root, transforms):
-    source = samples(root, transforms=transforms)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"transforms": [{"ColorJitter": {"p": 1.0}}, "HorizontalFlip"]}, {"crop_size": [40, 56]}],
+    ids=["plain", "transforms", "rectangles"],
+)
+def test_batches_do_not_depend_on_the_workers(root, settings):
+    source = samples(root, **settings)
     straight = run(source, 0, 5)
     assert len(straight) == 5
+    height, width = settings.get("crop_size", (33, 33))
+    assert straight[0].images.shape[1:] == (3, height, width) and straight[0].masks.shape[1:] == (height, width)
     assert_same(run(source, 0, 5, workers=2), straight)
 
 
@@ -218,6 +224,9 @@ def test_workers_that_would_not_fit_into_shared_memory_are_refused(monkeypatch):
         check_shared_memory(DataConfig(crop_size=513, num_workers=2), 16)
     room(81)
     check_shared_memory(DataConfig(crop_size=513, num_workers=2), 16)
+    # 513x1026 is twice 513x513.
+    with refused("need 161 MiB"):
+        check_shared_memory(DataConfig(crop_size=[513, 1026], num_workers=2), 16)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with refused("need 161 MiB"):
         check_shared_memory(DataConfig(crop_size=513, num_workers=2), 16)

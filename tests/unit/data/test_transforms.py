@@ -58,17 +58,22 @@ def nearest(mask, size):
     return mask[rows[:, None], columns]
 
 
+def sides(settings):
+    """Height and width of the crops."""
+    return settings.crop_size if isinstance(settings.crop_size, list) else [settings.crop_size] * 2
+
+
 def plain(image, mask, settings, rng):
     """Crop, mask and valid area of the plain pipeline: resize the whole image, pad, crop, flip."""
-    scale, crop = draw_scale(settings, rng), settings.crop_size
+    scale, crop = draw_scale(settings, rng), sides(settings)
     size = tuple(max(1, int(np.float32(side) * np.float32(scale))) for side in mask.shape)
-    top, left = (int(rng.integers(max(0, side - crop) + 1)) for side in size)
+    top, left = (int(rng.integers(max(0, side - new) + 1)) for side, new in zip(size, crop, strict=True))
     flip = rng.random() < settings.flip
     made = []
     for whole, fill in ((exact(image, size), 127.5), (nearest(mask, size), 255), (np.ones(size, bool), False)):
-        padded = np.full((*(max(crop, side) for side in size), *whole.shape[2:]), fill, whole.dtype)
+        padded = np.full((*map(max, crop, size), *whole.shape[2:]), fill, whole.dtype)
         padded[: size[0], : size[1]] = whole
-        part = padded[top : top + crop, left : left + crop]
+        part = padded[top : top + crop[0], left : left + crop[1]]
         made.append(part[:, ::-1] if flip else part)
     return made
 
@@ -155,9 +160,9 @@ def shapes():
     ]
 
 
-@pytest.mark.parametrize("step", [0.25, 0.0])
-def test_a_single_resampling_equals_the_plain_pipeline_up_to_rounding(step):
-    rng, settings = np.random.default_rng(0), DataConfig(crop_size=33, scale_step=step)
+@pytest.mark.parametrize("crop, step", [(33, 0.25), (33, 0.0), ([33, 70], 0.25), ([90, 40], 0.0)])
+def test_a_single_resampling_equals_the_plain_pipeline_up_to_rounding(crop, step):
+    rng, settings = np.random.default_rng(0), DataConfig(crop_size=crop, scale_step=step)
     for shape in shapes():
         image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
         mask = rng.integers(0, 22, shape).astype(np.uint8)
@@ -165,7 +170,7 @@ def test_a_single_resampling_equals_the_plain_pipeline_up_to_rounding(step):
             pixels, target, extent = RandomCrop(settings)(image, mask, np.random.default_rng(number))
             wanted, labels, inside = plain(image, mask, settings, np.random.default_rng(number))
             np.testing.assert_array_equal(target, labels)
-            there = np.zeros((33, 33), bool)
+            there = np.zeros(sides(settings), bool)
             there[: extent[0], extent[1] : extent[2]] = True
             np.testing.assert_array_equal(there, inside)
             assert np.abs(pixels - wanted)[inside].max() <= 0.51
@@ -431,6 +436,14 @@ def test_the_transform_returns_normalized_crops_and_their_padding(mean, std):
         assert target.dtype == torch.int64 and torch.equal(target, torch.from_numpy(labels).long())
         mirrored.add(bool(first))
     assert mirrored == {False, True}
+
+
+def test_a_transform_takes_height_and_width():
+    image, mask = toy_sample(0, (60, 90))
+    for size in ((40, 70), [40, 70], torch.Size([40, 70])):
+        pixels, target = TrainTransform(size, scale_min=1.0, scale_max=1.0)(image, mask)
+        assert pixels.shape == (3, 40, 70) and target.shape == (40, 70)
+    assert TrainTransform(np.int64(40))(image, mask)[0].shape == (3, 40, 40)
 
 
 def test_the_settings_of_a_transform_are_those_of_the_loader():

@@ -27,6 +27,11 @@ def test_a_dry_run_says_what_a_training_takes_and_writes_nothing(config, tmp_pat
     assert not settings.folder.exists()
 
 
+def test_the_size_of_rectangular_crops_is_said_and_estimated(config):
+    square, rectangle = (dry_run(Trainer(config("a", f"data.crop_size={size}"), quiet=True)) for size in ("40", "[40,80]"))
+    assert "crops of 40x40, " in square["step"] and "crops of 40x80, " in rectangle["step"]
+
+
 def test_the_loss_of_a_dry_run_is_that_of_the_first_step(config):
     loss = re.search(r"loss (\S+)", dry_run(Trainer(config("a"), quiet=True))["step"])[1]
     trainer = Trainer(config("b", "train.log_every=1"), quiet=True)
@@ -41,7 +46,7 @@ def test_a_training_of_days_without_a_gpu_is_announced(config, monkeypatch):
     trainer.config.train.iterations = 10**9
     line = start.slow_without_gpu(trainer.config, model, cpu)
     # A naive count: 6 operations a multiply-add and image, at 0.4 of 1e11 a second.
-    adds = sum(row.multiply_adds for row in start.summary(model, *(trainer.config.data.crop_size,) * 2)[:-1])
+    adds = sum(row.multiply_adds for row in start.summary(model, *trainer.config.data.crop)[:-1])
     days = 6 * adds * trainer.config.train.batch_size * 10**9 / 4e10 / 86400
     said = float(re.search(r"about ([\d.]+) days", line)[1])
     assert said == pytest.approx(days, rel=0.1) and "voc_mini" in line

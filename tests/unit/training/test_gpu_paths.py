@@ -37,7 +37,7 @@ def recorded_step(**train):
     model = network()
     with fake_cuda():
         make_fake(model, CUDA)
-        step = Step(model, Loss(config, np.ones((1, 21))), config, CUDA, SIDE)
+        step = Step(model, Loss(config, np.ones((1, 21))), config, CUDA, (SIDE, SIDE))
         images = torch.empty(IMAGES, 3, SIDE, SIDE, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
         batch = Batch(images, torch.empty(IMAGES, SIDE, SIDE, dtype=torch.uint8), torch.empty(IMAGES, 3, dtype=torch.int64))
         average = ExponentialMovingAverage(step.model, config.ema_decay)

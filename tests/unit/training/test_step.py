@@ -12,7 +12,7 @@ from seg.labels import VOID
 from seg.models.factory import build_model
 from seg.models.layers import LogitsModule
 from seg.training.losses import Loss
-from seg.training.step import Step, check_batch_size, prepare_mode
+from seg.training.step import Step, prepare_mode
 from tests.helpers.configs import MODEL
 from tests.helpers.toy import refused
 
@@ -28,7 +28,7 @@ def make(double=True, model=None, **train):
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_var, 0.5, 1.5)
     network.double() if double else network.float()
-    return Step(network, Loss(config.train, np.ones((1, 5))), config.train, torch.device("cpu"), 65)
+    return Step(network, Loss(config.train, np.ones((1, 5))), config.train, torch.device("cpu"), (65, 65))
 
 
 def batch(count=8, double=True):
@@ -210,12 +210,6 @@ def test_the_result_of_the_last_step_may_be_read_later():
     step(1, given)
     assert [iteration for iteration, _ in step.failures(under_way=1)] == [0]
     assert [iteration for iteration, _ in step.failures()] == [1]
-
-
-def test_a_batch_that_cannot_be_split_evenly_is_refused():
-    config = from_dict({"train": {"batch_size": 6, "grad_accumulation": 4}}, "test").train
-    with refused("train.batch_size=6", "train.grad_accumulation=4", "a multiple of 4"):
-        check_batch_size(config)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from seg.config import from_dict
 from seg.errors import UserError
 from seg.models.preprocess import network_input
 from seg.training import checkpoint
-from seg.training.loggers import EventLog
+from seg.training.event_log import EventLog
 from seg.training.losses import Loss
 from seg.training.step import prepare_mode
 from seg.training.trainer import Trainer
@@ -55,11 +55,15 @@ def test_a_run_folder_has_the_documented_files(config):
 WAYS = {
     "balanced": ["data.balanced=true"],
     "sources": ["data.sources=[{root: ROOT, weight: 1}, {root: ROOT, split: val, weight: 2}]"],
+    "rectangles": ["data.crop_size=[40,56]"],
     "adamw": ["train.optimizer=adamw", "train.schedule=cosine", "train.hard_pixels=0.25", "train.hard_pixels_steps=3"],
 }
 
 
-@pytest.mark.parametrize("number, way", [(signal.SIGINT, "balanced"), (signal.SIGTERM, "sources"), (signal.SIGINT, "adamw")])
+@pytest.mark.parametrize(
+    "number, way",
+    [(signal.SIGINT, "balanced"), (signal.SIGTERM, "sources"), (signal.SIGINT, "adamw"), (signal.SIGINT, "rectangles")],
+)
 def test_stopped_by_a_signal_and_resumed_equals_a_straight_run_to_the_bit(config, monkeypatch, number, way):
     extra = ["data.num_workers=1", "data.transforms=[{ColorJitter: {p: 1.0}}]", "train.ema_decay=0.5"]
     extra += [setting.replace("ROOT", config("x").data.root) for setting in WAYS[way]]

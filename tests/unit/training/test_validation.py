@@ -65,11 +65,16 @@ def test_training_ends_early_without_a_better_validation(config, scored, capsys)
     run = trainer.run()
     assert (run.iteration, run.stopped, run.state.waited) == (4, False, 2)
     assert run.miou == pytest.approx(0.3)
-    assert "early stopping: no better mIoU than 30.00 % in 2 validations; to train on, resume with train.patience=null" in (
-        capsys.readouterr().err
+    said = (
+        "early stopping after iteration 4: no better mIoU than 30.00 % in 2 validations; "
+        "to train on, run the same command with --resume train.patience=null\n"
     )
-    again = training(config, "train.patience=2", resume=True).run()
+    assert said in capsys.readouterr().err
+    ended = training(config, "train.patience=2", resume=True)
+    ended.quiet = False
+    again = ended.run()
     assert (again.iteration, again.stopped) == (4, False)
+    assert said in capsys.readouterr().err
     scored(0.1, 0.4)
     assert training(config, "train.patience=null", resume=True).run().iteration == 6
 
@@ -111,6 +116,17 @@ def test_a_resumed_run_keeps_the_best_weights_of_before(config, scored):
     assert list(kept(trainer.folder).values()) == [2, 5]
 
 
+def test_kept_weights_are_evaluated_by_their_file(config, tmp_path):
+    trainer = training(config, "train.keep_best=2")
+    trainer.run()
+    result = tmp_path / "scores.json"
+    for path in kept_weights(trainer.folder):
+        assert main(["evaluate", str(path), "--quiet", "--json", str(result)]) == 0
+        score = read_metadata(open_safetensors(path)[1], path).score["miou"]
+        # The training validates in its own precision, which may be another one.
+        assert json.loads(result.read_text())["miou"] == pytest.approx(score, abs=0.02)
+
+
 def test_one_file_is_kept_by_default(config):
     trainer = training(config)
     trainer.run()
@@ -126,6 +142,10 @@ def test_every_nth_image_is_validated_while_training_and_every_one_by_seg_evalua
     ids = list(trainer.data.val.ids)
     assert seen.images == [ids[::2]] * 6 and len(ids) > len(ids[::2])
     assert f"on {len(ids[::2])} of {len(ids)} images" in capsys.readouterr().err
+    said = read_metadata(open_safetensors(trainer.training_run.best)[1], trainer.training_run.best).score["split"]
+    assert said == f"val, {len(ids[::2])} of {len(ids)} images"
+    assert main(["info", str(trainer.training_run.best)]) == 0
+    assert f"% on {said};" in capsys.readouterr().out
     result = tmp_path / "scores.json"
     assert main(["evaluate", str(trainer.training_run.best), "--quiet", "--json", str(result)]) == 0
     scores = json.loads(result.read_text())

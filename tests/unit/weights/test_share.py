@@ -52,6 +52,12 @@ def test_the_model_card_has_the_scores_of_the_run(network, tmp_path):
     assert f"{sum(p.numel() for p in network[0].parameters()):,} parameters" in body
 
 
+@pytest.mark.parametrize("size, said", [("33", "33x33"), ("[40,56]", "40x56")])
+def test_the_model_card_says_the_size_of_the_crops(network, tmp_path, size, said):
+    config = from_dict(CONFIG, "test", [f"data.crop_size={size}"])
+    assert f"| crop size | {said} |" in shared((network[0], config), tmp_path, SCORE)[2]
+
+
 def test_a_model_card_without_scores_says_so(network, tmp_path):
     _, head, body = shared(network, tmp_path, {})
     assert "model-index" not in head

@@ -1,0 +1,46 @@
+"""How long a training takes, measured in its first iterations."""
+
+import time
+
+from ..config import TrainConfig
+from ..progress import long_duration
+
+STEPS = 10
+"""Iterations that are measured."""
+
+
+class StepClock:
+    """Measures the first iterations of a training: without the very first one, which warms up, and without validations.
+
+    Args:
+        config: iterations and validations of the training.
+    """
+
+    def __init__(self, config: TrainConfig):
+        self.config, self.seconds, self.last = config, list[float](), -1.0
+
+    def step(self, iteration: int) -> str | None:
+        """Note that an iteration has ended.
+
+        Args:
+            iteration: iterations done.
+
+        Returns:
+            After `STEPS` measured iterations, once, a line that says how long the others take; None otherwise.
+        """
+        now = time.monotonic()
+        if self.last >= 0 and len(self.seconds) < STEPS:
+            self.seconds.append(now - self.last)
+        elif len(self.seconds) == STEPS:
+            return None
+        self.last = now
+        left, every = self.config.iterations - iteration, self.config.validate_every
+        if len(self.seconds) < STEPS or not left:
+            return None
+        each, validations = sum(self.seconds) / STEPS, -(-self.config.iterations // every) - iteration // every
+        more = f", and {validations} validation{'s' * (validations != 1)}"
+        return f"time: about {long_duration(left * each)} for the {left} iterations left ({each:.3g} s each){more}"
+
+    def validated(self) -> None:
+        """Note that a validation has ended: its time does not count."""
+        self.last = time.monotonic()

@@ -1,0 +1,60 @@
+"""What a checkpoint holds of a training, and putting it back into a resumed one."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..config import Config, as_dict
+from ..errors import UserError, reason
+from . import checkpoint
+from .ema import ExponentialMovingAverage
+from .run_folder import State, changed_settings, versions
+from .step import Step
+
+
+def capture(config: Config, model: nn.Module, step: Step, ema: ExponentialMovingAverage | None, state: State) -> dict[str, Any]:
+    """All that the next iteration depends on, and the settings. `restore` reads it."""
+    return {
+        "model": model.state_dict(),
+        "optimizer": step.optimizer.state_dict(),
+        "scaler": step.scaler.state_dict(),
+        "ema": None if ema is None else ema.state_dict(),
+        "state": vars(state),
+        "config": as_dict(config),
+        "versions": versions(),
+    }
+
+
+def restore(
+    saved: dict[str, Any], place: Path, config: Config, model: nn.Module, step: Step, ema: ExponentialMovingAverage | None
+) -> tuple[State, list[str]]:
+    """Load what `capture` gave into a training.
+
+    Args:
+        saved: the checkpoint.
+        place: its file, for errors.
+        config, model, step, ema: of the resumed training.
+
+    Returns:
+        The counters, and a line for each setting that has changed since.
+
+    Raises:
+        UserError: it is not a checkpoint of this configuration.
+    """
+    try:
+        changed = changed_settings(saved["config"], as_dict(config))
+        if saved["versions"] != versions():
+            changed.append(f"saved by {saved['versions']}, resumed by {versions()}: equal up to rounding")
+        checkpoint.check_like(saved["state"], vars(State()), "state")
+        model.load_state_dict(saved["model"])
+        checkpoint.restore_optimizer(step.optimizer, saved["optimizer"])
+        checkpoint.check_like(saved["scaler"], step.scaler.state_dict(), "scaler")
+        step.scaler.load_state_dict(saved["scaler"])
+        if ema is not None:
+            checkpoint.check_like(saved["ema"], {"updates": 0}, "ema")
+            ema.load_state_dict(saved["ema"])
+        return State(**saved["state"]), changed
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        problem = f"not a checkpoint of this configuration ({reason(error)}); start a new run with name=NAME"
+        raise UserError(f"{place}: {problem}") from error
