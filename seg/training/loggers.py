@@ -138,7 +138,9 @@ class EventLog(MemoryLog):
 
         # SummaryWriter.add_hparams would make a separate run of them. The metric is the curve of the validations.
         first = {name: settings[name] for name in FIRST if name in settings}
-        for summary in hparams(first | settings, {"val/mIoU": miou}):
+        experiment, *session = hparams(first | settings, {"val/mIoU": miou})
+        _put_first(experiment)
+        for summary in (experiment, *session):
             self.board._get_file_writer().add_summary(summary)
         text = "\n".join(f"    {name}: {value}" for name, value in settings.items())  # indented: as it is
         self.board.add_text("settings", text, iteration)
@@ -150,3 +152,16 @@ class EventLog(MemoryLog):
         """Close both logs."""
         self.file.close()
         self.board.close()
+
+
+def _put_first(experiment: Any) -> None:
+    """Let TensorBoard show the settings of `FIRST` before the others, which it sorts by name."""
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[import-untyped]
+
+    data = experiment.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(data.content)
+    for info in content.experiment.hparam_infos:
+        # Settings that differ between runs come first; versions that do not know the field keep the order of the file.
+        if "differs" in info.DESCRIPTOR.fields_by_name:
+            info.differs = info.name in FIRST
+    data.content = content.SerializeToString()
