@@ -84,7 +84,7 @@ def test_the_notebook_runs_from_top_to_bottom(small, monkeypatch, capsys):
         "quickstart.ipynb",
         {
             '"xception65_voc_trainval"': repr(str(small)),
-            "1200, 60, 128, 4000": "8, 3, 64, 3",
+            "1200, 60, 128, 3500": "8, 3, 64, 3",
         },
     )
     assert names["mask"].shape == names["probabilities"].shape[1:]
