@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from ..evaluation.metrics import Scores
 from ..files import write_text
 from ..visualize import confusion_picture
-from .run_folder import EVENTS, METRICS
+from .run_folder import CONFIG, EVENTS, METRICS
 
 FIRST = ("train.learning_rate", "model.backbone", "train.batch_size", "data.crop_size", "train.iterations")
 """Settings that stand first in TensorBoard's table of runs."""
@@ -78,7 +79,7 @@ class MemoryLog:
     def image(self, iteration: int, name: str, picture: np.ndarray) -> None:
         """Log a picture, uint8 [H, W, 3], RGB."""
 
-    def finish(self, settings: dict[str, Any], iteration: int, miou: float) -> None:
+    def finish(self, settings: dict[str, Any], miou: float) -> None:
         """Log the settings and the best mIoU, 0 to 1, that they led to."""
 
     def flush(self) -> None:
@@ -101,6 +102,9 @@ class EventLog(MemoryLog):
         self.file = path.open("a", encoding="utf-8")
         # TensorBoard drops all events of a step: those of a step whose validation is repeated are written again.
         self.board = SummaryWriter(folder / EVENTS, purge_step=start + 1 if validated else start)
+        if (folder / CONFIG).exists():
+            text = indent((folder / CONFIG).read_text(encoding="utf-8"), "    ")  # indented, Markdown shows it as it is
+            self.board.add_text("config", text, start)
         for event in self.events if not validated else ():
             if event["iteration"] == start:
                 self._board_step(start, event["loss"], event["lr"])
@@ -133,7 +137,7 @@ class EventLog(MemoryLog):
     def image(self, iteration: int, name: str, picture: np.ndarray) -> None:
         self.board.add_image(f"val/{name}", picture, iteration, dataformats="HWC")
 
-    def finish(self, settings: dict[str, Any], iteration: int, miou: float) -> None:
+    def finish(self, settings: dict[str, Any], miou: float) -> None:
         from torch.utils.tensorboard.summary import hparams
 
         # SummaryWriter.add_hparams would make a separate run of them. The metric is the curve of the validations.
@@ -142,8 +146,6 @@ class EventLog(MemoryLog):
         _put_first(experiment)
         for summary in (experiment, *session):
             self.board._get_file_writer().add_summary(summary)
-        text = "\n".join(f"    {name}: {value}" for name, value in settings.items())  # indented: as it is
-        self.board.add_text("settings", text, iteration)
 
     def flush(self) -> None:
         self.board.flush()

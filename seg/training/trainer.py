@@ -149,7 +149,7 @@ class Trainer:
             reason = f"no better mIoU than {100 * state.best:.2f} % in {state.waited} validations"
             self.progress.say(f"early stopping: {reason}; to train on, resume with train.patience=null")
         if state.iteration == config.iterations or self._out_of_patience():
-            self.log.finish(flat(self.config), state.iteration, state.best)
+            self.log.finish(flat(self.config), state.best)
 
     def _batches(self) -> Iterator[Batch]:
         """The batches of this process. Before an image that cannot be read ends the training, a checkpoint is written."""

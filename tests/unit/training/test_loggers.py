@@ -73,10 +73,11 @@ def test_lines_that_are_not_events_are_skipped():
 
 
 def test_tensorboard_shows_classes_confusion_and_settings(tmp_path):
+    (tmp_path / "config.yaml").write_text("train:\n  batch_size: 4\n")
     log = EventLog(tmp_path, 0, True)
     log.step(10, 1.5, 0.007)
     log.validation(10, SCORES)
-    log.finish({"train.batch_size": 4, "model.backbone": "xception65"}, 10, 0.25)
+    log.finish({"train.batch_size": 4, "model.backbone": "xception65"}, 0.25)
     log.close()
     board = EventAccumulator(str(tmp_path / "events"))
     board.Reload()
@@ -86,7 +87,7 @@ def test_tensorboard_shows_classes_confusion_and_settings(tmp_path):
     assert not [tag for tag in tags["scalars"] if tag.startswith("hparam")]  # it would be a chart of one point
     assert b"val/mIoU" in board.SummaryMetadata("_hparams_/experiment").plugin_data.content
     text = {tag: board.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in tags["tensors"] if "text_summary" in tag}
-    assert "train.batch_size: 4" in text["settings/text_summary"]
+    assert text["config/text_summary"] == "    train:\n      batch_size: 4\n"
     assert f"| person | {100 * SCORES.iou['person']:.2f} % |" in text["val/IoU/text_summary"]
     content = board.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     assert b"model.backbone" in content and b"xception65" in content
@@ -100,7 +101,7 @@ def test_tensorboard_lists_the_main_settings_before_the_others(tmp_path):
         (tmp_path / run).mkdir()
         log = EventLog(tmp_path / run, 0, True)
         log.validation(10, SCORES)
-        log.finish(settings | {"train.batch_size": batch}, 10, 0.25)
+        log.finish(settings | {"train.batch_size": batch}, 0.25)
         log.close()
     board = EventMultiplexer()
     board.AddRunsFromDirectory(str(tmp_path))
