@@ -20,7 +20,7 @@ from .precision import require_precision
 from .runtimes import EXPORTED_SUFFIXES
 from .runtimes.open import ON_CPU, check_on_cpu, in_runtime, open_runtime
 from .weights.loading import open_model
-from .weights.resolve import resolve_weights
+from .weights.resolve import resolve_network
 
 if TYPE_CHECKING:
     from .evaluation.metrics import Scores
@@ -46,7 +46,7 @@ def load(weights: Any, device: torch.device | str | None = None, runtime: str | 
         UserError: there is no such file or device, or a setting is wrong.
     """
     _check_weights(weights, "seg.load")
-    path = resolve_weights(weights)
+    path = resolve_network(weights)
     exported = path.suffix in EXPORTED_SUFFIXES
     if exported:
         check_on_cpu(device, f"{path}: an exported model")

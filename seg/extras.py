@@ -1,8 +1,11 @@
-"""Optional dependencies: import one, or name the pip command that installs it."""
+"""Dependencies: import an optional one, or name the pip command that installs it; and silence one that warns too much."""
 
+import contextlib
 import importlib
 import sys
+from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 from .errors import UserError, reason
 
@@ -53,3 +56,17 @@ def import_extra(module: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise UserError(f"{module} cannot be imported ({reason(error)}): {pip_command(module)}") from error
+
+
+@contextlib.contextmanager
+def quiet_hub() -> Iterator[None]:
+    """Let Hugging Face's library log only errors in the block: it warns of each of ten attempts, and our error is enough."""
+    from huggingface_hub.utils import logging
+
+    library: Any = logging
+    before = library.get_verbosity()
+    library.set_verbosity_error()
+    try:
+        yield
+    finally:
+        library.set_verbosity(before)

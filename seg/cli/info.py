@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any, cast
 
 from .models import origin
-from .options import Subparsers, add_device, add_json, add_verb, size
+from .options import WEIGHTS, Subparsers, add_device, add_json, add_verb, size
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "List the layers of a network with their parameters, multiply-adds and sizes.",
         example="seg info voc_xception65 model.output_stride=8",
     )
-    parser.add_argument("source", metavar="CONFIG|WEIGHTS", help="configuration, by name or path, or best.safetensors of a run")
+    parser.add_argument("source", metavar="CONFIG|WEIGHTS", help=f"configuration, by name or path, or {WEIGHTS}")
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings that replace those of the configuration")
     parser.add_argument("--size", type=size, metavar="HxW", help="input size (default: the crop size of the training)")
     parser.add_argument(

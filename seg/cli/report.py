@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 from ..errors import UserError
 from ..weights.zoo import MODELS
 from .evaluate import AGAINST, score_model
-from .options import Subparsers, add_device, add_json, add_verb
+from .options import WEIGHTS, Subparsers, add_device, add_json, add_verb
 
 if TYPE_CHECKING:
     from ..inference.predictor import Predictor
+
+REPORTS = "report"
+"""Folder of the page in a run's folder; of models that have none, a folder of it for each."""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -22,10 +25,11 @@ def add_parser(subparsers: Subparsers) -> None:
         "report",
         run,
         "Write RUN/report/index.html: the curves, scores and errors of a run.",
-        details="It scores the best weights of the run on the validation split.",
+        details="It scores the best weights of the run on the validation split. For a published model or one of the Hugging "
+        "Face Hub, it writes report/NAME/index.html.",
         example="seg report runs/voc_mini",
     )
-    parser.add_argument("run_folder", metavar="RUN", help="run folder, runs/NAME, or its best.safetensors")
+    parser.add_argument("weights", metavar="WEIGHTS", help=WEIGHTS)
     parser.add_argument("--data", metavar="ROOT", help="data set in VOC layout (default: as trained)")
     parser.add_argument("--against", metavar="DIR|JSON", help=AGAINST)
     add_device(parser)
@@ -34,15 +38,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and return the exit code."""
-    given = Path(args.run_folder)
-    weights = given if given.suffix == ".safetensors" else given / "best.safetensors"
-    folder = weights.parent
-    if args.run_folder in MODELS:
-        raise UserError(
-            f"{given}: a published model, not a run; seg evaluate {given} --data ROOT --report DIR writes its report"
-        )
-    if not weights.is_file():
-        raise UserError(f"{weights}: no such file; give the folder of a run that has been validated, such as runs/NAME")
+    weights, folder = place_of(args.weights)
 
     def load() -> Predictor:
         from .. import api
@@ -50,12 +46,29 @@ def run(args: argparse.Namespace) -> int:
         return api.load(weights, args.device)
 
     return score_model(
-        str(weights),
+        weights,
         load,
         data=args.data,
         boundary=True,
-        report=str(folder / "report"),
+        report=str(folder),
         against=args.against,
         json=args.json,
         quiet=args.quiet,
     )
+
+
+def place_of(source: str) -> tuple[str, Path]:
+    """The weights of a source, and the folder of its report: in the folder of a run; of its own for a model without one.
+
+    Raises:
+        UserError: a path has no weights, or the source is none that a verb takes.
+    """
+    from ..weights.resolve import BEST, resolve_weights
+
+    if source in MODELS or source.startswith("hf:"):
+        return source, Path(REPORTS) / source.removeprefix("hf:").replace("/", "_")
+    weights = resolve_weights(source)
+    if not weights.is_file():
+        missing = weights if weights.suffix == ".safetensors" else weights / BEST
+        raise UserError(f"{missing}: no such file; give the folder of a run that has been validated, such as runs/NAME")
+    return str(weights), weights.parent / REPORTS

@@ -82,8 +82,8 @@ def comparison_table(comparison: Comparison, first: str, second: str) -> str:
     lines = [
         f"A {first}: mIoU {_percent(one.miou)} %",
         f"B {second}: mIoU {_percent(other.miou)} %",
-        f"B - A: {100 * comparison.difference:+.2f} points, {CONFIDENCE:.0%} interval {100 * low:+.2f} to {100 * high:+.2f} "
-        f"(paired bootstrap over {one.images} images)",
+        f"B - A: {100 * comparison.difference:+.2f} points, {100 * CONFIDENCE:.0f} % interval {100 * low:+.2f} to "
+        f"{100 * high:+.2f} (paired bootstrap over {one.images} images)",
     ]
     return "\n".join([_render(grid), *lines])
 
@@ -161,7 +161,7 @@ def benchmark_table(machine: dict[str, Any], rows: Sequence[Row]) -> str:
         if row.section != section:
             section = row.section
             grid.add_row(section)
-        share = "-" if row.limit is None else f"{row.limit / row.ours_s:.0%}"
+        share = "-" if row.limit is None else f"{100 * row.limit / row.ours_s:.0f} %"
         memory = ["-" if peak is None else f"{peak:,.0f}" for peak in (row.ours_peak_mib, row.peer_peak_mib)]
         times = _time(row.ours_s), _time(row.peer_s)
         grid.add_row(f"  {row.case}", times[0], memory[0], row.peer, times[1], memory[1], f"{row.ratio:.2f}", share)
@@ -175,11 +175,12 @@ def benchmark_table(machine: dict[str, Any], rows: Sequence[Row]) -> str:
 
 def profile_table(groups: Sequence[Group], height: int, width: int) -> str:
     """Time, memory and speed of each group of layers for an input of height x width; see `models.profile`."""
-    grid = _table(f"{height}x{width}", "time", "share %", "stored MiB", "multiply-adds", "GFLOP/s")
+    grid = _table(f"{height}x{width}", "time ms", "share %", "stored MiB", "multiply-adds", "GFLOP/s")
     for group in groups:
+        time = f"{1000 * group.seconds:,.2f}"
         work = f"{group.multiply_adds / 1e9:.3f} B", f"{group.flops / 1e9:.1f}"
         kept = f"{group.kept / 2**20:,.1f}"
-        grid.add_row(group.name, _time(group.seconds), _percent(group.share), kept, *work, end_section=group is groups[-2])
+        grid.add_row(group.name, time, _percent(group.share), kept, *work, end_section=group is groups[-2])
     return f"{_render(grid)}\nstored: activations that a training pass over one image stores for its backward pass"
 
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError, did_you_mean, reason
+from ..extras import quiet_hub
 from .ops.batch_norm import SinglePixelBatchNorm2d
 
 ARCHITECTURES: dict[str, Any] = {cls.__name__: cls for cls in library.MODEL_ARCHITECTURES_MAPPING.values()}
@@ -51,9 +52,10 @@ class SmpModel(nn.Module):
             if weights is not None:
                 params = library.encoders.get_preprocessing_params(encoder, weights)
                 self.mean, self.std = tuple(params["mean"]), tuple(params["std"])
-            self.network = ARCHITECTURES[architecture](
-                encoder, encoder_weights=weights if download else None, classes=num_classes, **options
-            )
+            with quiet_hub():
+                self.network = ARCHITECTURES[architecture](
+                    encoder, encoder_weights=weights if download else None, classes=num_classes, **options
+                )
         except (KeyError, ValueError, RuntimeError, NotImplementedError, OSError) as error:
             raise UserError(
                 f"model.smp={architecture} with model.backbone={encoder} cannot be built: {reason(error)}"

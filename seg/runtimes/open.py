@@ -15,7 +15,7 @@ from ..models.interface import SegmentationModel
 from ..precision import Precision, require_precision
 from ..weights.file import Metadata, read_metadata
 from ..weights.loading import open_model
-from ..weights.resolve import resolve_weights
+from ..weights.resolve import resolve_network
 from . import EXPORTED_SUFFIXES, RUNTIMES, onnx, openvino
 from .models import ExportedModel, Run, RuntimeModel
 from .pytorch import fast_model
@@ -44,7 +44,7 @@ def open_runtime(
             model cannot follow a setting, or the runtime or the hardware lacks the precision.
     """
     check_device_name(device or "auto")
-    path = resolve_weights(weights)
+    path = resolve_network(weights)
     if path.suffix in EXPORTED_SUFFIXES:
         check_on_cpu(device, f"{path}: an exported model")
         if runtime:

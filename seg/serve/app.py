@@ -31,7 +31,7 @@ from ..errors import UserError
 from ..inference.outputs import picture
 from ..inference.predictor import Predictor
 from ..labels import VOID
-from .openapi import BODY, answers
+from .openapi import BODY, BUSY, answered, answers
 from .pages import add_documentation, add_page
 
 BYTES = 20 * 2**20
@@ -141,7 +141,7 @@ def example() -> bytes:
 
 def busy() -> HTTPException:
     """Return the error for too many waiting images."""
-    return HTTPException(503, "busy: too many images are waiting; try again in a few seconds", {"Retry-After": "5"})
+    return HTTPException(503, BUSY, {"Retry-After": "5"})
 
 
 def too_large() -> HTTPException:
@@ -213,7 +213,7 @@ def _answer_errors_in_json(app: FastAPI) -> None:
 
 
 def _add_information(app: FastAPI, service: Service) -> None:
-    @app.get("/api/model", summary="Classes, colors and limits", tags=["Model"])
+    @app.get("/api/model", summary="Classes, colors and limits", tags=["Model"], responses=answered(service.description()))
     def model() -> dict[str, Any]:
         return service.description()
 
@@ -227,7 +227,9 @@ def _add_information(app: FastAPI, service: Service) -> None:
     def example_image() -> Response:
         return Response(example(), media_type="image/png")
 
-    @app.get("/healthz", summary="Health, and the number of waiting images", tags=["Health"])
+    healthy = answered({"status": "ok", "waiting": 0})
+
+    @app.get("/healthz", summary="Health, and the number of waiting images", tags=["Health"], responses=healthy)
     async def healthz() -> dict[str, Any]:
         return {"status": "ok", "waiting": service.waiting}
 
@@ -250,7 +252,7 @@ def make_app(service: Service) -> FastAPI:
         summary="Segment an image",
         response_class=Response,
         tags=["Segmentation"],
-        responses=answers(BYTES, PIXELS, SECONDS),
+        responses=answers(BYTES, PIXELS, SECONDS, service.described(len(service.labels) - 1)),
         openapi_extra=BODY,
     )
     async def segment(request: Request, format: Form | None = None) -> Response:

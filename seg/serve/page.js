@@ -1,7 +1,6 @@
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-const VOID = 255;
 const GONE = "The server does not answer; is it still running?";
 const SMALL = 200; // longest side of an image whose pixels stay visible when it is enlarged
 
@@ -31,7 +30,7 @@ async function segment(files) {
   document.body.classList.add("busy");
   const errors = [];
   for (const [place, [blob, name]] of files.entries()) {
-    say(`Segmenting ${name}${files.length > 1 ? `, ${place + 1} of ${files.length}` : ""} …`, errors.join(" "));
+    say(`Segmenting ${name}${files.length > 1 ? `, ${place + 1} of ${files.length}` : ""} …`, errors.join("\n"));
     try {
       await ready;
       if (blob.size > model.limits.bytes) throw new Error(`larger than ${Math.floor(model.limits.bytes / 2 ** 20)} MiB`);
@@ -47,12 +46,12 @@ async function segment(files) {
     }
   }
   document.body.classList.remove("busy");
-  say(results.length ? summary(shown) : "", errors.join(" "));
+  say(results.length ? summary(shown) : "", errors.join("\n"));
 }
 
 function summary(result) {
   const parts = result.classes.slice(0, 3).map((each) => `${each.name} ${percent(each.share)}`).join(", ");
-  return `${result.file}: ${result.width} × ${result.height} pixels in ${result.seconds.toFixed(1)} s: ${parts}`;
+  return `${result.file}: ${result.width} × ${result.height} pixels in ${result.seconds.toFixed(1)}\u00a0s: ${parts}`;
 }
 
 /** Takes away the results, so that no old picture stands beside a new error. */
@@ -68,32 +67,13 @@ function title() {
   document.title = [shown?.file, name, "Segment an image"].filter(Boolean).slice(0, 2).join(" · ");
 }
 
-function bytes(text) {
-  return new Blob([Uint8Array.from(atob(text), (each) => each.charCodeAt(0))], { type: "image/png" });
-}
-
-const percent = (share) => (share > 0 && share < 0.0005 ? "<\u00a00.1\u00a0%" : `${(100 * share).toFixed(1)}\u00a0%`);
-
-/** The class of every pixel, from the colors of the palette PNG. */
-async function classesOf(png, width, height) {
-  const canvas = new OffscreenCanvas(width, height);
-  const pen = canvas.getContext("2d", { willReadFrequently: true });
-  pen.drawImage(await createImageBitmap(png, { colorSpaceConversion: "none" }), 0, 0);
-  const rgba = pen.getImageData(0, 0, width, height).data;
-  const index = new Map(model.classes.map((each) => [code(...each.color), each.index]));
-  const mask = new Uint8Array(width * height);
-  for (let i = 0, j = 0; i < mask.length; i++, j += 4) mask[i] = index.get(code(rgba[j], rgba[j + 1], rgba[j + 2])) ?? VOID;
-  return mask;
-}
-
-const code = (r, g, b) => (r << 16) | (g << 8) | b;
-
 /** What is shown of an answer. */
 async function open(blob, file, result) {
   const { width, height, classes, seconds } = result;
   const png = bytes(result.mask);
   return {
-    file, name: file.replace(/\.[^.]*$/, ""), width, height, classes, seconds, png, mask: await classesOf(png, width, height),
+    file, name: file.replace(/\.[^.]*$/, ""), width, height, classes, seconds, png,
+    mask: await classesOf(png, width, height, model.classes),
     // A kind that the browser does not know (TIFF) has a mask all the same.
     image: await createImageBitmap(blob).catch(() => null), hidden: new Set(), only: null, at: null, url: URL.createObjectURL(png),
     layer: new OffscreenCanvas(width, height),
@@ -131,8 +111,9 @@ function strip() {
     button.setAttribute("aria-current", String(result === shown));
     [small.width, small.height] = [Math.ceil((120 * result.width) / Math.max(result.width, result.height)),
       Math.ceil((120 * result.height) / Math.max(result.width, result.height))];
-    colored(result);
-    compose(small.getContext("2d"), result, small.width, small.height);
+    colored(result, model.background);
+    compose(small.getContext("2d"), result, small.width, small.height, opacity());
+    button.title = result.file; // long names are cut off
     button.append(small, span("file", result.file));
     button.addEventListener("click", () => {
       show(result);
@@ -158,7 +139,7 @@ function legend() {
     button.type = "button";
     button.dataset.index = each.index;
     button.dataset.share = each.share;
-    button.setAttribute("aria-pressed", "true");
+    button.setAttribute("aria-pressed", String(!shown.hidden.has(each.index)));
     button.append(swatch(each.color), span("name", each.name), span("share", percent(each.share)));
     button.addEventListener("click", () => {
       const visible = !shown.hidden.delete(each.index);
@@ -178,55 +159,13 @@ function legend() {
   }));
 }
 
-function swatch(color) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  made.setAttribute("aria-hidden", "true");
-  const fill = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-  for (const [key, value] of Object.entries({ width: "100%", height: "100%", fill: `rgb(${color})` })) fill.setAttribute(key, value);
-  made.append(fill);
-  return made;
-}
-
-function span(name, text) {
-  const made = document.createElement("span");
-  made.className = name;
-  made.textContent = text;
-  return made;
-}
-
 function paint() {
-  colored(shown);
+  colored(shown, model.background);
   draw();
 }
 
-/**
- * Colors the layer of a result: hidden classes, the background and void clear, as in the overlays of seg predict; the others
- * faint while one is pointed at in the legend.
- */
-function colored(result) {
-  const colors = new Uint32Array(256);
-  for (const { index, color } of result.classes) {
-    const clear = index === model.background || (index === VOID && code(...color) === 0);
-    let strength = result.hidden.has(index) || (clear && result.only !== index) ? 0 : 255;
-    if (result.only !== null && result.only !== index) strength *= 0.15;
-    colors[index] = (Math.round(strength) << 24) | (color[2] << 16) | (color[1] << 8) | color[0];
-  }
-  const pixels = new ImageData(result.width, result.height);
-  const words = new Uint32Array(pixels.data.buffer);
-  for (let i = 0; i < words.length; i++) words[i] = colors[result.mask[i]];
-  result.layer.getContext("2d").putImageData(pixels, 0, 0);
-}
-
-const draw = () => compose($("view").getContext("2d"), shown, shown.width, shown.height);
-
-function compose(pen, result, width, height) {
-  pen.globalAlpha = 1;
-  pen.fillStyle = "#808080";
-  pen.fillRect(0, 0, width, height);
-  if (result.image) pen.drawImage(result.image, 0, 0, width, height);
-  pen.globalAlpha = $("opacity").value / 100;
-  pen.drawImage(result.layer, 0, 0, width, height);
-}
+const opacity = () => $("opacity").value / 100;
+const draw = () => compose($("view").getContext("2d"), shown, shown.width, shown.height, opacity());
 
 function point(x, y) {
   x = Math.min(Math.max(Math.floor(x), 0), shown.width - 1);

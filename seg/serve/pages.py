@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 PAGE = {
     "/": ("page.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
+    "/draw.js": ("draw.js", "text/javascript"),
     "/page.js": ("page.js", "text/javascript"),
     "/zip.js": ("zip.js", "text/javascript"),
 }

@@ -78,7 +78,7 @@ class MemoryLog:
     def image(self, iteration: int, name: str, picture: np.ndarray) -> None:
         """Log a picture, uint8 [H, W, 3], RGB."""
 
-    def finish(self, settings: dict[str, Any], iteration: int, miou: float) -> None:
+    def finish(self, settings: dict[str, Any], miou: float) -> None:
         """Log the settings and the best mIoU, 0 to 1, that they led to."""
 
     def flush(self) -> None:
@@ -153,8 +153,8 @@ class EventLog(MemoryLog):
     def image(self, iteration: int, name: str, picture: np.ndarray) -> None:
         self._tell("image", iteration, f"val/{name}", picture)
 
-    def finish(self, settings: dict[str, Any], iteration: int, miou: float) -> None:
-        self._tell("finish", settings, iteration, miou)
+    def finish(self, settings: dict[str, Any], miou: float) -> None:
+        self._tell("finish", settings, miou)
 
     def flush(self) -> None:
         self._tell("flush")

@@ -4,6 +4,7 @@ import re
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from ..errors import UserError, reason
 from ..extras import import_extra
 from ..files import read_json, write_json
-from .run_folder import EVENTS, SERVICES
+from .run_folder import CONFIG, EVENTS, SERVICES
 
 FIRST = ("train.learning_rate", "model.backbone", "train.batch_size", "data.crop_size", "train.iterations")
 """Settings that stand first in TensorBoard's table of runs."""
@@ -38,7 +39,7 @@ class Logger:
     def text(self, iteration: int, name: str, text: str) -> None:
         """Show a text in Markdown."""
 
-    def finish(self, settings: dict[str, Any], iteration: int, miou: float) -> None:
+    def finish(self, settings: dict[str, Any], miou: float) -> None:
         """Show the settings and the best mIoU, 0 to 1, when the training has ended."""
 
     def flush(self) -> None:
@@ -62,6 +63,9 @@ class TensorBoard(Logger):
         from torch.utils.tensorboard import SummaryWriter
 
         self.board = SummaryWriter(folder / EVENTS, purge_step=purge)
+        if (folder / CONFIG).exists():
+            text = indent((folder / CONFIG).read_text(encoding="utf-8"), "    ")  # indented, Markdown shows it as it is
+            self.text(purge, "config", text)
 
     def scalars(self, iteration: int, values: dict[str, float]) -> None:
         for name, value in values.items():
@@ -73,21 +77,34 @@ class TensorBoard(Logger):
     def text(self, iteration: int, name: str, text: str) -> None:
         self.board.add_text(name, text, iteration)
 
-    def finish(self, settings: dict[str, Any], iteration: int, miou: float) -> None:
+    def finish(self, settings: dict[str, Any], miou: float) -> None:
         from torch.utils.tensorboard.summary import hparams
 
         # SummaryWriter.add_hparams would make a separate run of them. The metric is the curve of the validations.
         first = {name: settings[name] for name in FIRST if name in settings}
-        for summary in hparams(first | settings, {"val/mIoU": miou}):
+        experiment, *session = hparams(first | settings, {"val/mIoU": miou})
+        _put_first(experiment)
+        for summary in (experiment, *session):
             self.board._get_file_writer().add_summary(summary)
-        text = "\n".join(f"    {name}: {value}" for name, value in settings.items())  # indented: as it is
-        self.text(iteration, "settings", text)
 
     def flush(self) -> None:
         self.board.flush()
 
     def close(self) -> None:
         self.board.close()
+
+
+def _put_first(experiment: Any) -> None:
+    """Let TensorBoard show the settings of `FIRST` before the others, which it sorts by name."""
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[import-untyped]
+
+    data = experiment.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(data.content)
+    for info in content.experiment.hparam_infos:
+        # Settings that differ between runs come first; versions that do not know the field keep the order of the file.
+        if "differs" in info.DESCRIPTOR.fields_by_name:
+            info.differs = info.name in FIRST
+    data.content = content.SerializeToString()
 
 
 class WeightsAndBiases(Logger):
@@ -113,7 +130,7 @@ class WeightsAndBiases(Logger):
     def image(self, iteration: int, name: str, picture: np.ndarray) -> None:
         self.run.log({name: self.wandb.Image(picture)}, step=iteration)
 
-    def finish(self, settings: dict[str, Any], iteration: int, miou: float) -> None:
+    def finish(self, settings: dict[str, Any], miou: float) -> None:
         self.run.summary[BEST_MIOU] = miou
 
     def close(self) -> None:
@@ -144,7 +161,7 @@ class MLflow(Logger):
     def image(self, iteration: int, name: str, picture: np.ndarray) -> None:
         self.mlflow.log_image(picture, artifact_file=f"{mlflow_name(name)}/{iteration}.png")
 
-    def finish(self, settings: dict[str, Any], iteration: int, miou: float) -> None:
+    def finish(self, settings: dict[str, Any], miou: float) -> None:
         self.mlflow.log_metric(BEST_MIOU, miou)
         self.status = "FINISHED"
 
@@ -180,7 +197,7 @@ class Comet(Logger):
     def image(self, iteration: int, name: str, picture: np.ndarray) -> None:
         self.experiment.log_image(picture, name=name, step=iteration)
 
-    def finish(self, settings: dict[str, Any], iteration: int, miou: float) -> None:
+    def finish(self, settings: dict[str, Any], miou: float) -> None:
         self.experiment.log_metric(BEST_MIOU, miou)
 
     def close(self) -> None:

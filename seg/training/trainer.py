@@ -162,7 +162,7 @@ class Trainer:
             go_on = "to train on, run the same command with --resume train.patience=null"
             self.progress.say(f"early stopping after iteration {state.iteration}: {reason}; {go_on}")
         if state.iteration == config.iterations or self._out_of_patience():
-            self.log.finish(flat(self.config), state.iteration, state.best)
+            self.log.finish(flat(self.config), state.best)
 
     def _batches(self) -> Iterator[Batch]:
         """The batches of this process. Before an image that cannot be read ends the training, a checkpoint is written."""

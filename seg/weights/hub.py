@@ -1,9 +1,9 @@
 """The Hugging Face Hub: download `hf:OWNER/NAME`, and upload what `seg share` wrote."""
 
 from pathlib import Path
-from typing import Any, cast
 
 from ..errors import UserError, reason
+from ..extras import quiet_hub
 
 SHARED = "model.safetensors"
 """The weights in a folder that `seg share` wrote, and on the Hub."""
@@ -50,12 +50,11 @@ def download(source: str) -> Path:
         UserError: there is no such model, or the Hub cannot be reached.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import logging
 
-    cast(Any, logging).set_verbosity_error()  # the library warns of each attempt; the error below is enough
     name, _, revision = source.removeprefix("hf:").partition("@")
     try:
-        return Path(hf_hub_download(name, SHARED, revision=revision or None))
+        with quiet_hub():
+            return Path(hf_hub_download(name, SHARED, revision=revision or None))
     except Exception as error:  # as in push
         raise UserError(
             f"{source}: cannot be downloaded ({reason(error)}); the form is hf:OWNER/NAME or hf:OWNER/NAME@REVISION"

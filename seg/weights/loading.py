@@ -13,7 +13,7 @@ from ..models.factory import build_meta_model, build_model
 from ..models.interface import SegmentationModel
 from .file import Metadata, open_safetensors, read_metadata
 from .fitting import Report, Weights, fit, match
-from .resolve import resolve_weights
+from .resolve import resolve_network
 from .sources import open_source
 
 
@@ -55,7 +55,7 @@ def open_model(source: str | Path, overrides: Sequence[str] = ()) -> tuple[Segme
     Raises:
         UserError: there is no such file, it is not one of ours, is damaged, or holds no segmentation network.
     """
-    tensors, raw = open_safetensors(resolve_weights(source))
+    tensors, raw = open_safetensors(resolve_network(source))
     metadata = read_metadata(raw, source)
     if overrides:
         metadata.config = config_from_dict(as_dict(metadata.config), str(source), overrides)

@@ -56,6 +56,21 @@ def resolve_weights(source: str | Path) -> Path:
     return path
 
 
+def resolve_network(source: str | Path) -> Path:
+    """`resolve_weights` for prediction. A published backbone, which has no segmentation classes, is not downloaded for it.
+
+    Raises:
+        UserError: as `resolve_weights`, or the source is a published backbone.
+    """
+    model = zoo.MODELS.get(str(source))
+    if model and model.labels is None:
+        raise UserError(
+            f"{source}: a backbone trained on ImageNet, without segmentation classes; start a training from it: "
+            f"seg train CONFIG model.weights={source}"
+        )
+    return resolve_weights(source)
+
+
 def weights_in(folder: Path) -> Path:
     """Find the weights in a run's folder, or in one that `seg share` wrote.
 

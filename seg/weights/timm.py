@@ -6,6 +6,7 @@ from collections.abc import Collection
 from torch import Tensor
 
 from ..errors import UserError, reason
+from ..extras import quiet_hub
 from ..models.xception import FAMILY
 
 # In timm's original, a module's `rep` lists ReLU, separable convolution, batch norm, ...; the first module has no first ReLU.
@@ -100,7 +101,8 @@ def download(name: str) -> dict[str, Tensor]:
     import timm  # costs seconds
 
     try:
-        tensors: dict[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()
+        with quiet_hub():
+            tensors: dict[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()
         return tensors
     except (RuntimeError, OSError, ValueError) as error:
         raise UserError(

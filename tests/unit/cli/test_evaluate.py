@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 import seg
+from seg.weights import resolve
 from tests.helpers.command import run, the_line, truth_of_val
 
 
@@ -42,8 +43,26 @@ def test_reports_are_written_for_a_run_and_for_saved_masks(place, weights, capsy
     assert "scores.json: cannot be compared" in the_line(capsys, "evaluate", weights, "--split", "train", *beside)
     assert "runs/none/best.safetensors: no such file" in the_line(capsys, "report", "runs/none")
     assert "runs/none/best.safetensors: no such file" in the_line(capsys, "report", "runs/none/best.safetensors")
-    assert "seg evaluate xception65_voc_trainaug --data ROOT" in the_line(capsys, "report", "xception65_voc_trainaug")
+    assert "without segmentation classes" in the_line(capsys, "report", "timm:xception65.tf_in1k")
+    assert "did you mean 'xception65_voc_trainaug'?" in the_line(capsys, "report", "xception65_voc_trainau")
     assert not (place / "other").exists()
+
+
+def test_a_report_takes_what_the_other_verbs_take(place, weights, capsys, monkeypatch):
+    published = (place / weights).rename(place / "cached.safetensors")
+    monkeypatch.setattr(resolve.published, "get", lambda name: published)
+    monkeypatch.setattr(resolve, "download", lambda name: published)
+    for source, folder in (
+        ("xception65_voc_trainaug", "report/xception65_voc_trainaug"),
+        ("hf:me/net", "report/me_net"),
+        (published, "report"),
+    ):
+        code, out, _ = run(capsys, "report", source, "--data", "voc", "--quiet")
+        assert code == 0 and out.splitlines()[-1] in (f"report: {folder}/index.html", f"report: {place / folder}/index.html")
+        assert (place / folder / "index.html").is_file()
+    published.rename(place / "runs/small/best.safetensors")
+    code, out, _ = run(capsys, "report", "runs/small", "--quiet")
+    assert code == 0 and out.splitlines()[-1] == "report: runs/small/report/index.html"
 
 
 def test_paths_of_flags_expand_and_a_run_is_used_from_another_folder(place, weights, capsys, monkeypatch):

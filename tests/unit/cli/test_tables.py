@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ from seg.cli.tables import (
     benchmark_table,
     boundary_table,
     class_table,
+    comparison_table,
     model_table,
     profile_table,
     run_table,
@@ -15,6 +17,7 @@ from seg.cli.tables import (
     table,
 )
 from seg.evaluation.boundary import Boundary
+from seg.evaluation.compare import Comparison
 from seg.evaluation.metrics import Scores
 from seg.labels import VOC, LabelSet
 from seg.models.profile import Group
@@ -80,9 +83,17 @@ def test_a_network_is_shown_with_its_sizes_parameters_and_multiply_adds():
 def test_a_profile_shows_time_memory_and_rate_of_each_group():
     groups = [Group("aspp", 0.0125, 0.25, 3 * 2**19, 10**9), Group("resize", 0.0375, 0.75, 0, 0)]
     text = profile_table([*groups, Group("total", 0.05, 1.0, 3 * 2**19, 10**9)], 33, 40)
-    assert cells(text, "aspp") == ["12.5", "ms", "25.00", "1.5", "1.000", "B", "160.0"]
-    assert cells(text, "resize") == ["37.5", "ms", "75.00", "0.0", "0.000", "B", "0.0"]
-    assert cells(text, "total") == ["50.0", "ms", "100.00", "1.5", "1.000", "B", "40.0"]
+    assert cells(text, "aspp") == ["12.50", "25.00", "1.5", "1.000", "B", "160.0"]
+    assert cells(text, "resize") == ["37.50", "75.00", "0.0", "0.000", "B", "0.0"]
+    assert cells(text, "total") == ["50.00", "100.00", "1.5", "1.000", "B", "40.0"]
+
+
+def test_percents_of_a_comparison_have_a_space():
+    scores = Scores(LABELS, np.diag([4, 4, 0, 0]), 2)
+    comparison = Comparison(scores, scores, (-0.005, 0.02))
+    text = comparison_table(comparison, "a.json", "b.json")
+    assert "+0.00 points, 95 % interval -0.50 to +2.00" in text
+    assert not re.search(r"\d%", text)
 
 
 def test_boundary_scores_are_shown_per_class_and_per_width():
@@ -113,7 +124,7 @@ def test_the_benchmark_table_shows_ratio_memory_and_share_of_the_limit():
     text = benchmark_table(where, [row, replace(row, section="loss", ours_s=2.5e-5, limit=None)])
     assert text.splitlines()[0] == "P, 2 cores, 1 thread, torch 2.6, no GPU"
     lines = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.splitlines()]
-    assert ["513x513", "500 ms", "812", "a peer", "1.43 s", "-", "2.86", "80%"] in lines
+    assert ["513x513", "500 ms", "812", "a peer", "1.43 s", "-", "2.86", "80 %"] in lines
     assert ["513x513", "25.0 us", "812", "a peer", "1.43 s", "-", "2.86", "-"] in lines
     long = replace(row, peer="smp DeepLabV3Plus tu-xception65, 512x512", case="batch 2, 321x321, float32")
     folded = benchmark_table(where, [long])

@@ -16,9 +16,14 @@ from tests.helpers.toy import Reader
 @pytest.fixture
 def service():
     """A service with a model whose predictions are known; see `Reader`."""
+    return reading(VOC)
+
+
+def reading(labels):
+    """A service of a `Reader` of these classes."""
     config = Config()
     config.evaluate.canvas = None
-    return serving.Service(Predictor.of(Reader(), Metadata(config, VOC, {})), "reader")
+    return serving.Service(Predictor.of(Reader(len(labels)), Metadata(config, labels, {})), "reader")
 
 
 @contextmanager

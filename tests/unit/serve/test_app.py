@@ -156,7 +156,7 @@ def test_the_service_describes_its_model(address, service):
 
 
 def test_the_pages_load_nothing_from_other_servers(address):
-    for path in ("/", "/page.js", "/page.css", "/docs"):
+    for path in ("/", "/draw.js", "/page.js", "/page.css", "/docs"):
         response = httpx.get(address + path)
         assert response.status_code == 200
         assert "//" not in response.text.replace("http://www.w3.org/2000/svg", "").replace("// ", "")
@@ -166,6 +166,25 @@ def test_the_pages_load_nothing_from_other_servers(address):
     described = httpx.get(f"{address}/openapi.json").json()["paths"]
     assert set(described) == {"/api/segment", "/api/model", "/api/example", "/healthz"}
     assert {"200", "408", "413", "415", "422", "503"} <= set(described["/api/segment"]["post"]["responses"])
+
+
+def test_the_examples_of_the_documentation_are_what_the_service_answers(address, service):
+    described = httpx.get(f"{address}/openapi.json").json()["paths"]
+
+    def example(path, method, status):
+        return described[path][method]["responses"][str(status)]["content"]["application/json"]["example"]
+
+    assert example("/api/model", "get", 200) == httpx.get(f"{address}/api/model").json()
+    assert example("/healthz", "get", 200) == httpx.get(f"{address}/healthz").json()
+    answer = ask(address, params={"format": "json"}).json()
+    segmented = example("/api/segment", "post", 200)
+    assert segmented.keys() == answer.keys() and segmented["classes"][0].keys() == answer["classes"][0].keys()
+    assert segmented["classes"][0]["name"] == VOC.names[-1]
+    told = {(status, httpx.post(f"{address}/api/segment", **request).json()["detail"]) for status, request in malformed()}
+    told.add((413, ask(address, bytes(serving.BYTES + 1)).json()["detail"]))
+    told.add((503, serving.busy().detail))
+    for status in (400, 413, 415, 422, 503):
+        assert (status, example("/api/segment", "post", status)["detail"]) in told, status
 
 
 def test_a_port_in_use_is_reported():

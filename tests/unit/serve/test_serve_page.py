@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seg.labels import VOC
+from seg.labels import VOC, LabelSet
 from tests.helpers.browser import opened
 from tests.helpers.toy import toy_sample, written
 from tests.stress.serve_load import encoded
+from tests.unit.serve.conftest import reading, started
 
 MASK = np.where(toy_sample(1)[1] > 20, 0, toy_sample(1)[1])
 PICTURE = written(MASK)
@@ -218,11 +219,47 @@ def test_several_images_have_a_strip_and_one_archive_of_masks(page):
             np.testing.assert_array_equal(np.asarray(Image.open(archive.open(name))), MASK)
 
 
+def test_each_image_of_several_keeps_its_hidden_classes(page):
+    page.set_input_files("#file", [FILE, FILE | {"name": "other.png"}])
+    page.locator("#strip button").nth(1).wait_for()
+    says(page, "pixels in")
+    largest = VOC.names[np.bincount(MASK[MASK > 0]).argmax()]
+    button = page.locator("#legend button", has_text=largest)
+    button.click()
+    seen = []
+    for place in (1, 0):
+        page.locator("#strip button").nth(place).click()
+        seen.append(button.get_attribute("aria-pressed"))
+    assert seen == ["true", "false"]
+
+
+def test_several_errors_have_a_line_each(page):
+    bad = [{"name": name, "mimeType": "text/plain", "buffer": b"no image"} for name in ("a.txt", "b.txt")]
+    page.set_input_files("#file", bad)
+    says(page, "b.txt", "error")
+    page.said.clear()
+    first, second = page.locator("#error").inner_text().split("\n")
+    assert first.startswith("a.txt: ") and second.startswith("b.txt: ")
+
+
+def test_a_black_class_that_is_not_the_background_is_drawn_and_named(browser):
+    labels = LabelSet(("sky", "road", "car"), ((0, 0, 0), (128, 64, 128), (64, 0, 128)))
+    mask = np.arange(48 * 64).reshape(48, 64) // 512 % 3
+    picture = written(mask.astype(np.uint8))
+    picture[..., 2] = 200  # the reader looks at red alone, and blue shows where no color is drawn
+    with started(reading(labels)) as address, shown(browser, address) as page:
+        choose(page, FILE | {"buffer": encoded(picture, "PNG")})
+        page.locator("#opacity").fill("100")
+        np.testing.assert_array_equal(canvas(page), labels.palette[mask])
+        page.locator("#view").hover(position={"x": 3, "y": 3})
+        assert page.locator("#pixel").inner_text().startswith("sky at column 0, row 0")
+
+
 def test_a_phone_is_told_to_tap(browser, address):
     with shown(browser, address, viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True) as page:
         choose(page)
         text = page.locator("#keys").inner_text()
-        assert "Tap" in text and "keyboard" not in text
+        assert "Tap" in text and "keyboard" not in text and "paste" not in page.locator("#drop").inner_text()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 

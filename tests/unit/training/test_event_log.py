@@ -3,11 +3,17 @@ import time
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams.backend_context import Context
 
 from seg.evaluation.metrics import Scores
 from seg.labels import VOC
 from seg.training.event_log import EventLog, remaining_events
+from seg.training.loggers import FIRST
 
 SCORES = Scores(VOC, np.eye(21, dtype=np.int64), 1)
 
@@ -68,10 +74,11 @@ def test_lines_that_are_not_events_are_skipped():
 
 
 def test_tensorboard_shows_classes_confusion_and_settings(tmp_path):
+    (tmp_path / "config.yaml").write_text("train:\n  batch_size: 4\n")
     log = EventLog(tmp_path, 0, True)
     log.step(10, 1.5, 0.007)
     log.validation(10, SCORES)
-    log.finish({"train.batch_size": 4, "model.backbone": "xception65"}, 10, 0.25)
+    log.finish({"train.batch_size": 4, "model.backbone": "xception65"}, 0.25)
     log.close()
     board = EventAccumulator(str(tmp_path / "events"))
     board.Reload()
@@ -81,8 +88,30 @@ def test_tensorboard_shows_classes_confusion_and_settings(tmp_path):
     assert not [tag for tag in tags["scalars"] if tag.startswith("hparam")]  # it would be a chart of one point
     assert b"val/mIoU" in board.SummaryMetadata("_hparams_/experiment").plugin_data.content
     text = {tag: board.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in tags["tensors"] if "text_summary" in tag}
-    assert "train.batch_size: 4" in text["settings/text_summary"]
+    assert text["config/text_summary"] == "    train:\n      batch_size: 4\n"
     assert f"| person | {100 * SCORES.iou['person']:.2f} % |" in text["val/IoU/text_summary"]
     content = board.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     assert b"model.backbone" in content and b"xception65" in content
     assert not [path for path in (tmp_path / "events").iterdir() if path.is_dir()]
+
+
+def test_tensorboard_lists_the_main_settings_before_the_others(tmp_path):
+    settings = {"data.balanced": False, "data.crop_size": 97, "evaluate.flip": True, "model.backbone": "xception65"}
+    settings |= {"name": "run", "train.batch_size": 4, "train.iterations": 9, "train.learning_rate": 0.1}
+    for run, batch in (("a", 4), ("b", 8)):
+        (tmp_path / run).mkdir()
+        log = EventLog(tmp_path / run, 0, True)
+        log.validation(10, SCORES)
+        log.finish(settings | {"train.batch_size": batch}, 0.25)
+        log.close()
+    board = EventMultiplexer()
+    board.AddRunsFromDirectory(str(tmp_path))
+    board.Reload()
+    context = Context(TBContext(data_provider=MultiplexerDataProvider(board, str(tmp_path))))
+    asked = RequestContext()
+    found = context.experiment_from_metadata(
+        asked, "", True, context.hparams_metadata(asked, ""), context.hparams_from_data_provider(asked, "", 0)
+    )
+    names = [info.name for info in found.hparam_infos]
+    assert set(names[:5]) == set(FIRST) and set(names) == set(settings)
+    assert [metric.name.tag for metric in found.metric_infos] == ["val/mIoU"]

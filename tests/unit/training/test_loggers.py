@@ -124,7 +124,7 @@ def test_a_service_gets_settings_numbers_and_pictures(service, tmp_path):
     log.step(10, 1.5, 0.007)
     log.validation(10, SCORES)
     log.image(10, "2007_000033", PICTURE)
-    log.finish({"train.batch_size": 4}, 10, 0.25)
+    log.finish({"train.batch_size": 4}, 0.25)
     log.close()
     (run,) = service.runs.values()
     told = {name: value for name, value, step in run.numbers if step == 10}

@@ -1,10 +1,12 @@
 import pytest
 import torch
 
+import seg
 from seg.config import from_dict
 from seg.labels import VOC
 from seg.models.factory import build_model
 from seg.runtimes.open import open_runtime
+from seg.weights import resolve
 from seg.weights.file import Metadata, write
 from seg.weights.loading import open_model, read_into
 from seg.weights.resolve import resolve_weights
@@ -61,9 +63,13 @@ def test_an_exported_model_is_not_read_as_weights(tmp_path):
         open_model(tmp_path / "model.onnx")
 
 
-def test_a_source_without_a_complete_network_is_refused_with_a_command(run, tmp_path):
+def test_a_source_without_a_complete_network_is_refused_with_a_command(run, tmp_path, monkeypatch):
     with refused("timm:xception65.tf_in1k", "without segmentation classes", "model.weights=timm:xception65.tf_in1k"):
         open_runtime("timm:xception65.tf_in1k")
+    monkeypatch.setattr(resolve.published, "get", lambda name: pytest.fail(f"{name} is downloaded"))
+    for open_weights in (open_runtime, open_model, seg.load):
+        with refused("xception65_imagenet: ", "without segmentation classes", "model.weights=xception65_imagenet"):
+            open_weights("xception65_imagenet")
     with refused("tf:model.ckpt-7", "seg convert tf:model.ckpt-7 --out"):
         open_runtime("tf:model.ckpt-7")
     write(tmp_path / "backbone.safetensors", run[1], Metadata(from_dict(CONFIG, "test"), VOC, {}), only="backbone.")
