@@ -123,16 +123,16 @@ def check(
     notes = [Problem(str(folder), f"{found.colored.sum()} {COLORED}")] if found.colored.any() and not convert else []
     notes += [Problem(str(root / IMAGES), text) for text in note_lines(found.notes)]
     splits = {path.stem if paths else path.name: mine for path, mine in members.items()}
-    about = split_notes(splits, found.counts, labels) + _nowhere(splits, found.counts, labels)
-    return Report(problems, notes, about, splits, found)
+    return Report(problems, notes, _all_notes(splits, found.counts, labels), splits, found)
 
 
-def _nowhere(splits: Mapping[str, np.ndarray], counts: np.ndarray, labels: LabelSet) -> list[str]:
-    """A note on the classes that no split has; `split_notes` names those that one has and another lacks."""
+def _all_notes(splits: Mapping[str, np.ndarray], counts: np.ndarray, labels: LabelSet) -> list[str]:
+    """`split_notes`, which name the classes that one split has and another lacks, and a note on those that none has."""
     rows = np.concatenate([np.zeros(0, int), *splits.values()])
     held = counts[rows][:, : len(labels)].any(0)
     absent = [name for name, there in zip(labels.names, held, strict=True) if not there]
-    return [f"no image has {', '.join(absent)}: not learned, not scored"] if absent and held.any() else []
+    nowhere = [f"no image has {', '.join(absent)}: not learned, not scored"] if absent and held.any() else []
+    return split_notes(splits, counts, labels) + nowhere
 
 
 def _incomplete(lists: Mapping[Path, tuple[str, ...]], files: Mapping[str, FileIndex]) -> tuple[list[Problem], set[str]]:

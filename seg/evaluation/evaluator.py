@@ -144,11 +144,16 @@ def evaluate_split(
     scores = evaluate_model(predictor, samples, see, edges, calibration, notes.read)
     for note in notes.lines():
         print_stderr(f"note: {note}")
+    return Evaluation(scores, edges, _settings(predictor, samples, labels), calibration)
+
+
+def _settings(predictor: Predictor, samples: Split, labels: str | None) -> dict[str, Any]:
+    """What an evaluation was made with: the network, the data, and how it was predicted."""
     config = predictor.metadata.config if predictor.metadata else None
     settings: dict[str, Any] = {"run": config.name, "network": config.model.title} if config else {}
     settings |= {"data": str(samples.root), "split": samples.name} | ({"labels": labels} if labels else {})
-    used = {key: value for key, value in asdict(predictor.config).items() if key != "every_nth"}  # that of a training
-    return Evaluation(scores, edges, settings | used, calibration)
+    # Every image is scored: only validations during a training take a share.
+    return settings | {key: value for key, value in asdict(predictor.config).items() if key != "every_nth"}
 
 
 def _open_data(predictor: Predictor, data: str | Path | None, split: str | None, labels: str | None) -> Split:

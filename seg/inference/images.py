@@ -1,8 +1,9 @@
 """Masks of image files."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from .confidence import Confidence
 from .inputs import Inputs, find_images
 from .outputs import Writer
 from .predictor import Predictor
+
+Sample: TypeAlias = tuple[Path, Path, np.ndarray | UserError]
+"""File to write, image, and its pixels, or why it cannot be read."""
 
 
 def how_it_is_seen(path: Path, image: np.ndarray, predictor: Predictor) -> str | None:
@@ -57,30 +61,12 @@ def predict_images(
     write = Writer(Path(out), mode, predictor.labels, outlines or Outlines())
     mine = list(_targets(pairs, write).items())[distributed.rank() :: distributed.world_size()]
     written, problems, notes = list[Path](), list[str](), RangeNotes()
-
-    def read(item: tuple[Path, Path]) -> np.ndarray | UserError:
-        try:
-            return notes.read(item[1])
-        except UserError as error:
-            return error
-
-    def samples() -> Iterator[tuple[tuple[Path, Path, np.ndarray | UserError], np.ndarray | None]]:
-        said = False
-        for (target, path), pixels in zip(mine, prefetch(read, mine), strict=True):
-            if isinstance(pixels, UserError):
-                yield (target, path, pixels), None
-                continue
-            line = None if said else how_it_is_seen(path, pixels, predictor)
-            if line:
-                print_stderr(f"note: {line}")
-                said = True
-            yield (target, path, pixels), pixels
-
-    predicted: Iterable[tuple[tuple[Path, Path, np.ndarray | UserError], np.ndarray | Confidence | None]]
+    samples = _read(mine, notes, predictor)
+    predicted: Iterable[tuple[Sample, np.ndarray | Confidence | None]]
     if mode == "confidence":
-        predicted = ((sample, None if image is None else predictor.confidence(image)) for sample, image in samples())
+        predicted = ((sample, None if image is None else predictor.confidence(image)) for sample, image in samples)
     else:
-        predicted = predictor.stream(samples())
+        predicted = predictor.stream(samples)
     # While the network works, the next images are read and the last pictures written.
     with BackgroundWorker() as worker:
         for done, ((target, path, pixels), found) in enumerate(predicted, 1):
@@ -94,6 +80,29 @@ def predict_images(
     for note in notes.lines():
         print_stderr(f"note: {note}")
     return write.finish(written), problems
+
+
+def _read(
+    items: Sequence[tuple[Path, Path]], notes: RangeNotes, predictor: Predictor
+) -> Iterator[tuple[Sample, np.ndarray | None]]:
+    """Yield each image with its place, or None for one that cannot be read. The first that is looked at smaller is said."""
+
+    def read(item: tuple[Path, Path]) -> np.ndarray | UserError:
+        try:
+            return notes.read(item[1])
+        except UserError as error:
+            return error
+
+    said = False
+    for (target, path), pixels in zip(items, prefetch(read, items), strict=True):
+        if isinstance(pixels, UserError):
+            yield (target, path, pixels), None
+            continue
+        line = None if said else how_it_is_seen(path, pixels, predictor)
+        if line:
+            print_stderr(f"note: {line}")
+            said = True
+        yield (target, path, pixels), pixels
 
 
 def _targets(images: Iterable[tuple[Path, Path]], write: Writer) -> dict[Path, Path]:
