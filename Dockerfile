@@ -4,7 +4,7 @@
 #   docker run --rm -p 8000:8000 -v "$PWD/runs:/runs" seg-serve /runs/voc_xception65/best.safetensors
 #
 #   docker build --target train -t seg-train .
-#   docker run --rm --gpus all --shm-size 8g -v "$PWD/data:/work/data" -v "$PWD/runs:/work/runs" seg-train voc_xception65
+#   docker run --rm --gpus all --shm-size 8g -v "$PWD/data:/app/data" -v "$PWD/runs:/app/runs" seg-train voc_xception65
 #
 # Published models are fetched at the first use; keep them between containers with -v seg-cache:/cache.
 
@@ -17,7 +17,7 @@ RUN pip install --no-cache-dir torch torchvision --index-url https://download.py
  && pip install --no-cache-dir '.[serve,openvino]' \
  && useradd --create-home seg && mkdir /cache && chown seg /cache
 USER seg
-WORKDIR /work
+WORKDIR /app
 EXPOSE 8000
 ENTRYPOINT ["seg", "serve", "--host", "0.0.0.0", "--port", "8000", "--runtime", "openvino"]
 
@@ -27,5 +27,5 @@ WORKDIR /opt/seg
 COPY . .
 # PyTorch's default build for Linux has CUDA.
 RUN pip install --no-cache-dir . && mkdir /cache
-WORKDIR /work
+WORKDIR /app
 ENTRYPOINT ["seg", "train"]
