@@ -17,6 +17,8 @@ from .errors import UserError, did_you_mean, reason
 from .files import expand, read_lines, read_yaml
 from .synonyms import choice_meant, find_epochs, key_hint
 
+LISTS = "ImageSets/Segmentation"
+"""Folder of the lists of splits in a data set in VOC layout."""
 LARGEST = 2**15
 """Upper limit of image sides in pixels, channels of a layer, and crops of a batch."""
 
@@ -525,8 +527,10 @@ def _refuse_epochs(given: dict[str, Any], below: dict[str, Any]) -> None:
         return next((place[key] for place in places if key in place), default)
 
     batch, split = setting("train", "batch_size", TrainConfig().batch_size), setting("data", "train", DataConfig().train)
+    if batch == "auto":
+        batch = setting("train", "target_batch_size", TrainConfig().target_batch_size)
     root = Path(expanded(str(setting("data", "root", DataConfig().root))))
-    listed = root / "ImageSets" / "Segmentation" / f"{split}.txt"
+    listed = root / LISTS / f"{split}.txt"
     images = len(read_lines(listed)) if listed.is_file() else 0
     count = "give train.iterations: epochs * images / train.batch_size"
     if images and isinstance(batch, int) and batch > 0:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import UserError
+from .synonyms import choice_meant
 
 if TYPE_CHECKING:  # `seg --help` does not wait for torch
     import numpy as np
@@ -58,8 +59,9 @@ def is_main() -> bool:
 def check_device_name(name: str) -> None:
     """Raise a UserError unless this is the name of a device: auto, cpu, cuda, cuda:1, mps, xpu. It may be absent here."""
     if not DEVICES.fullmatch(name):
-        meant = "; did you mean 'cuda'?" if name in ("gpu", "nvidia") else f"; did you mean 'cuda:{name}'?" * name.isdigit()
-        raise UserError(f"device={name}: must be auto, cpu, cuda, a certain GPU such as cuda:1, mps or xpu{meant}")
+        meant = f"cuda:{name}" if name.isdigit() else choice_meant(name, ("auto", "cpu", *BUILDS))
+        hint = f"; did you mean '{meant}'?" if meant else ""
+        raise UserError(f"device={name}: must be auto, cpu, cuda, a certain GPU such as cuda:1, mps or xpu{hint}")
 
 
 def device(name: str | torch.device = "auto") -> torch.device:

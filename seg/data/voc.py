@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ..config import LISTS as LISTS
 from ..errors import UserError, did_you_mean
 from ..files import atomic_write, expand, read_lines
 from ..labels import LabelSet
@@ -21,7 +22,6 @@ from .images import read_header, read_image
 from .inventory import IMAGE_SUFFIXES, MASK_SUFFIXES, FileIndex
 from .masks import read_mask
 
-LISTS = "ImageSets/Segmentation"
 IMAGES = "JPEGImages"
 MASKS = ("SegmentationClassAug", "SegmentationClass")
 """Folders of masks; the first that exists is read."""

@@ -53,6 +53,7 @@ def test_a_key_of_another_trainer_finds_the_setting_that_it_means(override, answ
         ("model.output_stride=4", "8, 16, 32"),
         ("device=gpu", "did you mean 'cuda'?"),
         ("device=1", "did you mean 'cuda:1'?"),
+        ("device=metal", "did you mean 'mps'?"),
     ],
 )
 def test_a_value_of_another_trainer_finds_the_choice_that_it_means(override, answer):
@@ -70,6 +71,8 @@ def test_epochs_are_answered_with_the_iterations_of_the_data_set(tmp_path):
             f"train.iterations={-(-5 * images // 2)}",
         ):
             load("voc_mini", [*settings, f"{key}=5"])
+    with refused(f"in batches of 2 are train.iterations={-(-5 * images // 2)}"):
+        load("voc_mini", [*settings[:2], "train.batch_size=auto", "train.target_batch_size=2", "epochs=5"])
     with refused("epochs * images / train.batch_size"):
         load("voc_mini", ["data.root=nowhere", "epochs=5"])
     file = tmp_path / "mine.yaml"
