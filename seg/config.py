@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from .distributed import check_device_name
 from .errors import UserError, did_you_mean, reason
 from .files import expand, read_lines, read_yaml
-from .synonyms import choice_meant, find_epochs, key_hint
+from .synonyms import choice_meant, find_epochs, inner_key, key_hint
 
 LISTS = "ImageSets/Segmentation"
 """Folder of the lists of splits in a data set in VOC layout."""
@@ -493,7 +493,7 @@ def _check_keys(value: Any, cls: Any, place: str, prefix: str = "") -> None:
     hints = get_type_hints(cls)
     for key, item in value.items():
         if key not in hints:
-            path = f"{prefix}{key}"
+            path = inner_key(f"{prefix}{key}", item, setting_names())
             raise UserError(f"{place}: unknown setting '{path}'; {key_hint(path, setting_names(), hints)}")
         section = _section(hints[key])
         if section and item is not None:

@@ -127,6 +127,19 @@ def key_hint(path: str, settings: Iterable[str], section: Iterable[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(section)}"
 
 
+def inner_key(path: str, value: Any, settings: Iterable[str]) -> str:
+    """The path of what is set in an unknown section, such as "hyp.lr0", if its name says more than that of the section.
+
+    Args:
+        path: of the section.
+        value: what the section holds; of a single setting, its value.
+        settings: the dotted names of all settings.
+    """
+    names = {name.rpartition(".")[2] for name in settings} | _BY_NAME.keys() | _INSTEAD.keys()
+    keys = [str(key) for key in value] if isinstance(value, Mapping) else []
+    return next((f"{path}.{key}" for key in keys if _plain(key) in names), path)
+
+
 def choice_meant(value: Any, choices: Iterable[Any]) -> str | None:
     """The choice that a value means: another trainer's word for it, or one that is close to it; None if none is."""
     known = [str(choice) for choice in choices]
@@ -147,9 +160,8 @@ def flag_hint(flag: str, settings: Iterable[str]) -> str | None:
 
 
 def find_epochs(settings: Mapping[str, Any]) -> float | None:
-    """The number of epochs that somebody has set, at the top or among the settings of `train`; None if nobody has."""
-    train = settings.get("train")
-    for section in (settings, train if isinstance(train, Mapping) else {}):
+    """The number of epochs that somebody has set, at the top or in a section of any name; None if nobody has."""
+    for section in (settings, *(value for value in settings.values() if isinstance(value, Mapping))):
         for key, value in section.items():
             if _plain(str(key)) in EPOCHS and isinstance(value, int | float):
                 return value

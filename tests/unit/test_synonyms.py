@@ -26,6 +26,10 @@ from tests.helpers.toy import refused, toy_voc
         ("model.pretrained=true", "model.weights"),
         ("evaluate.tta=true", "evaluate.flip"),
         ("train.early_stopping=3", "train.patience"),
+        ("hyp.lr0=1", "train.learning_rate"),
+        ("optimizer.lr=1", "train.learning_rate"),
+        ("dataloader.num_workers=3", "data.num_workers"),
+        ("loss.dice=1", "train.loss"),
         ("train.save_top_k=3", "train.keep_best"),
         ("output_dir=x", "runs"),
         ("train.gpus=2", "torchrun --nproc_per_node=N"),
@@ -65,7 +69,7 @@ def test_epochs_are_answered_with_the_iterations_of_the_data_set(tmp_path):
     root = toy_voc(tmp_path / "voc")
     images = len((root / "ImageSets" / "Segmentation" / "train.txt").read_text().split())
     settings = [f"data.root={root}", "data.train=train", "train.batch_size=2"]
-    for key in ("epochs", "train.epochs", "train.num_epochs", "train.maxEpochs"):
+    for key in ("epochs", "train.epochs", "train.num_epochs", "train.maxEpochs", "trainer.max_epochs"):
         with refused(
             f"epochs=5: a training is counted in iterations; 5 epochs of the {images} images of train in batches of 2",
             f"train.iterations={-(-5 * images // 2)}",
