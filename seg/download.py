@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -154,17 +155,16 @@ def fetch(archive: Archive, part: Part, urls: list[str], quiet: bool = False) ->
     if isinstance(known, int) and part.size >= known > 0 and _is_right(archive, part, quiet):
         return
     problems = []
-    for url in urls:
+    for url, following in zip(urls, [*urls[1:], None], strict=True):
         try:
             return _fetch_from(archive, part, url, quiet)
         except _UselessError as error:
             problems.append(f"{urlsplit(url).netloc}: {error}")
-            if not quiet:
-                print_stderr(f"{url}: {error}")
+            if not quiet and following and urlsplit(following).netloc != urlsplit(url).netloc:
+                print_stderr(f"{url}: {error}; trying the next address")
     kept = f"; the {mebibytes(part.size)} MiB that came are kept" if part.size else ""
-    raise UserError(
-        f"{archive.name}: no address gave {archive.file} ({'; '.join(problems)}){kept}; run it again later, {archive.remedy}"
-    )
+    causes = "; ".join(dict.fromkeys(problems))
+    raise UserError(f"{archive.name}: no address gave {archive.file} ({causes}){kept}; run it again later, {archive.remedy}")
 
 
 def _fetch_from(archive: Archive, part: Part, url: str, quiet: bool) -> None:
@@ -185,6 +185,8 @@ def _fetch_from(archive: Archive, part: Part, url: str, quiet: bool) -> None:
         except (OSError, http.client.HTTPException, ValueError) as error:
             cause = getattr(error, "reason", error)
             problem = reason(cause) if isinstance(cause, Exception) else str(cause)
+            if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
+                raise _UselessError(f"no network, or no such server: {problem}") from error
         size = part.size
         if size and size == total:
             if _is_right(archive, part, quiet):

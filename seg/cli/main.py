@@ -30,6 +30,7 @@ from . import (
     submit,
     train,
 )
+from .parser import Parser
 
 # Each verb imports what it needs when it runs: `seg --help` does not wait for torch.
 VERBS = (train, evaluate, report, predict, serve, submit, models, export, share, info, benchmark, convert, data, completion)
@@ -42,7 +43,7 @@ MEMORY = ("can't allocate memory", "out of memory")
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    command = argparse.ArgumentParser(
+    command = Parser(
         prog="seg",
         description="Semantic segmentation with DeepLab V3+ on the modified Xception: train, measure mIoU, draw masks.",
         epilog="seg VERB --help explains each verb.",

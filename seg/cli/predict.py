@@ -7,6 +7,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from ..data.inventory import is_image, is_video
 from ..errors import UserError
 from ..progress import print_stderr, speed_text
 from .options import OR_EXPORTED, Subparsers, add_inference, add_json, add_runtime, add_verb, count, open_predictor, progress
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from ..files import write_json
     from ..inference.inputs import find_inputs
 
+    refuse_misplaced(args.weights, args.out)
     found = find_inputs(args.inputs)
     if found.videos and args.mode in ("labelme", "coco", "confidence"):
         raise UserError(f"{found.videos[0][0]}: --mode {args.mode} is for images; save the frames as images first")
@@ -84,6 +86,17 @@ def run(args: argparse.Namespace) -> int:
     if args.json and is_main():
         write_json(args.json, made)
     return 2 if made["problems"] else 0
+
+
+def refuse_misplaced(weights: str, out: str) -> None:
+    """Refuse an image where the weights come, and the name of a picture as the folder for the masks. Raises UserError."""
+    if is_image(Path(weights)) or is_video(Path(weights)):
+        raise UserError(
+            f"{weights}: an image or video, where the weights come first: seg predict WEIGHTS {quote(weights)} --out "
+            f"{quote(out)}; seg models lists published weights"
+        )
+    if is_image(Path(out)) or is_video(Path(out)):
+        raise UserError(f"--out {out}: the name of a file; give a folder, such as --out masks")
 
 
 def summary(mode: str, out: str, files: int) -> str:

@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     config = load(args.config, overrides)  # before torch is imported: a wrong setting is reported at once
     from ..files import write_json
     from ..opencv import check_opencv
+    from ..training.run_folder import resume_command
     from ..training.trainer import Trainer
     from ..weights.file import open_safetensors, read_metadata
 
@@ -77,8 +78,8 @@ def run(args: argparse.Namespace) -> int:
         return 130 if result.stopped else 0
     if result.stopped:
         print_stderr(
-            f"stopped after iteration {result.iteration}; the checkpoint {trainer.training_run.last} is complete: "
-            "run the same command with --resume to continue"
+            f"stopped after iteration {result.iteration}; the checkpoint {trainer.training_run.last} is complete; "
+            f"to continue: {resume_command(trainer.folder)}"
         )
         return 130
     score = read_metadata(open_safetensors(trainer.training_run.best)[1], trainer.training_run.best).score

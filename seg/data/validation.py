@@ -189,10 +189,11 @@ def split_notes(
         common = np.intersect1d(splits[train], splits[val])
         if len(common):
             notes.append(f"{train} and {val} share {len(common)} images: {TRAINED_ON}")
-        for first, second, effect in ((train, val, "not scored"), (val, train, "not learned")):
-            absent = [labels.names[i] for i in present[first] if i not in present[second]]
-            if absent and present[second]:
-                notes.append(f"{second} has no pixel of {', '.join(absent)}: {effect}")
+        known = sorted({i for classes in present.values() for i in classes})  # also of other splits, such as trainaug
+        for name, effect in ((val, "not scored"), (train, "not learned")):
+            absent = [labels.names[i] for i in known if i not in present[name]]
+            if absent and present[name]:
+                notes.append(f"{name} has no pixel of {', '.join(absent)}: {effect}")
     return notes
 
 

@@ -126,7 +126,7 @@ class ImageScore:
         return matrix
 
 
-@dataclass
+@dataclass(repr=False)
 class Scores:
     """The scores of one confusion matrix over a whole data set. Scores are fractions in 0..1."""
 
@@ -145,6 +145,10 @@ class Scores:
             for truth, prediction, pixels in image.entries:
                 matrix[truth, prediction] += pixels
         return cls(labels, matrix, len(each), tuple(each))
+
+    def __repr__(self) -> str:
+        present = int(self.present.sum())
+        return f"Scores(mIoU {100 * self.miou:.2f} % over {present} of {len(self.labels)} classes, {self.images} images)"
 
     @property
     def present(self) -> np.ndarray:

@@ -10,6 +10,9 @@ from ..progress import long_duration
 from .memory import training_memory
 from .trainer import Trainer
 
+TOO_LITTLE = ": too little; lower train.batch_size or data.crop_size, or raise train.grad_accumulation"
+"""Said after the memory, if the training needs more than is free."""
+
 
 def dry_run(trainer: Trainer) -> dict[str, str]:
     """Train one iteration, after one to warm up, and predict one image. Nothing is written.
@@ -41,11 +44,12 @@ def dry_run(trainer: Trainer) -> dict[str, str]:
     steps, scoring = train.iterations * seconds[-1], validations * image * len(split) / distributed.world_size()
     need = training_memory(trainer.model, train, *crop, step.precision, train.recompute is True, trainer.device)
     free = available_memory(trainer.device)
+    room = f"; {free / 2**30:.1f} GiB are free" + TOO_LITTLE * (need > free) if free else ""
     return {
         "step": f"{seconds[-1]:.3g} s for {train.batch_size} crops of {crop[0]}x{crop[1]}, loss {losses[0]:.4f}",
         "validation": f"{image:.3g} s an image, {validations} times {len(split)} images",
         "time": f"about {long_duration(steps + scoring)}, of which {long_duration(scoring)} are validations",
-        "memory": f"about {need / 2**30:.1f} GiB" + (f" of {free / 2**30:.1f} GiB free" if free else ""),
+        "memory": f"about {need / 2**30:.1f} GiB" + room,
         "weights": str(trainer.training_run.best),
         "checkpoints": f"{trainer.training_run.last}, every {train.validate_every} iterations",
     }

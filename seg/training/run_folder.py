@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -128,6 +129,11 @@ NO_EFFECT = (
 
 AUTOMATIC = ("precision", "recompute", "batch_size")
 """Settings of the training that may say auto."""
+
+
+def resume_command(folder: Path) -> str:
+    """The command that continues the run in a folder with its own settings."""
+    return f"seg train {quote(str(folder / CONFIG))} --resume"
 
 
 def keep_resolved(config: TrainConfig, saved: dict[str, Any] | None) -> None:

@@ -27,7 +27,7 @@ from .event_log import EventLog, MemoryLog
 from .failures import explain, non_finite_message
 from .loggers import check_loggers
 from .losses import Loss
-from .run_folder import CONFIG, FINDINGS, LAST, Run, State, keep_resolved, run_lock
+from .run_folder import CONFIG, FINDINGS, LAST, Run, State, keep_resolved, resume_command, run_lock
 from .saved_state import capture, restore
 from .start import describe_loss, describe_training, load_weights, refuse_frozen_random, slow_without_gpu
 from .step import Step
@@ -74,12 +74,14 @@ class Trainer:
         """Open the data and the newest checkpoint, which is returned."""
         config = self.config
         if not resume and checkpoint.exists(self.folder):
-            raise UserError(f"{self.folder}: already holds a run; continue it with --resume, or choose another name=NAME")
+            again = f"continue it with its own settings: {resume_command(self.folder)}"
+            raise UserError(f"{self.folder}: already holds a run; {again}; or choose another name=NAME")
         if config.model.image_classes is not None:
             raise UserError("model.image_classes: an image classifier cannot learn from masks; leave this setting out to train")
         saved = checkpoint.newest(self.folder) if resume else None
         keep_resolved(config.train, saved)
-        refuse_frozen_random(config)
+        if saved is None:  # else the weights are those of the checkpoint
+            refuse_frozen_random(config)
         if distributed.is_main():
             check_loggers(config.train.loggers)
         self.device = distributed.device(config.device)

@@ -75,7 +75,9 @@ def open_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
     if path.suffix in (".onnx", ".xml"):
         raise UserError(f"{path}: an exported model, which can only predict; give the weights file that it was exported from")
     if not path.is_file():
-        raise UserError(f"{path}: no such weights file; give a .safetensors file, or see seg convert --help for other sources")
+        raise UserError(
+            f"{path}: no such weights file; give a run's folder, a .safetensors file or a published model: seg models"
+        )
     try:
         with safe_open(path, "pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118

@@ -92,7 +92,8 @@ def create_dataset(
         _refuse_existing(target, False)
     changed = {item for item in samples if not masks.reads_alike(item, labels, (".png",))}
     if changed:
-        notes.append(f"{len(changed)} of {len(samples)} masks are rewritten as index masks, the others are links")
+        rest = ", the others are links" if len(changed) < len(samples) else ""
+        notes.append(f"{len(changed)} of {len(samples)} masks are rewritten as index masks{rest}")
     with _new_folder(target) as place:
         turned = sum([_put_image(sample, place, target, item, hints.ignore_exif) for item, sample in samples.items()])
         if turned:

@@ -1,0 +1,39 @@
+import pytest
+
+from seg.cli.main import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "photo.jpg", "--out", "m"], "required: INPUT; seg predict WEIGHTS INPUT ... --out DIR"),
+        (["predict", "w.safetensors", "photo.jpg"], "required: --out; seg predict WEIGHTS INPUT ... --out DIR"),
+        (["predict", "w.safetensors", "photo.jpg", "--output", "m"], "unknown flag --output; did you mean --out?"),
+        (["predict", "w.safetensors", "photo.jpg", "--out", "m", "--gpu", "0"], "did you mean --device?"),
+        (["predict", "--weights", "w.safetensors", "--input", "photo.jpg"], "unknown flag --weights: write its value without"),
+        (["predict", "w.safetensors", "photo.jpg", "--out", "m", "--mode", "masks"], "invalid choice: 'masks'"),
+        (["evaluate", "w.safetensors", "--scale", "1,2"], "did you mean --scales?"),
+        (["segment", "photo.jpg"], "invalid choice: 'segment'"),
+        (["data", "check", "voc", "--label", "x.yaml"], "did you mean --labels?"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_with_exit_code_2(capsys, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    out, err = capsys.readouterr()
+    assert stop.value.code == 2
+    assert out == ""
+    assert err.count("\n") == 1 and message in err and err.endswith("--help\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "photo.jpg", "w.safetensors", "--out", "m"], "photo.jpg: an image or video, where the weights come first"),
+        (["predict", "w.safetensors", "photo.jpg", "--out", "mask.png"], "--out mask.png: the name of a file; give a folder"),
+    ],
+)
+def test_arguments_in_the_wrong_place_are_one_line(capsys, arguments, message):
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and message in err
