@@ -120,7 +120,7 @@ def test_calibration_is_measured_and_a_temperature_stored(place, weights, capsys
 
     code, out, _ = run(capsys, *asked, "--store-temperature")
     fitted = numbers["fitted"]["temperature"]
-    assert code == 0 and f"temperature {fitted:g} stored" in out
+    assert code == 0 and f"stored temperature {fitted:g}" in out
     after, photo = seg.load(weights, "cpu"), place / "voc/JPEGImages/toy_000.jpg"
     assert after.temperature == fitted and after.metadata.score == before.metadata.score
     assert (after.predict(photo) == before.predict(photo)).all()
