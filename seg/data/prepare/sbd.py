@@ -213,7 +213,7 @@ def _same_size(image: Path, source: Path, mask: np.ndarray) -> None:
         with Image.open(image, formats=("JPEG",)) as header:
             width, height = header.size
     except Exception as error:  # Pillow raises whatever its parsers run into
-        raise UserError(f"{image}: not a readable image ({reason(error)}); damaged or cut short: copy it again") from error
+        raise UserError(f"{image}: not a readable image ({reason(error)}); damaged or truncated: copy it again") from error
     if mask.shape != (height, width):
         raise UserError(
             f"{source}: {mask.shape[1]}x{mask.shape[0]} pixels, but its image is {width}x{height} ({image}); one of them is of "
