@@ -77,9 +77,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body) + plan.get("longer", 0)))
         self.end_headers()
         body = body[: plan.get("stop", len(body))]
+        request["sent"] = len(body)  # before it is sent: whoever has the last byte may look at once
         with contextlib.suppress(OSError):
             self.wfile.write(body)
-            request["sent"] = len(body)
             self.wfile.flush()
             server.release.wait(plan.get("stall", 0))
 
