@@ -112,7 +112,7 @@ def read_sbd_mask(path: str | Path) -> np.ndarray:
             raise ValueError(f"it has more than {LIMIT >> 20} MiB")
         mask = _segmentation(content)
     except (OSError, ValueError, IndexError, struct.error, zlib.error) as error:
-        raise UserError(f"{path}: not a readable SBD mask ({reason(error)}); damaged or cut short: extract it again") from error
+        raise UserError(f"{path}: not a readable SBD mask ({reason(error)}); damaged or truncated: extract it again") from error
     wrong = ~np.isin(mask, np.arange(len(VOC)))
     if wrong.any():
         row, column = np.unravel_index(wrong.argmax(), wrong.shape)
