@@ -1,4 +1,4 @@
-"""Every setting, typed and checked where it is declared. YAML files set them; `key=value` arguments override.
+"""All settings, with their types and checks. YAML files set them; `key=value` arguments override them.
 
 config = load("voc_mini", ["data.root=data/voc-mini", "train.iterations=100"])
 """
@@ -24,7 +24,7 @@ LARGEST = 2**15
 
 
 def check(condition: bool, key: str, value: Any, wants: str) -> None:
-    """Raise a UserError that says what the setting must be, unless the condition holds."""
+    """Raise a UserError that says what the setting must be if the condition does not hold."""
     if not condition:
         raise UserError(f"{key}={value}: must be {wants}")
 
@@ -39,7 +39,7 @@ def choices_of(hint: Any) -> tuple[Any, ...]:
 
 
 def check_choice(hint: Any, key: str, value: Any) -> None:
-    """Raise a UserError if the type of a setting allows certain values only, and not this one."""
+    """Raise a UserError if the type of a setting has a fixed set of values and `value` is not one of them."""
     choices = choices_of(hint)
     if choices and value not in choices:
         known = ", ".join("null" if choice is None else str(choice) for choice in choices)
@@ -65,7 +65,7 @@ class ASPPConfig:
 
     channels: int = 256
     atrous_rates: list[int] = field(default_factory=lambda: [6, 12, 18])
-    """Atrous rates at output stride 16; they are doubled at 8 and halved at 32."""
+    """Atrous rates at output stride 16. Output stride 8 doubles them; output stride 32 halves them."""
     separable: bool = True
     image_pooling: bool = True
     dropout: float = 0.1
@@ -112,32 +112,32 @@ class ModelConfig:
     backbone: str = "xception65"
     """xception (the original), xception41, xception65, xception71; with `smp`, an encoder name of that library."""
     smp: str | None = None
-    """An architecture of segmentation-models-pytorch instead of ours, such as DeepLabV3Plus."""
+    """Use this architecture of segmentation-models-pytorch, such as DeepLabV3Plus; null: the DeepLab V3+ of seg."""
     weights: str | None = None
     """Weights to start from: FILE.safetensors, tf:PATH/model.ckpt-N, timm:NAME, hf:OWNER/NAME or a folder saved by
     segmentation-models-pytorch (see seg/weights/sources.py); with `smp`, also a name of published encoder weights, such as
-    imagenet. null: random weights; random: the same, also where layers of random weights are frozen."""
+    imagenet. null: random weights; random: the same, and allows freezing randomly initialized layers."""
     weights_use: Literal["full", "partial", "warm_start"] = "full"
-    """full: the weights must cover the whole backbone. partial: they may cover a part. warm_start: weights of the original
-    Xception initialize an aligned one."""
+    """full: the weights must cover the whole backbone. partial: they may cover only a part. warm_start: weights of the original
+    Xception initialize an aligned Xception."""
     activation_placement: Literal["paper", "tf"] = "paper"
     """Position of batch norm and ReLU in the aligned Xceptions: paper (after each convolution), or tf (as in all published
     weights)."""
     width: float = 1.0
-    """Multiplier of the backbone's channels, which are rounded to multiples of 8."""
+    """Multiplier of the backbone's channels; the results are rounded to multiples of 8."""
     output_stride: Literal[8, 16, 32] = 16
     initialization: Literal["released", "he"] = "released"
-    """Of random weights: released (as in the TensorFlow code), or he, which learns faster from scratch."""
+    """Initialization of random weights: released (as in the TensorFlow code), or he (He et al.), which learns faster."""
     residual: bool = True
     """false: no residual connections (arXiv 1610.02357, section 4.7)."""
     separable_activation: Literal["none", "relu", "elu"] | None = None
-    """Activation between depthwise and pointwise convolutions of the backbone; null: as `activation_placement` has it."""
+    """Activation between depthwise and pointwise convolutions of the backbone; null: determined by `activation_placement`."""
     spatial_groups: int | None = None
     """Groups of channels in the backbone's spatial convolutions: 1 is dense; null is one group per channel (depthwise)."""
     image_classes: int | None = None
     """Number of classes of an image classifier, as trained on ImageNet; null: a segmentation network."""
     context: Literal["aspp", "dpc"] = "aspp"
-    """What gathers context after the backbone: aspp, or dpc, the dense prediction cell of arXiv 1809.04184."""
+    """Context module after the backbone: aspp, or dpc (the dense prediction cell of arXiv 1809.04184)."""
     aspp: ASPPConfig = field(default_factory=ASPPConfig)
     decoder: DecoderConfig | None = field(default_factory=DecoderConfig)
     """null: no decoder; the classifier follows the ASPP or the dense prediction cell."""
@@ -174,17 +174,17 @@ class ModelConfig:
         if self.context == "dpc":
             check(self.output_stride <= 16, "model.output_stride", self.output_stride, "8 or 16 with model.context=dpc")
             if self.aspp != ASPPConfig():
-                raise UserError("model.aspp: has no effect with model.context=dpc, which has no ASPP; leave out its settings")
+                raise UserError("model.aspp: has no effect with model.context=dpc, which has no ASPP; remove these settings")
 
     @property
     def published(self) -> str | None:
-        """`weights`, if it names published encoder weights of segmentation-models-pytorch rather than a file; else None."""
+        """Name of published encoder weights of segmentation-models-pytorch, if `weights` is such a name; else None."""
         named = self.smp is not None and self.weights is not None and not any(mark in self.weights for mark in "/.:\\")
         return self.weights if named and self.weights != "random" else None
 
     @property
     def source(self) -> str | None:
-        """`weights`, if it names what is to be read into the network; else None."""
+        """`weights`, if it is a source of weights to load into the network; else None."""
         return None if self.published or self.weights == "random" else self.weights
 
 
@@ -202,11 +202,11 @@ class DataConfig:
     """Split to train on: the name of a list in ImageSets/Segmentation."""
     sources: list[Any] = field(default_factory=list)
     """Data sets to train on together, instead of `root` and `train`: [{root: a, split: train, weight: 2, masks: null,
-    values: {7: road, 8: void}}, {root: b}]. weight: share of the crops, in proportion; without weights, each image once per
-    epoch. values: what the values of this data set's masks mean, by class name; null: as `labels` has it."""
+    values: {7: road, 8: void}}, {root: b}]. weight: relative share of the crops; without weights, each image is used once per
+    epoch. values: class name of each value in this data set's masks; null: as defined by `labels`."""
     val: str = "val"
     crop_size: Any = 513
-    """Size of the training crop in pixels: the side of a square, or [height, width]."""
+    """Size of the training crop in pixels: one side for a square crop, or [height, width]."""
     scale_min: float = 0.5
     scale_max: float = 2.0
     scale_step: float = 0.25
@@ -214,12 +214,12 @@ class DataConfig:
     flip: float = 0.5
     """Probability of a horizontal flip."""
     transforms: list[Any] = field(default_factory=list)
-    """Transforms of albumentations by name, applied to the uint8 image before it is scaled:
+    """Names of albumentations transforms, applied to the uint8 image before scaling:
     [{ColorJitter: {brightness: 0.2}}, ToGray]."""
     balanced: bool = False
-    """Draw a class first, then an image that contains it; false: each image once per epoch."""
+    """Balance classes: choose a random class first, then an image that contains it. false: use each image once per epoch."""
     num_workers: int = 2
-    """Number of loader processes; 0: load in the training process."""
+    """Number of worker processes of the data loader; 0: load in the training process."""
 
     @property
     def crop(self) -> tuple[int, int]:
@@ -229,7 +229,7 @@ class DataConfig:
 
     @property
     def trained_on(self) -> str:
-        """The data sets and splits of the training, in words."""
+        """Description of the training data sets and splits."""
         sources = self.sources or [{"root": self.root}]
         return "; ".join(f"{source['root']}, split {source.get('split', self.train)}" for source in sources)
 
@@ -275,15 +275,15 @@ class TrainConfig:
 
     iterations: int = 30000
     batch_size: Any = 16
-    """Crops per iteration, over all processes. auto: `target_batch_size`, in as few parts (`grad_accumulation`) as fit into the
-    memory by estimate. config.yaml of the run has both numbers, and a resumed run keeps them."""
+    """Crops per iteration, over all processes. auto: `target_batch_size`, with the smallest `grad_accumulation` that is
+    estimated to fit into memory. config.yaml of the run stores both numbers, and a resumed run keeps them."""
     target_batch_size: int = 16
-    """Crops per iteration with `batch_size: auto`. Where the command line sets auto and the file a number: that number."""
+    """Crops per iteration with `batch_size: auto`. If the command line sets auto, the number in the file is used."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd: with momentum, as in the released code. adamw: Adam with decoupled weight decay (arXiv 1711.05101), betas `momentum`
     and 0.999."""
     learning_rate: float | None = None
-    """null: 0.007 of sgd, 0.0002 of adamw."""
+    """Initial learning rate; null: 0.007 for sgd, 0.0002 for adamw."""
     head_lr_multiplier: float = 1.0
     """Learning-rate multiplier of everything outside the backbone."""
     warmup: int = 0
@@ -297,36 +297,37 @@ class TrainConfig:
     """Iterations between two steps of the exponential schedule."""
     momentum: float = 0.9
     weight_decay: float | None = None
-    """Applied to the weights of convolutions; not to depthwise ones, batch norm and biases, as in the released code. null: 4e-5
-    of sgd, 0.01 of adamw."""
+    """Weight decay of convolution weights. As in the released code, depthwise convolutions, batch norm and biases have none.
+    null: 4e-5 for sgd, 0.01 for adamw."""
     loss: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
-    """Weight of each loss that is added: cross_entropy, dice, jaccard, lovasz, focal. cross_entropy is 1 unless set. A name
-    alone, as in loss=dice, is this loss without cross_entropy."""
+    """Weight of each loss in the sum: cross_entropy, dice, jaccard, lovasz, focal. The default weight of cross_entropy is 1.
+    A single name, as in loss=dice, selects this loss without cross_entropy."""
     class_weights: Any = None
-    """Class weights of the cross-entropy: null, a list, {class name: weight} where the others have 1, or balanced:
+    """Class weights of the cross-entropy: null, a list, {class name: weight} (1 for all other classes), or balanced:
     (median frequency / frequency)^0.5 in the training masks, between 0.3 and 3."""
     hard_pixels: float = 1.0
-    """Share of the pixels whose cross-entropy counts: those where it is largest, as in the released code (its
-    top_k_percent_pixels). 1: all."""
+    """Hard example mining: only this share of the pixels, those with the largest cross-entropy, counts. It is
+    top_k_percent_pixels of the released code. 1: all pixels."""
     hard_pixels_steps: int = 0
-    """Iterations over which the share falls from 1 to `hard_pixels` (the released hard_example_mining_step)."""
+    """Iterations over which the share decreases from 1 to `hard_pixels` (hard_example_mining_step of the released code)."""
     label_smoothing: float = 0.0
-    """Share of each target that the cross-entropy spreads over all classes (arXiv 1512.00567, section 7)."""
+    """Label smoothing: share of each target that is spread over all classes (arXiv 1512.00567, section 7)."""
     batch_norm_momentum: float = 0.0003
-    """Weight of a batch in the moving statistics of batch norm; the default is the released code's. Use 0.03 for short runs."""
+    """Weight of a batch in the running statistics of batch norm; the default is that of the released code. Use 0.03 for
+    short runs."""
     ema_decay: float = 0.0
-    """Decay of a moving average of the weights (Polyak), which is validated and saved as best; 0: no average."""
+    """Decay of the exponential moving average (EMA) of the weights. The average is validated and saved as best. 0: no EMA."""
     grad_accumulation: int = 1
-    """Number of parts in which a batch is computed: less memory, and the same gradient where batch norm is frozen."""
+    """Number of parts into which a batch is divided, to reduce memory. With frozen batch norm, the gradient is the same."""
     precision: Literal["auto", "float32", "float32-exact", "bfloat16", "float16"] = "auto"
-    """Precision of the network; weights, loss and sums stay float32. auto: bfloat16 where the hardware has it, float16 with a
-    scaled loss on older GPUs, else float32. float32 lets convolutions use TF32 on NVIDIA GPUs, as PyTorch does; float32-exact
-    does not. config.yaml of the run has what was chosen, and a resumed run keeps it."""
+    """Precision of the network; weights, loss and sums stay float32. auto: bfloat16 if the hardware supports it, float16 with
+    loss scaling on older GPUs, else float32. float32 lets convolutions use TF32 on NVIDIA GPUs, as PyTorch does; float32-exact
+    does not. config.yaml of the run stores the chosen precision, and a resumed run keeps it."""
     recompute: Literal["auto", True, False] = "auto"
-    """Recompute batch norm's outputs in the backward pass instead of storing them: about 40 % less memory, and more time. auto:
-    where the training would not fit into memory without. No effect with `compile`, where the compiler decides."""
+    """Recompute batch norm's outputs in the backward pass instead of storing them: about 40 % less memory, but slower. auto:
+    only if the training would not fit into memory otherwise. No effect with `compile`, where the compiler decides."""
     deterministic: bool = False
-    """On GPUs, use deterministic algorithms: a resumed run then gives the same bits, as it always does on CPUs. Slower."""
+    """Use deterministic algorithms on GPUs: slower, but a resumed run gives bit-identical results, as on CPUs."""
     grad_clip_norm: float | None = None
     """Largest norm of the gradient; null: no clipping."""
     non_finite: Literal["stop", "skip"] = "stop"
@@ -334,23 +335,23 @@ class TrainConfig:
     checkpoint_activations: bool = False
     """Recompute the backbone's activations in the backward pass instead of storing them."""
     compile: bool = False
-    """Run the network through torch.compile, which decides what to keep for the backward pass. Not with
+    """Compile the network with torch.compile, which decides what to store for the backward pass. Cannot be combined with
     `checkpoint_activations`."""
     freeze_backbone: bool = False
-    """Train the head only; `freeze_batch_norm` also freezes the statistics of the backbone."""
+    """Train only the head. To also freeze the batch norm statistics of the backbone, set `freeze_batch_norm`."""
     freeze_batch_norm: Literal["none", "backbone", "all"] = "none"
-    """Batch norm layers that use their moving statistics without updating them: none, those of the backbone, or all."""
+    """Batch norm layers that use their running statistics without updating them: none, backbone, or all."""
     seed: int = 0
     validate_every: int = 1000
     """Iterations between validations; each validation also writes a checkpoint."""
     patience: int | None = None
-    """Validations in a row without a better mIoU after which the training ends (early stopping); null: it never does."""
+    """Early stopping: end training after this number of validations without a better mIoU. null: no early stopping."""
     keep_best: int = 1
-    """How many of the best validations' weights are kept. From 2 on, they are best_iteration_N.safetensors beside
-    best.safetensors, which always has the best."""
+    """Number of weights files to keep, by validation mIoU. best.safetensors is always the best; with 2 or more, the files
+    are also stored as best_iteration_N.safetensors."""
     log_every: int = 10
     loggers: list[str] = field(default_factory=lambda: ["tensorboard"])
-    """What shows the training: tensorboard, wandb, mlflow, comet. metrics.jsonl is always written."""
+    """Loggers of the training: tensorboard, wandb, mlflow, comet. metrics.jsonl is always written."""
 
     def __post_init__(self) -> None:
         number = isinstance(self.batch_size, int) and not isinstance(self.batch_size, bool) and 0 < self.batch_size <= LARGEST
@@ -413,23 +414,23 @@ class InferenceConfig:
     """Settings of inference, `evaluate`: for validation, evaluation, prediction and export."""
 
     output_stride: Literal[8, 16, 32] | None = None
-    """null: that of the model."""
+    """Output stride of inference; null: the output stride of the model."""
     scales: list[float] = field(default_factory=lambda: [1.0])
     flip: bool = False
-    """Also average the softmax over the mirrored image."""
+    """Also average the softmax over the horizontally flipped image."""
     canvas: int | None = 513
-    """Pad each image at the bottom and right to a square of this side, as the released code does; null: no padding."""
+    """Pad each image at the bottom and right to a square of this size, as in the released code; null: no padding."""
     longest: Any = "auto"
-    """Longest side, in pixels, at which an image is looked at; its mask has its own size. A number: larger images are reduced
-    to it. native: none is. auto: in prediction, images of over 1.5 times the size of the training's are reduced to that size;
-    in evaluation, none is."""
+    """Longest side of an image for inference, in pixels; the mask keeps the original size. A number: larger images are
+    reduced to it. native: images are not reduced. auto: in prediction, images of over 1.5 times the size of the training
+    images are reduced to that size; in evaluation, images are not reduced."""
     every_nth: int = 1
-    """During a training, validate on every n-th image of the split. `seg evaluate` always takes all."""
+    """Validate on every n-th image of the split during training. `seg evaluate` always uses all images."""
     tile: int = 1537
     """Side of a tile in pixels. Images with more pixels are cut into overlapping tiles, and their scores are blended."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the network, as `train.precision`, which validation during a training has; scores stay float32. bfloat16 is
-    for hardware that has it."""
+    """Precision of the network in inference; scores stay float32. bfloat16 needs hardware support. Validation during training
+    uses `train.precision` instead."""
 
     def __post_init__(self) -> None:
         check_choices(self, "evaluate.")
@@ -454,14 +455,14 @@ class Config:
     """All settings of a run."""
 
     name: str = ""
-    """Name of the run, whose folder is runs/NAME. Empty: the name of the configuration file."""
+    """Name of the run; its folder is runs/NAME. Empty: the name of the configuration file."""
     runs: str = "runs"
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: InferenceConfig = field(default_factory=InferenceConfig)
     device: str = "auto"
-    """Where to train: auto (CUDA, else MPS, else XPU, else the CPU), cpu, cuda, cuda:1, mps or xpu."""
+    """Compute device: auto (the first available of CUDA, MPS, XPU and CPU), cpu, cuda, cuda:1, mps or xpu."""
 
     def __post_init__(self) -> None:
         check_device_name(self.device)
@@ -474,7 +475,7 @@ class Config:
 
 
 def _section(hint: Any) -> Any:
-    """The dataclass that a field holds, or None; Optional[X] counts as X."""
+    """Dataclass type of a field, or None; Optional[X] counts as X."""
     return next((t for t in (hint, *get_args(hint)) if is_dataclass(t)), None)
 
 
@@ -509,14 +510,14 @@ def _check_keys(value: Any, cls: Any, place: str, prefix: str = "") -> None:
 
 
 def _refuse_epochs(given: dict[str, Any], below: dict[str, Any]) -> None:
-    """Answer a number of epochs with the iterations that it means for the data set.
+    """Reject a number of epochs, with an error that states the equivalent number of iterations for the data set.
 
     Args:
-        given: the settings to look at.
-        below: the settings of the file, where these are overrides.
+        given: the settings to check.
+        below: the settings of the file, if `given` are overrides.
 
     Raises:
-        UserError: there is such a number.
+        UserError: `given` has a number of epochs.
     """
     epochs = find_epochs(given)
     if epochs is None:
@@ -536,7 +537,7 @@ def _refuse_epochs(given: dict[str, Any], below: dict[str, Any]) -> None:
     if images and isinstance(batch, int) and batch > 0:
         iterations = math.ceil(epochs * images / batch)
         count = f"{epochs:g} epochs of the {images} images of {split} in batches of {batch} are train.iterations={iterations}"
-    raise UserError(f"epochs={epochs:g}: a training is counted in iterations; {count}")
+    raise UserError(f"epochs={epochs:g}: the length of training is set in iterations; {count}")
 
 
 def _with_environment(value: Any) -> Any:
@@ -550,7 +551,7 @@ def _with_environment(value: Any) -> Any:
 
 
 def _with_named_loss(value: Any) -> Any:
-    """The settings with `train.loss: dice`, say, as a mapping: this loss alone."""
+    """Replace a loss name, such as `train.loss: dice`, by a mapping that selects only this loss."""
     train = value.get("train") if isinstance(value, dict) else None
     if not isinstance(train, dict) or not isinstance(train.get("loss"), str):
         return value
@@ -621,7 +622,7 @@ def _folder() -> Path:
 
 
 def is_configuration(source: str | Path) -> bool:
-    """Whether this is the path of a YAML file, or the name of a configuration of the package, perhaps misspelled."""
+    """Whether this is the path of a YAML file or the (possibly misspelled) name of a configuration of the package."""
     named = difflib.get_close_matches(str(source), names(), n=1, cutoff=0.85) and not Path(source).exists()
     return str(source).endswith(SUFFIXES) or str(source) in names() or bool(named)
 

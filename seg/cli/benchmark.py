@@ -1,4 +1,4 @@
-"""seg benchmark: speed and memory beside other libraries."""
+"""seg benchmark: compare speed and memory with other libraries."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "benchmark",
         run,
-        "Measure speed and memory beside other libraries.",
-        details="Each case and its peer run in turn on this machine; the table shows medians.",
+        "Measure speed and memory, compared with other libraries.",
+        details="Each case and the same case of the other library run in turn on this machine; the table shows medians.",
         example="seg benchmark loss loader --data data/VOC2012 --json speed.json",
     )
     parser.add_argument(
@@ -23,8 +23,8 @@ def add_parser(subparsers: Subparsers) -> None:
         nargs="*",
         help="forward, train-step, loss, loader, evaluation, start-up (default: all)",
     )
-    parser.add_argument("--data", metavar="ROOT", help="data set in VOC layout with a list val (default: synthetic scenes)")
-    parser.add_argument("--runs", type=count, default=5, metavar="N", help="timed runs of each side (default: 5)")
+    parser.add_argument("--data", metavar="ROOT", help="data set in VOC layout with a val split (default: synthetic scenes)")
+    parser.add_argument("--runs", type=count, default=5, metavar="N", help="timed runs of each library (default: 5)")
     add_json(parser)
 
 

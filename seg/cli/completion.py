@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def complete_files(parser: argparse.ArgumentParser) -> None:
-    """Complete file names wherever a value is free text, in a parser and those of its verbs."""
+    """Enable completion of file names for each free-text value of a parser and of its subparsers."""
     import shtab
 
     for action in parser._actions:

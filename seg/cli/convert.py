@@ -1,4 +1,4 @@
-"""seg convert: weights from other programs as a file of this project."""
+"""seg convert: convert weights from other libraries."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="tf:PATH/model.ckpt-N (the released TensorFlow DeepLab, or its ImageNet Xceptions); timm:NAME, such as "
+        help="tf:PATH/model.ckpt-N (the released TensorFlow DeepLab or its ImageNet Xception weights); timm:NAME, such as "
         "timm:xception65.tf_in1k; a .safetensors file from timm; or a folder saved by segmentation-models-pytorch",
     )
     parser.add_argument("--out", metavar="FILE", required=True, help=".safetensors file to write")
-    parser.add_argument("--labels", metavar="voc|FILE", help="label set of the classes, or its YAML file (default: voc)")
-    add_json(parser, "what matched, tensor by tensor,")
+    parser.add_argument("--labels", metavar="voc|FILE", help="name or YAML file of the label set (default: voc)")
+    add_json(parser, "the list of matched tensors")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,7 +35,11 @@ def run(args: argparse.Namespace) -> int:
 
     report = convert(args.source, args.out, load(args.labels) if args.labels else None)
     print(report)
-    use = "a backbone: use it as model.weights of seg train" if report.missing else "a complete model: use it with every verb"
+    use = (
+        "backbone weights: pass them to seg train as model.weights"
+        if report.missing
+        else "a complete model: every seg command accepts it"
+    )
     print(f"{args.out}: {use}")
     if args.json:
         write_json(args.json, vars(report))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..report.page import Against
     from ..report.pictures import Picture
 
-AGAINST = "show another evaluation of the same images beside this one: the DIR of its report, or its --json file"
+AGAINST = "also show another evaluation of the same images in the report: the DIR of its report, or its --json file"
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -31,57 +31,60 @@ def add_parser(subparsers: Subparsers) -> None:
         "evaluate",
         run,
         "Score a model or saved masks, or compare two evaluations.",
-        details="Each image is scored at its own size; one confusion matrix counts all images.",
+        details="Each image is scored at its original size; one confusion matrix counts the pixels of all images.",
         example="seg evaluate runs/voc_mini/best.safetensors --scales 0.75,1,1.25 --flip --json scores.json",
     )
     parser.add_argument("weights", metavar="WEIGHTS", nargs="?", help=OR_EXPORTED)
     parser.add_argument(
         "--data",
         metavar="ROOT",
-        help="data set in VOC layout (default: as trained); with --predictions: data set of the photos for the report",
+        help="data set in VOC layout (default: as trained); with --predictions: the data set with the photos for the report",
     )
     parser.add_argument(
         "--split",
-        help="list in ImageSets/Segmentation (default: the validation split of the training); with --predictions: of the data "
-        "set of --truth (default: every mask there)",
+        help="name of a list in ImageSets/Segmentation (default: the validation split of the training); with --predictions: "
+        "a split of the data set given by --truth (default: every mask in it)",
     )
     add_inference(parser)
     add_runtime(parser)
-    parser.add_argument("--boundary", action="store_true", help="also score boundaries: trimap mIoU and Boundary IoU")
+    parser.add_argument(
+        "--boundary", action="store_true", help="also measure the quality of boundaries: trimap mIoU and Boundary IoU"
+    )
     add_calibration(parser)
     parser.add_argument("--save-masks", metavar="DIR", help="write each prediction to DIR as a palette PNG")
     parser.add_argument(
         "--predictions",
         metavar="DIR",
-        help="score the masks in DIR, not a model: PNG, BMP, TIFF, GIF, or .npy (integers)",
+        help="score the saved masks in DIR instead of a model: PNG, BMP, TIFF, GIF, or .npy (integers)",
     )
     parser.add_argument(
-        "--truth", metavar="DIR", help="with --predictions: the ground truth, a folder of masks or a data set in VOC layout"
+        "--truth", metavar="DIR", help="with --predictions: the ground truth, as a folder of masks or a data set in VOC layout"
     )
     parser.add_argument(
         "--pair",
         metavar="PATTERN",
-        help="with --predictions: file name of a prediction, with {stem} for the name of its truth: '{stem}_pred.png'; or "
-        "patterns of both: '{stem}_gt.png={stem}.npy' (default: the same names but for the suffix)",
+        help="with --predictions: pattern of the prediction file names, where {stem} is the name of the ground truth without "
+        "suffix: '{stem}_pred.png'; or patterns of the ground truth and the predictions: '{stem}_gt.png={stem}.npy' "
+        "(default: same names, any suffix)",
     )
     parser.add_argument(
         "--resize-predictions",
         nargs="?",
         const="nearest",
         choices=("nearest",),
-        help="with --predictions: resize them to the ground truth (nearest neighbor), and say what that costs",
+        help="with --predictions: resize predictions to the ground truth (nearest neighbor), and report the effect",
     )
     parser.add_argument(
         "--labels",
         metavar="NAME|FILE",
-        help="label set of the data: voc, cityscapes, ade20k, camvid, or a YAML file (default: labels.yaml in the data set, or "
-        "else the model's; with --predictions voc)",
+        help="label set of the data: voc, cityscapes, ade20k, camvid, or a YAML file (default: labels.yaml in the data set, "
+        "else the label set of the model; with --predictions: voc)",
     )
     parser.add_argument(
         "--report", metavar="DIR", help="write DIR/index.html: scores, confusion matrix, and every image with its errors"
     )
     parser.add_argument("--against", metavar="DIR|JSON", help=f"with --report: {AGAINST}")
-    parser.add_argument("--compare", nargs=2, metavar="JSON", help="compare two evaluations, given as their --json files")
+    parser.add_argument("--compare", nargs=2, metavar="JSON", help="compare two evaluations, given by their --json files")
     add_json(parser, "all numbers")
 
 
@@ -89,7 +92,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb and return the exit code."""
     if args.compare:
         if args.weights or args.predictions or args.truth or args.report or args.against:
-            raise UserError("seg evaluate --compare: takes two JSON files of evaluations, and no weights, masks or report")
+            raise UserError(
+                "seg evaluate --compare: compares two JSON files of evaluations only; leave out weights, masks and report"
+            )
         return compare(*args.compare, json=args.json)
     saved = args.predictions or args.truth
     if saved and (args.weights or not (args.predictions and args.truth)):
@@ -97,7 +102,9 @@ def run(args: argparse.Namespace) -> int:
     if not saved and not args.weights:
         raise UserError("seg evaluate: give WEIGHTS (a best.safetensors), or --predictions DIR with --truth DIR")
     if not saved and (args.pair or args.resize_predictions):
-        raise UserError("seg evaluate --pair and --resize-predictions: are for saved masks; add --predictions DIR --truth DIR")
+        raise UserError(
+            "seg evaluate --pair and --resize-predictions: apply to saved masks only; add --predictions DIR --truth DIR"
+        )
     if args.against and not args.report:
         raise UserError("seg evaluate --against: add --report DIR, or compare two JSON files with --compare")
     output = {"report": args.report, "against": args.against, "json": args.json, "quiet": args.quiet}
@@ -136,15 +143,15 @@ def score_model(
     json: str | None = None,
     quiet: bool = False,
 ) -> int:
-    """Score a model; print the tables, and write what is asked for. The other arguments are those of `evaluate_split`.
+    """Score a model, print the tables, and write the requested files. All other arguments go to `evaluate_split`.
 
     Args:
-        weights: what the model comes from, for the settings and the curves.
-        load: opens the model, after the other evaluation has been read.
+        weights: source of the model, for the settings and the curves.
+        load: function that opens the model; called after the other evaluation has been read.
         store: write the fitted temperature into the weights file.
         report: folder of an HTML report.
-        against: another evaluation for the report: the folder of its report, or its JSON file.
-        json: file of all numbers.
+        against: another evaluation to show in the report: the folder of its report, or its JSON file.
+        json: JSON file for all numbers.
         quiet: show no progress.
     """
     other = read_other(against)
@@ -192,8 +199,8 @@ def score_masks(
     json: str | None = None,
     quiet: bool = False,
 ) -> int:
-    """Score saved masks; see `score_model`. `data` is the data set whose images the report shows, `how` the other arguments of
-    `evaluate_folders`."""
+    """Score saved masks; see `score_model`. The report shows the images of the data set `data`; `how` has the other arguments
+    of `evaluate_folders`."""
     other = read_other(against)
     from ..distributed import is_main
     from ..evaluation.saved_masks import evaluate_folders
@@ -208,7 +215,7 @@ def score_masks(
 
 
 def read_other(against: str | None) -> Against | None:
-    """The evaluation to show beside this one: before the network is loaded, so that a mistake is reported at once."""
+    """Load the other evaluation of the report, before the network is loaded, so that errors are reported at once."""
     if not against:
         return None
     from ..report.page import read_against
@@ -217,12 +224,12 @@ def read_other(against: str | None) -> Against | None:
 
 
 def _same_images(other: Against | None) -> Callable[[Split], None] | None:
-    """A check that a split has the images of the other evaluation."""
+    """Return a function that checks that a split has the same images as the other evaluation."""
     return (lambda split: other.require_same(split.labels, split.ids)) if other else None
 
 
 def collect(pictures: dict[int, Picture]) -> Callable[[int, np.ndarray, np.ndarray, np.ndarray], None]:
-    """What adds the picture of each image to `pictures`."""
+    """Return a callback that adds the picture of each image to `pictures`."""
     from ..report.pictures import Picture
 
     def see(index: int, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> None:
@@ -232,7 +239,7 @@ def collect(pictures: dict[int, Picture]) -> Callable[[int, np.ndarray, np.ndarr
 
 
 def collect_masks(pictures: dict[int, Picture], data: str | None) -> Callable[[int, str, np.ndarray, np.ndarray], None]:
-    """What adds the picture of each mask to `pictures`, with the photo of that name in the data set, if there is one."""
+    """Return a callback that adds the picture of each mask to `pictures`, with the photo of the same name if it exists."""
     from ..data.images import read_image
     from ..data.inventory import IMAGE_SUFFIXES
     from ..data.voc import IMAGES, files_of
@@ -255,7 +262,7 @@ def publish(
     curves: dict[str, Any],
     json: str | None,
 ) -> None:
-    """Print the tables of an evaluation; write its numbers and its report where asked for."""
+    """Print the tables of an evaluation, and write its numbers and its report if requested."""
     from ..files import write_json
     from .tables import boundary_table, calibration_table, table
 
@@ -275,7 +282,7 @@ def publish(
 
 
 def compare(first: str, second: str, *, json: str | None = None) -> int:
-    """Print the difference of two evaluations, and write it to a file where asked for."""
+    """Print the difference between two evaluations, and write it to a file if requested."""
     from ..evaluation import compare as comparing
     from ..files import write_json
     from .tables import comparison_table
@@ -283,7 +290,7 @@ def compare(first: str, second: str, *, json: str | None = None) -> int:
     try:
         comparison = comparing.compare(comparing.read_scores(first), comparing.read_scores(second))
     except ValueError as error:
-        raise UserError(f"{first} and {second}: {error}; compare two evaluations of one split") from error
+        raise UserError(f"{first} and {second}: {error}; compare two evaluations of the same split") from error
     print(comparison_table(comparison, first, second))
     if json:
         write_json(json, comparison.as_dict())

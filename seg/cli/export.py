@@ -1,4 +1,4 @@
-"""seg export: a model as one file for other programs."""
+"""seg export: export a model as one file for other programs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "export",
         run,
-        "Write a model as one file for other programs.",
-        details="The exported model takes uint8 RGB [N,H,W,3] and returns classes uint8 [N,H,W]. It is compared with the "
-        "original before it is kept. --format safetensors writes the weights only.",
+        "Export a model as one file for other programs.",
+        details="The exported model takes uint8 RGB [N,H,W,3] and returns classes uint8 [N,H,W]. The file is kept only "
+        "if it agrees with the original model. --format safetensors writes only the weights.",
         example="seg export runs/voc_mini/best.safetensors --format openvino --out model.xml --int8 --calibrate photos/",
     )
     parser.add_argument("weights", metavar="WEIGHTS", help=WEIGHTS)
@@ -24,10 +24,13 @@ def add_parser(subparsers: Subparsers) -> None:
         "--format",
         choices=("onnx", "openvino", "torch", "safetensors"),
         required=True,
-        help="torch is torch.export",
+        help="format to write; torch is torch.export",
     )
     parser.add_argument(
-        "--out", metavar="FILE", required=True, help="file to write: .onnx, .xml (with a .bin beside it), .pt2 or .safetensors"
+        "--out",
+        metavar="FILE",
+        required=True,
+        help="file to write: .onnx, .xml (plus a .bin file of the weights), .pt2 or .safetensors",
     )
     add_canvas(parser)
     add_precision(parser)
@@ -36,17 +39,19 @@ def add_parser(subparsers: Subparsers) -> None:
         "--calibrate",
         metavar="IMAGES",
         nargs="+",
-        help="with --int8: images, folders, glob patterns or .txt lists that are like the images in use",
+        help="with --int8: images, folders, glob patterns or .txt lists of images that resemble those of the application",
     )
     parser.add_argument(
-        "--confidence", action="store_true", help="second output: the probability of each pixel's class, float32 [N,H,W]"
+        "--confidence",
+        action="store_true",
+        help="add a second output: the probability of the predicted class of each pixel, float32 [N,H,W]",
     )
     parser.add_argument(
         "--newest",
         action="store_true",
-        help="the newest IR version and opset of ONNX that PyTorch writes (default: those that ONNX Runtime 1.17 runs)",
+        help="use the newest ONNX IR version and opset that PyTorch supports (default: those that ONNX Runtime 1.17 supports)",
     )
-    add_json(parser, "the comparison with the original")
+    add_json(parser, "the comparison with the original model")
     parser.set_defaults(scales=None, flip=False)
 
 
@@ -57,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from ..weights.loading import open_model
 
     if args.int8 != bool(args.calibrate):
-        raise UserError("seg export: int8 needs images to calibrate on: give both --int8 and --calibrate IMAGES")
+        raise UserError("seg export: int8 needs calibration images; give both --int8 and --calibrate IMAGES")
     model, metadata = open_model(args.weights, inference_overrides(args))
     with progress("export", unit="steps", quiet=args.quiet) as bar:
         result = export(

@@ -1,4 +1,4 @@
-"""seg info: the layers of a network."""
+"""seg info: list the layers of a network."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "info",
         run,
-        "List the layers of a network with their parameters, multiply-adds and sizes.",
+        "List the layers of a network with their parameters, multiply-adds and output sizes.",
         example="seg info voc_xception65 model.output_stride=8",
     )
-    parser.add_argument("source", metavar="CONFIG|WEIGHTS", help=f"configuration, by name or path, or {WEIGHTS}")
-    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings that replace those of the configuration")
-    parser.add_argument("--size", type=size, metavar="HxW", help="input size (default: the crop size of the training)")
+    parser.add_argument("source", metavar="CONFIG|WEIGHTS", help=f"name or path of a configuration, or {WEIGHTS}")
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings that override the configuration")
+    parser.add_argument("--size", type=size, metavar="HxW", help="input size (default: the crop size of training)")
     parser.add_argument(
         "--profile",
         action="store_true",
-        help="also measure the time of a forward pass and the activations that training stores, by group of layers, and "
-        "estimate the memory of the configured training",
+        help="also measure, for each group of layers, the time of a forward pass and the activations that training stores; "
+        "and estimate the memory of training with this configuration",
     )
     add_device(parser)
     add_json(parser)
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def training_bytes(model: nn.Module, config: Config, height: int, width: int, where: torch.device) -> dict[str, int]:
-    """The memory of a training step as configured, without and with recomputing, in bytes; prints it."""
+    """Estimate and print the memory of a training step, in bytes, without and with recomputation."""
     from ..training.batch_size import choose_batch, least_memory
     from ..training.memory import choose_precision, images_at_a_time, training_memory
     from ..training.step import prepare_mode
@@ -76,14 +76,14 @@ def training_bytes(model: nn.Module, config: Config, height: int, width: int, wh
         training_memory(model, config.train, height, width, precision, recompute, where) for recompute in (False, True)
     )
     print(
-        f"training step, {images_at_a_time(config.train)} crops of {height}x{width} at a time in {precision}: about "
+        f"training step, {images_at_a_time(config.train)} crops of {height}x{width} per forward pass in {precision}: about "
         f"{stored / 2**30:.1f} GiB of memory, {recomputed / 2**30:.1f} GiB with train.recompute=true"
     )
     return {"stored": stored, "recomputed": recomputed}
 
 
 def network(args: argparse.Namespace) -> tuple[nn.Module, Config]:
-    """The network of a configuration, without memory for its weights unless it is to run, or that of a file; its settings."""
+    """Return the network of a configuration or of a weights file, and its settings; without `run`, weights take no memory."""
     from ..config import is_configuration, load
 
     if is_configuration(args.source):

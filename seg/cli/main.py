@@ -36,9 +36,9 @@ from .parser import Parser
 VERBS = (train, evaluate, report, predict, serve, submit, models, export, share, info, benchmark, convert, data, completion)
 
 LOST = ("onnection", "NCCL", "timed out", "Broken pipe", "DataLoader worker")
-"""Words in the errors that the end of another process causes."""
+"""Phrases in errors caused by the end of another process."""
 MEMORY = ("can't allocate memory", "out of memory")
-"""Words in torch's errors when memory is short."""
+"""Phrases in torch's out-of-memory errors."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     command = Parser(
         prog="seg",
         description="Semantic segmentation with DeepLab V3+ on the modified Xception: train, measure mIoU, draw masks.",
-        epilog="seg VERB --help explains each verb.",
+        epilog="Run seg VERB --help for details.",
     )
     command.add_argument("--version", action="version", version=f"seg {__version__}")
     command.set_defaults(run=None, command=command)
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments; KEY=VALUE may also stand after the flags, where argparse alone would not take it."""
+    """Parse the arguments; unlike plain argparse, this accepts KEY=VALUE after flags."""
     command = parser()
     args, rest = command.parse_known_args(arguments)
     if rest and hasattr(args, "overrides") and all("=" in item and not item.startswith("-") for item in rest):
@@ -71,9 +71,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def expand_paths(args: argparse.Namespace) -> None:
-    """Expand `~` and environment variables in the arguments, which the shell leaves where it does not see a path.
+    """Expand `~` and environment variables in arguments where the shell does not, such as --out=~/masks.
 
-    The configuration does so for KEY=VALUE. Raises UserError if a variable is not set.
+    The configuration expands the values of KEY=VALUE. Raises UserError if a variable is not set.
     """
     for name, value in vars(args).items():
         if isinstance(value, str):
@@ -86,8 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        the exit code: 0; 1 if `seg data check` finds problems; 2 for a user's error; 130 after Ctrl-C; 141 if the reader of
-        the output has closed it.
+        the exit code: 0 for success; 1 if `seg data check` finds problems; 2 for a user error; 130 after Ctrl-C; 141 if the
+        output pipe is closed.
     """
     if sys.platform == "darwin":
         # Read when torch is imported. PyTorch warns of each operator that then runs on the CPU.
@@ -119,20 +119,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def explain(error: Exception, alone: bool) -> tuple[int, str]:
-    """The exit code and the line for an error of a library: memory is short, or another process has ended.
+    """Return the exit code and the message for an error of a library: out of memory, or another process has ended.
 
-    Any other error is raised: its traceback helps to find the bug.
+    Raises any other error again: its traceback helps to find the bug.
     """
     if isinstance(error, MemoryError) or any(word in str(error) for word in MEMORY):
         settings = "train.batch_size, data.crop_size, evaluate.canvas, evaluate.tile, or the width and channels of the model"
         return 2, f"out of memory ({reason(error)}): lower {settings}; or close other programs"
     if alone or not any(word in str(error) for word in LOST):
         raise error
-    return 1, f"another process has ended, and says why ({str(error).splitlines()[0]})"
+    return 1, f"another process has ended; see its own message for the reason ({str(error).splitlines()[0]})"
 
 
 def _processes() -> contextlib.AbstractContextManager[int | None]:
-    """The group of processes that torchrun or srun started; one process alone needs none, and does not import torch for it."""
+    """Join the process group of torchrun or srun; a single process needs no group and does not import torch."""
     return process_group() if is_started_with_others() else contextlib.nullcontext()
 
 

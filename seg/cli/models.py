@@ -1,4 +1,4 @@
-"""seg models: the published models, by name."""
+"""seg models: list and download the published models."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "models",
         run,
-        "List the published models, or get one.",
-        details="Every verb takes their names as WEIGHTS, and gets a model at its first use. They are kept in the folder for "
-        "caches, which the environment variable SEG_CACHE replaces.",
+        "List the published models, or download one.",
+        details="Every verb accepts these names as WEIGHTS, and downloads a model at its first use. Models are stored in the "
+        "user's cache folder; the environment variable SEG_CACHE selects another folder.",
         example="seg models",
     )
     get = add_verb(
         parser.add_subparsers(title="kinds", dest="kind", metavar="KIND"),
         "get",
         run_get,
-        "Get a published model before it is used.",
-        details="A download that stops resumes where it stopped.",
+        "Download a published model in advance.",
+        details="An interrupted download is resumed.",
         example="seg models get xception65_voc_trainval",
     )
-    get.add_argument("name", metavar="NAME", help="one of those that seg models lists")
-    get.add_argument("--from-archive", metavar="FILE", help="convert this copy of the published archive, without a network")
+    get.add_argument("name", metavar="NAME", help="name of a model that seg models lists")
+    get.add_argument(
+        "--from-archive", metavar="FILE", help="convert this local copy of the published archive; no network is needed"
+    )
     get.add_argument(
         "--mirror",
         metavar="URL",
         action="append",
         default=[],
-        help="address of the archive, or of the folder that holds it, instead of the published ones; can be repeated. "
-        "The environment variable SEG_MIRRORS does the same, with spaces or commas between addresses",
+        help="URL of the archive or of its folder, used instead of the published URLs; can be repeated. The environment "
+        "variable SEG_MIRRORS does the same; separate its URLs by spaces or commas",
     )
 
 
@@ -46,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from .tables import published_table
 
     print(published_table(list(zoo.MODELS.values()), {name for name, model in zoo.MODELS.items() if place_of(model).is_file()}))
-    print(f"Google published them under the license {zoo.LICENSE}. What each was trained on: docs/weights.md")
+    print(f"Published by Google under the license {zoo.LICENSE}. The training data of each model: docs/weights.md")
     return 0
 
 
@@ -59,7 +61,7 @@ def run_get(args: argparse.Namespace) -> int:
 
 
 def origin(value: dict[str, Any]) -> str:
-    """What is known of a published model, in a few lines."""
+    """Describe a published model in a few lines."""
     from ..weights.zoo import PublishedScore
 
     scores = "; ".join(str(PublishedScore(**score)) for score in value["scores"])

@@ -1,4 +1,4 @@
-"""Flags that several verbs share, and what they mean."""
+"""Command-line flags that several verbs share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_verb(
     details: str = "",
     example: str,
 ) -> argparse.ArgumentParser:
-    """A parser for a verb that `run` carries out. The list of verbs shows the summary; the verb's own help adds the details."""
+    """Add a parser for a verb; `run` executes the verb. `seg --help` shows `summary`; the help of the verb adds `details`."""
     description = f"{summary} {details}".strip()
     parser = subparsers.add_parser(name, help=summary, description=description, epilog=f"example: {example}")
     parser.set_defaults(run=run)
@@ -39,7 +39,7 @@ def add_json(parser: argparse.ArgumentParser, what: str = "the numbers") -> None
 
 
 def add_canvas(parser: argparse.ArgumentParser) -> None:
-    """Flags of the network's input and stride; see `inference_overrides`."""
+    """Add the flags of the input size and output stride of the network; see `inference_overrides`."""
     parser.add_argument(
         "--output-stride", type=int, choices=(8, 16, 32), help="output stride of the network (default: as trained)"
     )
@@ -56,24 +56,25 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("float32", "bfloat16"),
         help="precision of the network (default: as trained, float32); bfloat16 is faster on processors with AVX512-BF16 or "
-        "AMX (openvino, torch and compile) and on GPUs from Ampere on",
+        "AMX (openvino, torch and compile) and on GPUs since Ampere",
     )
 
 
 def add_inference(parser: argparse.ArgumentParser) -> None:
-    """All flags that `inference_overrides` reads, and --device."""
+    """Add all flags that `inference_overrides` reads, and --device."""
     add_canvas(parser)
     add_precision(parser)
     add_device(parser)
     parser.add_argument(
         "--scales", metavar="S,S,...", help="average the softmax over these image scales, such as 0.5,0.75,1,1.25,1.5,1.75"
     )
-    parser.add_argument("--flip", action="store_true", help="also average over the mirrored image")
+    parser.add_argument("--flip", action="store_true", help="also average over the horizontally flipped image")
     parser.add_argument(
         "--longest",
         metavar="auto|native|PIXELS",
-        help="longest side at which the network looks at an image; its mask has the image's own size. auto (default): that of "
-        "the training's images, if an image is far larger; native: every pixel. Evaluation is native unless told otherwise",
+        help="reduce larger images to this longest side for inference; masks keep the original size. auto (default): reduce "
+        "images that are far larger than the training images to their size; native: never reduce. Evaluation uses native by "
+        "default",
     )
 
 
@@ -83,7 +84,7 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
         "--runtime",
         choices=("torch", "compile", "onnx", "openvino"),
         help="inference engine with batch norm folded into the convolutions (default: PyTorch, the network as trained); "
-        "compile is torch.compile, which needs a minute to start",
+        "compile is torch.compile, which takes about a minute to start",
     )
 
 
@@ -92,12 +93,12 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         metavar="auto|cpu|cuda|cuda:1|mps|xpu",
-        help="where to compute (default: auto, which takes CUDA, else MPS, else XPU, else the CPU)",
+        help="compute device (default: auto: the first available of CUDA, MPS, XPU and CPU)",
     )
 
 
 def inference_overrides(args: argparse.Namespace) -> list[str]:
-    """The flags as settings KEY=VALUE that replace those of the training."""
+    """Return the flags as settings KEY=VALUE that override those of the training."""
     chosen = []
     if args.output_stride:
         chosen.append(f"evaluate.output_stride={args.output_stride}")
@@ -115,7 +116,7 @@ def inference_overrides(args: argparse.Namespace) -> list[str]:
 
 
 def open_predictor(args: argparse.Namespace) -> Predictor:
-    """Open the model that a verb predicts with."""
+    """Open the model of a verb for inference."""
     from ..inference.predictor import Predictor
     from ..memory import keep_free_memory
     from ..runtimes.open import open_runtime
@@ -125,23 +126,23 @@ def open_predictor(args: argparse.Namespace) -> Predictor:
 
 
 def progress(what: str, total: int | None = 0, *, unit: str = "images", quiet: bool = False) -> Progress:
-    """Progress that one of several processes shows; its method `update` is what functions call with done and total."""
+    """Return a progress display; in a process group, only the main process shows it."""
     from ..distributed import is_main
 
     return Progress(what, total, unit=unit, quiet=quiet or not is_main())
 
 
 def size(text: str) -> tuple[int, int]:
-    """`513` or `513x769`: height and width."""
+    """Parse a size, `513` or `513x769`, to height and width in pixels."""
     height, _, width = text.partition("x")
     sides = int(height), int(width or height)
     if min(sides) < 33:
-        raise argparse.ArgumentTypeError(f"{text}: the network needs at least 33 pixels a side")
+        raise argparse.ArgumentTypeError(f"{text}: each side must have at least 33 pixels")
     return sides
 
 
 def count(text: str) -> int:
-    """A number of at least 1."""
+    """Parse a whole number of at least 1."""
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
     return int(text)

@@ -1,4 +1,4 @@
-"""seg predict: masks of images, videos and cameras."""
+"""seg predict: predict the masks of images, videos and cameras."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "predict",
         run,
-        "Write the masks of images, videos or a camera.",
-        details="A mask has the size of its image. Videos and cameras give MP4 files.",
+        "Predict the masks of images, videos or a camera.",
+        details="Each mask has the size of its image. For videos and cameras, the output is an MP4 file.",
         example="seg predict runs/voc_mini/best.safetensors photos/ --out masks --mode side-by-side",
     )
     parser.add_argument("weights", metavar="WEIGHTS", help=OR_EXPORTED)
@@ -32,32 +32,36 @@ def add_parser(subparsers: Subparsers) -> None:
         "inputs",
         metavar="INPUT",
         nargs="+",
-        help="image, video, folder or glob pattern of them, .txt list, or camera:0 (until Ctrl-C)",
+        help="images, videos, folders, glob patterns, .txt lists, or camera:0 (until Ctrl-C)",
     )
-    parser.add_argument("--out", metavar="DIR", required=True, help="folder for the PNGs, or for the video NAME.mp4")
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder for the masks, or for the video NAME.mp4")
     parser.add_argument(
         "--mode",
         choices=("overlay", "palette", "side-by-side", "index", "confidence", "labelme", "coco"),
         default="overlay",
-        help="overlay (default): the image with colored classes and a legend; palette: the mask as a palette PNG; "
-        "side-by-side: the image and its overlay; index: the mask as a gray PNG of class indices; confidence: heat maps of the "
-        "largest probability and the entropy; labelme, coco: polygons to correct in an annotation tool",
+        help="output format. overlay (default): the image with colored classes and a legend; palette: the mask as a palette "
+        "PNG; side-by-side: the image and its overlay; index: the mask as a gray PNG of class indices; confidence: heat maps "
+        "of the largest probability and the entropy; labelme, coco: polygons to correct in an annotation tool",
     )
     parser.add_argument(
         "--tolerance",
         type=float,
         default=1.0,
         metavar="PIXELS",
-        help="largest distance of a region's border to its polygon (default: 1); 0: every corner",
+        help="largest distance between a polygon and the border of its region, in pixels (default: 1); 0: keep every corner",
     )
     parser.add_argument(
-        "--least-area", type=count, default=1, metavar="PIXELS", help="leave out smaller polygons (default: 1, none)"
+        "--least-area",
+        type=count,
+        default=1,
+        metavar="PIXELS",
+        help="omit polygons with a smaller area, in pixels (default: 1, which keeps all)",
     )
-    parser.add_argument("--no-legend", action="store_true", help="draw no legend into the frames of videos")
+    parser.add_argument("--no-legend", action="store_true", help="draw no legend on video frames")
     parser.add_argument("--frames", type=count, metavar="N", help="stop after N frames of a video or camera")
     add_inference(parser)
     add_runtime(parser)
-    add_json(parser, "the paths of the files written, and frames and seconds of videos,")
+    add_json(parser, "the paths of the written files, and the frames and seconds of videos,")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_misplaced(args.weights, args.out)
     found = find_inputs(args.inputs)
     if found.videos and args.mode in ("labelme", "coco", "confidence"):
-        raise UserError(f"{found.videos[0][0]}: --mode {args.mode} is for images; save the frames as images first")
+        raise UserError(f"{found.videos[0][0]}: --mode {args.mode} supports images only; save the frames as images first")
     predictor = open_predictor(args)
     made: dict[str, list[Any]] = {"images": [], "problems": [], "videos": []}
     if found.images:
@@ -100,17 +104,17 @@ def refuse_misplaced(weights: str, out: str) -> None:
 
 
 def summary(mode: str, out: str, files: int) -> str:
-    """What was written where, and what to do with annotations."""
+    """Describe the written files, and the next command for annotations."""
     if mode == "coco":
-        return f"polygons in {out}/annotations.json; when they are corrected: seg data init {quote(out)} --images FOLDER"
+        return f"polygons in {out}/annotations.json; after correction, run seg data init {quote(out)} --images FOLDER"
     if mode == "labelme":
         plural = "annotations" if files != 1 else "annotation"
-        return f"{files} labelme {plural} in {out}; when they are corrected: seg data init {quote(out)}"
+        return f"{files} labelme {plural} in {out}; after correction, run seg data init {quote(out)}"
     return f"{files} {mode} image{'s' if files != 1 else ''} in {out}"
 
 
 def predict_images(args: argparse.Namespace, predictor: Predictor, inputs: Inputs) -> tuple[list[Path], list[str]]:
-    """The files that this process writes, and a line for each image that cannot be read."""
+    """Predict the images of this process; return the written files, and one line for each unreadable image."""
     from ..inference import images as inference
     from ..inference.annotations import Outlines
 
@@ -125,10 +129,10 @@ def predict_images(args: argparse.Namespace, predictor: Predictor, inputs: Input
 def predict_videos(
     args: argparse.Namespace, predictor: Predictor, videos: list[tuple[str, Path]], problems: list[str]
 ) -> list[dict[str, Any]]:
-    """Path, frames and seconds of the videos that this process makes; `problems` gets a line for each that cannot be read.
+    """Predict the videos of this process; return their paths, frames and seconds. `problems` gets a line per unreadable video.
 
     Raises:
-        UserError: a single video cannot be read.
+        UserError: the only video cannot be read.
     """
     from ..distributed import rank, world_size
     from ..inference.video import predict_video

@@ -1,4 +1,4 @@
-"""seg report: the page of a run."""
+"""seg report: write the HTML report of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..inference.predictor import Predictor
 
 REPORTS = "report"
-"""Folder of the page in a run's folder; of models that have none, a folder of it for each."""
+"""Folder of the report inside a run folder; a model without a run folder gets a subfolder of its own."""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -24,9 +24,9 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "report",
         run,
-        "Write RUN/report/index.html: the curves, scores and errors of a run.",
-        details="It scores the best weights of the run on the validation split. For a published model or one of the Hugging "
-        "Face Hub, it writes report/NAME/index.html.",
+        "Write the report of a run, RUN/report/index.html: its curves, scores and errors.",
+        details="The best weights of the run are scored on the validation split. For a published model or a model of the "
+        "Hugging Face Hub, the report is report/NAME/index.html.",
         example="seg report runs/voc_mini",
     )
     parser.add_argument("weights", metavar="WEIGHTS", help=WEIGHTS)
@@ -58,10 +58,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def place_of(source: str) -> tuple[str, Path]:
-    """The weights of a source, and the folder of its report: in the folder of a run; of its own for a model without one.
+    """Return the weights of a source and the folder of its report: inside the run folder, else report/NAME.
 
     Raises:
-        UserError: a path has no weights, or the source is none that a verb takes.
+        UserError: the path has no weights, or the source is not supported.
     """
     from ..weights.resolve import BEST, resolve_weights
 

@@ -1,4 +1,4 @@
-"""seg serve: a web page and an API for a model."""
+"""seg serve: serve a web page and an API for a model."""
 
 from __future__ import annotations
 
@@ -37,6 +37,6 @@ def run(args: argparse.Namespace) -> int:
         predictor = open_predictor(args)
         name = predictor.metadata.config.name if predictor.metadata else ""
         made = app.make_app(app.Service(predictor, name or Path(args.weights).stem))
-        print(f"{args.weights}: serving at {server.address(opened)}  (Ctrl-C stops it)", flush=True)
+        print(f"{args.weights}: serving at {server.address(opened)}  (press Ctrl-C to stop)", flush=True)
         server.run(made, opened, args.quiet)
     return 0

@@ -1,4 +1,4 @@
-"""seg share: a model for the Hugging Face Hub."""
+"""seg share: prepare a model for the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ def add_parser(subparsers: Subparsers) -> None:
         "share",
         run,
         "Prepare a model for the Hugging Face Hub, and upload it.",
-        details="The folder holds model.safetensors, config.json, and a model card with the measured scores. Every verb takes "
-        "hf:OWNER/NAME as WEIGHTS.",
+        details="The folder contains model.safetensors, config.json, and a model card with the measured scores. Every verb "
+        "accepts hf:OWNER/NAME as WEIGHTS.",
         example="seg share runs/voc_mini/best.safetensors --out shared --push OWNER/NAME",
     )
     parser.add_argument("weights", metavar="WEIGHTS", help=WEIGHTS)
     parser.add_argument("--out", metavar="DIR", required=True, help="folder to write")
     parser.add_argument(
-        "--push", metavar="OWNER/NAME", help="also upload it, with the login of 'hf auth login' or the token in HF_TOKEN"
+        "--push",
+        metavar="OWNER/NAME",
+        help="also upload the folder, with the login of 'hf auth login' or the token in HF_TOKEN",
     )
 
 

@@ -1,4 +1,4 @@
-"""seg submit: the archive for the PASCAL VOC evaluation server."""
+"""seg submit: make the archive for the PASCAL VOC evaluation server."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def add_parser(subparsers: Subparsers) -> None:
         "submit",
         run,
         "Make and check the archive of masks for the PASCAL VOC 2012 evaluation server.",
-        details="With --check it checks an existing archive.",
+        details="With --check, only check an existing archive.",
         example="seg submit runs/voc_mini/best.safetensors --data data/VOC2012_test --split test --out submission",
     )
     parser.add_argument("weights", metavar="WEIGHTS", nargs="?", help=f"{WEIGHTS}, with the classes of VOC")
-    parser.add_argument("--data", metavar="ROOT", help="data set in VOC layout, without masks if need be (default: as trained)")
-    parser.add_argument("--split", default="test", help="list in ImageSets/Segmentation (default: test)")
+    parser.add_argument("--data", metavar="ROOT", help="data set in VOC layout; masks are not needed (default: as trained)")
+    parser.add_argument("--split", default="test", help="name of a list in ImageSets/Segmentation (default: test)")
     parser.add_argument(
         "--out",
         metavar="DIR",
@@ -74,7 +74,7 @@ def make(args: argparse.Namespace) -> int:
     root = args.data or (predictor.metadata.data_root() if predictor.metadata else "")
     split = open_images(root, args.split, predictor.labels)
     if args.split != "test" and is_main():
-        print_stderr(f"note: the server scores the masks of test, not of {args.split}; leave out --split for those")
+        print_stderr(f"note: the server scores only the test split, not {args.split}; omit --split to predict the test split")
     with progress("submit", quiet=args.quiet) as bar:
         path, kept = submit(predictor, split, args.weights, args.out, args.competition, bar.update)
     if is_main():

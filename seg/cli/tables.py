@@ -61,7 +61,7 @@ def table(scores: Scores) -> str:
 
 
 def run_table(score: dict[str, Any]) -> str:
-    """The score in the best weights of a run: the mean, and the IoU of each class in percent, three to a line."""
+    """The score of the best weights of a run: the mIoU, and the IoU of each class in percent, three classes per line."""
     cells = [(name, "-" if iou is None else f"{100 * iou:.1f}") for name, iou in score["iou"].items()]
     rows = -(-len(cells) // 3)
     lines = []
@@ -73,7 +73,7 @@ def run_table(score: dict[str, Any]) -> str:
 
 
 def comparison_table(comparison: Comparison, first: str, second: str) -> str:
-    """IoU of each class in both evaluations and its change, in percent; then the mIoU's, with its interval."""
+    """IoU of each class in both evaluations and the difference, in percent; then both mIoUs and the confidence interval."""
     grid = _table("class", "A: IoU %", "B: IoU %", "B - A")
     one, other = comparison.first, comparison.second
     for name, a, b in zip(one.labels.names, one.iou, other.iou, strict=True):
@@ -82,7 +82,7 @@ def comparison_table(comparison: Comparison, first: str, second: str) -> str:
     lines = [
         f"A {first}: mIoU {_percent(one.miou)} %",
         f"B {second}: mIoU {_percent(other.miou)} %",
-        f"B - A: {100 * comparison.difference:+.2f} points, {100 * CONFIDENCE:.0f} % interval {100 * low:+.2f} to "
+        f"B - A: {100 * comparison.difference:+.2f} points, {100 * CONFIDENCE:.0f} % confidence interval {100 * low:+.2f} to "
         f"{100 * high:+.2f} (paired bootstrap over {one.images} images)",
     ]
     return "\n".join([_render(grid), *lines])
@@ -113,7 +113,7 @@ def calibration_table(calibration: Calibration) -> str:
 
 
 def class_table(counts: np.ndarray, labels: LabelSet) -> str:
-    """Images that have each class, and its share of the pixels; from counts [images, 256]."""
+    """Number of images and share of pixels of each class; from counts [images, 256]."""
     grid = _table("class", "images", "pixels %")
     total = max(1, counts.sum())
     for index, name in [*enumerate(labels.names), (VOID, "(void)")]:
@@ -126,7 +126,7 @@ SIDES = (128, 256, 384, 513, 768, 1024, 2048, 4096)
 
 
 def size_table(sizes: np.ndarray) -> str:
-    """Images by longer and by shorter side, then the extremes; from widths and heights [images, 2], where 0 is unknown."""
+    """Images by longer and by shorter side, and the extreme sizes; from widths and heights [images, 2], where 0 is unknown."""
     sizes = sizes[sizes.all(1)]
     if not len(sizes):
         return ""
@@ -145,14 +145,14 @@ def size_table(sizes: np.ndarray) -> str:
 
 
 def _time(seconds: float) -> str:
-    """`1.43 s`, `35.2 ms`, `12.0 us`: three digits."""
+    """Format a time with three digits: `1.43 s`, `35.2 ms`, `12.0 us`."""
     unit, scale = next((u, s) for u, s in (("s", 1), ("ms", 1e3), ("us", 1e6)) if seconds * s >= 1 or s == 1e6)
     value = seconds * scale
     return f"{value:.{max(0, 2 - len(str(int(value))) + 1)}f} {unit}"
 
 
 def benchmark_table(machine: dict[str, Any], rows: Sequence[Row]) -> str:
-    """The machine, the rows of a benchmark by section, and the limits that they are compared with."""
+    """The machine, the rows of a benchmark by section, and the hardware limits for comparison."""
     grid = _table("case", "time", "MiB", "peer", "peer time", "peer MiB", "ratio", "of limit")
     for column in (grid.columns[0], grid.columns[3]):
         column.no_wrap, column.justify, column.min_width = False, "left", 18
@@ -181,11 +181,11 @@ def profile_table(groups: Sequence[Group], height: int, width: int) -> str:
         work = f"{group.multiply_adds / 1e9:.3f} B", f"{group.flops / 1e9:.1f}"
         kept = f"{group.kept / 2**20:,.1f}"
         grid.add_row(group.name, time, _percent(group.share), kept, *work, end_section=group is groups[-2])
-    return f"{_render(grid)}\nstored: activations that a training pass over one image stores for its backward pass"
+    return f"{_render(grid)}\nstored: activations that training stores for the backward pass, for one image"
 
 
 def published_table(models: Sequence[PublishedModel], here: Container[str]) -> str:
-    """Label set, published mIoU in percent, size of the download and whether it is on this machine, of each published model."""
+    """For each published model: label set, published mIoU in percent, download size, and whether it is on this machine."""
     grid = _table("name", "label set", "published mIoU %", "MB", "here")
     for model in models:
         scores = " / ".join(f"{100 * score.miou:.2f} {score.split}" for score in model.scores) or "-"

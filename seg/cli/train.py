@@ -35,17 +35,17 @@ def add_parser(subparsers: Subparsers) -> None:
         "train",
         run,
         "Train a network and write the run folder runs/NAME.",
-        details="The run is named after its configuration, or by name=NAME.",
+        details="The name of the run is that of its configuration; name=NAME sets another.",
         example="seg train voc_mini data.root=data/voc-mini train.iterations=500",
     )
-    parser.add_argument("config", metavar="CONFIG", help="name of a configuration (see --list), or path of a YAML file")
-    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings that replace those of the configuration")
+    parser.add_argument("config", metavar="CONFIG", help="name of a configuration (see --list) or path of a YAML file")
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings that override the configuration")
     add_device(parser)
-    parser.add_argument("--resume", action="store_true", help="continue from the newest valid checkpoint of runs/NAME")
+    parser.add_argument("--resume", action="store_true", help="resume from the newest valid checkpoint of runs/NAME")
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="train one step and predict one image, print the time and memory that the training would take, and write nothing",
+        help="train one step, predict one image, and print the estimated time and memory of the training; write nothing",
     )
     parser.add_argument("--list", action=List, help="list the configurations that come with seg, and exit")
     add_json(parser, "the best score")
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     if result.stopped:
         print_stderr(
             f"stopped after iteration {result.iteration}; the checkpoint {trainer.training_run.last} is complete; "
-            f"to continue: {resume_command(trainer.folder)}"
+            f"to resume: {resume_command(trainer.folder)}"
         )
         return 130
     score = read_metadata(open_safetensors(trainer.training_run.best)[1], trainer.training_run.best).score
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def print_outcome(trainer: Trainer, score: dict[str, Any]) -> None:
-    """The scores, and the commands that a person may want next."""
+    """Print the scores and the suggested next commands."""
     from ..data.voc import LISTS
     from .tables import run_table
 

@@ -18,7 +18,7 @@ _DATASET = "VOCSegmentation reads every data set in VOC layout; seg data init FO
 _HINTS = {
     "DataLoader": "use torch.utils.data.DataLoader with a VOCSegmentation",
     **dict.fromkeys(("VOCDataset", "VOC", "Dataset", "SegmentationDataset", "Cityscapes", "CocoDetection"), _DATASET),
-    "ValTransform": "validation needs none: Predictor.predict takes the images as VOCSegmentation gives them",
+    "ValTransform": "not needed for validation: Predictor.predict accepts the images of VOCSegmentation",
 }
 _HOME = {"TrainTransform": "transforms", "VOCSegmentation": "dataset"}
 

@@ -105,8 +105,8 @@ def decode(
         raise UserError(f"{path}: not a readable image (out of memory); make it smaller, or close other programs") from error
     except Exception as error:  # Pillow raises whatever its parsers run into: struct.error, zlib.error, KeyError, EOFError, ...
         if isinstance(error, OSError) and error.strerror:
-            raise UserError(f"{path}: not a readable image ({error.strerror}); check that you may read it") from error
-        raise UserError(f"{path}: not a readable image ({reason(error)}); damaged or cut short: copy it again") from error
+            raise UserError(f"{path}: not a readable image ({error.strerror}); check its permissions") from error
+        raise UserError(f"{path}: not a readable image ({reason(error)}); damaged or truncated: copy it again") from error
     return _accepted(image, path)
 
 

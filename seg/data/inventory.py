@@ -47,7 +47,7 @@ def walk(folder: str | Path, suffixes: tuple[str, ...], below: str = "") -> Iter
 
 def same_name(path: str | Path, others: Iterable[str]) -> str:
     """What to say of files whose names differ in the suffix alone: an id, and a mask or prediction, would mean each of them."""
-    return f"{path}: {' and '.join(others)} has the same name but for the suffix; keep one of them, and move the others"
+    return f"{path}: {' and '.join(others)} has the same name with another suffix; keep one of them, and move the others"
 
 
 class FileIndex(Mapping[str, Path]):

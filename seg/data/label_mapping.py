@@ -72,7 +72,7 @@ def mapping_notes(data: LabelSet, model: LabelSet, theirs: str = "data set", our
     order = [_key(name) for name in model.names]
     notes = []
     if known != [name for name in order if name in known]:
-        notes.append(f"classes of the {theirs} are in another order than those of the {ours}: they are matched by name")
+        notes.append(f"classes of the {theirs} have a different order from those of the {ours}; they are matched by name")
     absent = [name for name in model.names if _key(name) not in known]
     if absent:
         notes.append(f"{_list(absent)}: classes of the {ours} that are not in the {theirs}")

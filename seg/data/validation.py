@@ -21,7 +21,7 @@ BINARY = (
     "the masks hold 0 and 255 alone, and 255 is void: there is no class but 0. Are they binary masks? seg data init makes "
     "masks of 0 and 1 of such. If 255 is void in large regions, list it in the label set: values: {0: NAME, 255: void}"
 )
-TRAINED_ON = "scores on images that are trained on say nothing about new images"
+TRAINED_ON = "scores on training images do not measure the accuracy on new images"
 COLORED = (
     "masks are RGB in the label set's colors, and read as such; seg data check --convert makes palette PNGs of them, which "
     "are smaller and read faster"
@@ -183,7 +183,9 @@ def split_notes(
                 f"every mask of {name} is void: there is nothing to score, mIoU stays 0, and the first weights are kept"
             )
         if classes and void:
-            notes.append(f"{void} of {len(splits[name])} masks of {name} are void alone: nothing is learned or scored there")
+            notes.append(
+                f"{void} of {len(splits[name])} masks of {name} are entirely void: they are not used for training or scores"
+            )
     if {*names} <= splits.keys() and names[0] != names[1]:
         train, val = names
         common = np.intersect1d(splits[train], splits[val])

@@ -136,7 +136,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except av.FFmpegError as error:
-        raise UserError(f"{path}: not a readable video ({reason(error)}); damaged or cut short: copy it again") from error
+        raise UserError(f"{path}: not a readable video ({reason(error)}); damaged or truncated: copy it again") from error
 
 
 @contextlib.contextmanager

@@ -217,4 +217,4 @@ def _size(path: Path) -> tuple[int, int]:
     except UserError:
         raise
     except Exception as error:  # Pillow raises whatever it runs into
-        raise UserError(f"{path}: not a readable image ({reason(error)}); damaged or cut short: copy it again") from error
+        raise UserError(f"{path}: not a readable image ({reason(error)}); damaged or truncated: copy it again") from error

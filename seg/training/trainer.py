@@ -74,7 +74,7 @@ class Trainer:
         """Open the data and the newest checkpoint, which is returned."""
         config = self.config
         if not resume and checkpoint.exists(self.folder):
-            again = f"continue it with its own settings: {resume_command(self.folder)}"
+            again = f"resume it with its own settings: {resume_command(self.folder)}"
             raise UserError(f"{self.folder}: already holds a run; {again}; or choose another name=NAME")
         if config.model.image_classes is not None:
             raise UserError("model.image_classes: an image classifier cannot learn from masks; leave this setting out to train")

@@ -32,6 +32,6 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_resume(tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert "to continue: seg train runs/long/config.yaml --resume" in err
+    assert "to resume: seg train runs/long/config.yaml --resume" in err
     done = checkpoint.read(tmp_path / "runs" / "long" / "last.ckpt")["state"]["iteration"]
     assert done >= events.read_text().count("\n") >= 3

@@ -71,7 +71,7 @@ def test_epochs_are_answered_with_the_iterations_of_the_data_set(tmp_path):
     settings = [f"data.root={root}", "data.train=train", "train.batch_size=2"]
     for key in ("epochs", "train.epochs", "train.num_epochs", "train.maxEpochs", "trainer.max_epochs"):
         with refused(
-            f"epochs=5: a training is counted in iterations; 5 epochs of the {images} images of train in batches of 2",
+            f"epochs=5: the length of training is set in iterations; 5 epochs of the {images} images of train in batches of 2",
             f"train.iterations={-(-5 * images // 2)}",
         ):
             load("voc_mini", [*settings, f"{key}=5"])

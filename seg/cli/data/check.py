@@ -1,4 +1,4 @@
-"""seg data check: every image and mask of a data set."""
+"""seg data check: verify every image and mask of a data set."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "check",
         run,
-        "Read every image and mask of a data set; list problems, and count classes and sizes.",
+        "Read every image and mask of a data set, list the problems, and count classes and sizes.",
         details="ROOT is in VOC layout: JPEGImages, SegmentationClassAug or SegmentationClass, ImageSets/Segmentation. "
-        "Masks are palette, index or RGB PNGs; 255 is void. The exit code is 1 if there is a problem.",
+        "Masks are palette, index or RGB PNGs; 255 is void. The exit code is 1 if there are problems.",
         example="seg data check data/VOC2012 --split val",
     )
     parser.add_argument("root", metavar="ROOT", help="data set in VOC layout")
-    parser.add_argument("--split", help="check one list (default: all lists; each file is read once)")
+    parser.add_argument("--split", help="check this split only (default: all splits; each file is read once)")
     parser.add_argument(
         "--labels", metavar="NAME|FILE", default="voc", help="voc, cityscapes, ade20k, camvid, or a YAML file (default: voc)"
     )
-    parser.add_argument("--masks", metavar="FOLDER", help="folder of the masks in ROOT")
+    parser.add_argument("--masks", metavar="FOLDER", help="folder of the masks, relative to ROOT")
     parser.add_argument(
-        "--masks-only", action="store_true", help="need no images; without lists, every mask in the folder is read"
+        "--masks-only",
+        action="store_true",
+        help="check the masks without images; without split lists, check every mask in the folder",
     )
     parser.add_argument(
-        "--convert", action="store_true", help="rewrite RGB masks in the colors of the label set as palette PNGs"
+        "--convert", action="store_true", help="convert RGB masks to palette PNGs, by the colors of the label set"
     )
     add_json(parser, "the findings")
 

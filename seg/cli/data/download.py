@@ -1,4 +1,4 @@
-"""seg data download: published data sets."""
+"""seg data download: download published data sets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "download",
         run,
         "Download a published data set, verify its checksum and unpack it.",
-        details="A download that stops resumes where it stopped. If one address fails, the next is tried. "
+        details="An interrupted download is resumed. If one address fails, the next is tried. "
         "Existing data sets are not downloaded again.",
         example="seg data download voc2012 --out data/VOC2012",
     )
@@ -24,14 +24,16 @@ def add_parser(subparsers: Subparsers) -> None:
         help="voc2012 (train and val), sbd, or voc2012-test (only with --from-archive or --mirror)",
     )
     parser.add_argument("--out", metavar="DIR", help="folder to write (default: data/VOC2012, data/sbd or data/VOC2012_test)")
-    parser.add_argument("--from-archive", metavar="FILE", help="unpack this copy of the published archive, without a network")
+    parser.add_argument(
+        "--from-archive", metavar="FILE", help="unpack this local copy of the published archive; no network is needed"
+    )
     parser.add_argument(
         "--mirror",
         metavar="URL",
         action="append",
         default=[],
-        help="address of the archive, or of the folder that holds it, instead of the published addresses; can be repeated. "
-        "The environment variable SEG_MIRRORS does the same, with spaces or commas between addresses",
+        help="URL of the archive or of its folder, used instead of the published URLs; can be repeated. The environment "
+        "variable SEG_MIRRORS does the same; separate its URLs by spaces or commas",
     )
 
 

@@ -1,4 +1,4 @@
-"""seg data init: your own images and masks as a data set."""
+"""seg data init: make a data set from your own images and masks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shlex import quote
 from ..options import Subparsers, add_json, add_verb, progress
 
 SHOWN = 25
-"""Names of classes that are printed."""
+"""Largest number of class names to print."""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -20,47 +20,54 @@ def add_parser(subparsers: Subparsers) -> None:
         "init",
         run,
         "Make a data set from your own images and masks.",
-        details="FOLDER holds images/ and masks/ (or other usual names), with or without a folder for each split; or train/, "
-        "train_labels/, val/, val_labels/, as in CamVid; or it is in VOC layout. The classes are found in the masks; their "
-        "names are read from class_dict.csv, label_colors.txt, labelmap.txt or codes.txt in FOLDER. FOLDER/voc gets links, "
-        "lists and labels.yaml; a folder in VOC layout only gets labels.yaml. Existing files stay as they are.",
+        details="FOLDER contains images/ and masks/ (or other common names), with or without a folder for each split; or "
+        "train/, train_labels/, val/, val_labels/, as in CamVid; or it is in VOC layout. The classes are found in the masks; "
+        "their names are read from class_dict.csv, label_colors.txt, labelmap.txt or codes.txt in FOLDER. The command writes "
+        "links, split lists and labels.yaml to FOLDER/voc. In VOC layout, it writes only labels.yaml, to FOLDER. Existing "
+        "files are not changed.",
         example="seg data init data/mine --images photos --masks drawn",
     )
     parser.add_argument("folder", metavar="FOLDER", help="folder of your images and masks")
-    parser.add_argument("--images", metavar="DIR", help="folder of the images in FOLDER (default: found by its name)")
-    parser.add_argument("--masks", metavar="DIR", help="folder of the masks in FOLDER (default: found by its name)")
+    parser.add_argument("--images", metavar="DIR", help="folder of the images, relative to FOLDER (default: found by its name)")
+    parser.add_argument("--masks", metavar="DIR", help="folder of the masks, relative to FOLDER (default: found by its name)")
     parser.add_argument("--out", metavar="DIR", help="folder to write (default: FOLDER/voc)")
-    parser.add_argument("--layout", metavar="NAME", help="layout of FOLDER (default: recognized)")
+    parser.add_argument("--layout", metavar="NAME", help="layout of FOLDER (default: detected)")
     parser.add_argument(
         "--pair",
         metavar="PATTERN",
-        help="file name of a mask, with {stem} for the name of its image: '{stem}_segmentation.png'; or patterns of both: "
-        "'photo_{stem}.jpg=drawn_{stem}.png'",
+        help="pattern of the mask file names, where {stem} is the image name without suffix: '{stem}_segmentation.png'; or "
+        "patterns of the images and the masks: 'photo_{stem}.jpg=drawn_{stem}.png'",
     )
     parser.add_argument(
         "--values",
         metavar="VALUE=CLASS",
         nargs="+",
-        help="what the values in the masks mean: 0=background 1=cat 2=cat 3=void; also ranges, 1-40=object, and colors, "
-        "128,0,0=car. Several values may be one class; void is ignored",
+        help="class of each value in the masks, such as 0=background 1=cat 2=cat 3=void; ranges (1-40=object) and colors "
+        "(128,0,0=car) are also allowed. Several values may map to one class; void pixels are ignored",
     )
     parser.add_argument(
-        "--split", type=_share, metavar="SHARE", help="share of the images for train, such as 0.8; the others are val"
+        "--split",
+        type=_share,
+        metavar="SHARE",
+        help="share of the images in the train split, such as 0.8; the rest is the val split",
     )
     parser.add_argument(
-        "--threshold", type=_level, metavar="LEVEL", help="two classes: gray levels below LEVEL, such as 128, and from it on"
+        "--threshold",
+        type=_level,
+        metavar="LEVEL",
+        help="make two classes from gray levels: below LEVEL, and LEVEL or above; for example 128",
     )
     parser.add_argument(
         "--resize-masks",
         nargs="?",
         const="nearest",
         choices=("nearest",),
-        help="resize masks to the size of their images (nearest neighbor, the only way that keeps labels)",
+        help="resize masks to the size of their images (nearest neighbor, so that class indices are kept)",
     )
     parser.add_argument(
         "--ignore-exif",
         action="store_true",
-        help="take the images as stored, not turned by their EXIF orientation, because the masks were drawn on them so",
+        help="do not rotate images by their EXIF orientation; use this if the masks match the images as stored",
     )
     add_json(parser, "what was found")
 

@@ -1,4 +1,4 @@
-"""seg data prepare: training sets from published data sets."""
+"""seg data prepare: make training sets from published data sets."""
 
 from __future__ import annotations
 
@@ -14,20 +14,26 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "prepare",
         run,
-        "Make a training set: trainaug from VOC and SBD, coco with VOC's classes from COCO 2017, or cityscapes.",
-        details="trainaug writes VOC/SegmentationClassAug, the masks of trainaug and val (VOC's own where available, else "
-        "SBD's), and VOC/ImageSets/Segmentation/trainaug.txt, 10,582 ids. coco writes COCO/voc: the images with more than "
-        "1,000 pixels of the 20 classes; crowds are void. If you run one of these again, it verifies every mask. cityscapes "
-        "unpacks the two official archives into CITYSCAPES and writes the data set CITYSCAPES/voc; a run that stops resumes.",
+        "Make a training set: trainaug (from VOC and SBD), coco (the VOC classes of COCO 2017), or cityscapes.",
+        details="trainaug writes VOC/SegmentationClassAug, the masks of trainaug and val (from VOC where available, else "
+        "from SBD), and VOC/ImageSets/Segmentation/trainaug.txt, 10,582 ids. coco writes COCO/voc: the images with more than "
+        "1,000 pixels of the 20 classes; crowds are void. Running trainaug or coco again verifies every mask. cityscapes "
+        "unpacks the two official archives into CITYSCAPES and writes the data set CITYSCAPES/voc; an interrupted run "
+        "resumes.",
         example="seg data prepare trainaug --voc data/VOC2012 --sbd data/sbd",
     )
     parser.add_argument("what", choices=("trainaug", "coco", "cityscapes"), help="the training set")
-    parser.add_argument("--voc", metavar="DIR", default="data/VOC2012", help="PASCAL VOC 2012 (default: data/VOC2012)")
     parser.add_argument(
-        "--sbd", metavar="DIR", default="data/sbd", help="SBD, with cls/, train.txt and val.txt (default: data/sbd)"
+        "--voc", metavar="DIR", default="data/VOC2012", help="folder of PASCAL VOC 2012 (default: data/VOC2012)"
     )
     parser.add_argument(
-        "--coco", metavar="DIR", default="data/coco", help="COCO 2017: annotations/, train2017/, val2017/ (default: data/coco)"
+        "--sbd", metavar="DIR", default="data/sbd", help="folder of SBD, with cls/, train.txt and val.txt (default: data/sbd)"
+    )
+    parser.add_argument(
+        "--coco",
+        metavar="DIR",
+        default="data/coco",
+        help="folder of COCO 2017, with annotations/, train2017/ and val2017/ (default: data/coco)",
     )
     parser.add_argument(
         "--cityscapes", metavar="DIR", default="data/cityscapes", help="folder of Cityscapes (default: data/cityscapes)"
@@ -37,7 +43,7 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="FILE",
         nargs=2,
         default=[],
-        help="of cityscapes: leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip (default: those in its folder)",
+        help="with cityscapes: leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip (default: found in its folder)",
     )
     add_json(parser)
 
@@ -53,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def prepare_trainaug(args: argparse.Namespace) -> dict[str, object]:
-    """Prepare trainaug and say what was done."""
+    """Prepare trainaug and print a summary."""
     from ...data.prepare.sbd import prepare_trainaug
 
     with progress("prepare", unit="masks", quiet=args.quiet) as bar:
@@ -64,21 +70,19 @@ def prepare_trainaug(args: argparse.Namespace) -> dict[str, object]:
 
 
 def prepare_coco(args: argparse.Namespace) -> dict[str, object]:
-    """Prepare COCO and say what was done."""
+    """Prepare COCO and print a summary."""
     from ...data.prepare.coco import SMALLEST, prepare_coco
 
     with progress("prepare", unit="images", quiet=args.quiet) as bar:
         made = prepare_coco(args.coco, progress=bar.update)
     for split, count in made.images.items():
-        print(
-            f"{split}: {count:,} images; {made.few[split]:,} have at most {SMALLEST:,} pixels of the classes, and are left out"
-        )
+        print(f"{split}: {count:,} images; {made.few[split]:,} with at most {SMALLEST:,} pixels of the classes were left out")
     print(f"data set: {made.path}")
     return vars(made)
 
 
 def prepare_cityscapes(args: argparse.Namespace) -> dict[str, object]:
-    """Prepare Cityscapes and say what was done."""
+    """Prepare Cityscapes and print a summary."""
     from ...data.prepare.cityscapes import prepare_cityscapes, unpack
     from ...progress import by_mebibyte, mebibytes
 

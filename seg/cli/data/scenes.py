@@ -1,4 +1,4 @@
-"""seg data scenes: synthetic scenes."""
+"""seg data scenes: write synthetic scenes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def add_parser(subparsers: Subparsers) -> None:
         example="seg data scenes data/scenes --train 300 --val 60",
     )
     parser.add_argument("out", metavar="DIR", help="folder to write")
-    parser.add_argument("--train", type=count, default=300, metavar="N", help="training scenes (default: 300)")
-    parser.add_argument("--val", type=count, default=60, metavar="N", help="validation scenes (default: 60)")
-    parser.add_argument("--size", type=int, default=192, help="longer side in pixels (default: 192)")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same scenes (default: 0)")
+    parser.add_argument("--train", type=count, default=300, metavar="N", help="number of training scenes (default: 300)")
+    parser.add_argument("--val", type=count, default=60, metavar="N", help="number of validation scenes (default: 60)")
+    parser.add_argument("--size", type=int, default=192, help="longer side of each scene in pixels (default: 192)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed; the same seed gives the same scenes (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What every reader of a layout answers, and what it is given."""
+"""Interface of all layout readers."""
 
 from __future__ import annotations
 

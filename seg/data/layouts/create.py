@@ -116,7 +116,7 @@ def _stays(path: Path, listed: list[str] | None, ids: list[str]) -> bool:
 
 def _refuse_existing(path: Path, in_place: bool) -> None:
     if os.path.lexists(path):
-        raise UserError(f"{path}: is there already; delete it" + ("" if in_place else ", or give another place by --out"))
+        raise UserError(f"{path}: already exists; delete it" + ("" if in_place else ", or choose another folder with --out"))
 
 
 def _lines(ids: list[str]) -> str:
@@ -151,7 +151,9 @@ def _new_folder(target: Path) -> Iterator[Path]:
         sync_all()  # a power cut after the rename finds the files written
         place.rename(target)
     except OSError as error:
-        raise UserError(f"{target}: cannot be made ({error.strerror or reason(error)}); give another place by --out") from error
+        raise UserError(
+            f"{target}: cannot be made ({error.strerror or reason(error)}); choose another folder with --out"
+        ) from error
     finally:
         if place:
             shutil.rmtree(place, ignore_errors=True)

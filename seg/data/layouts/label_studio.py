@@ -57,7 +57,7 @@ class LabelStudio(Layout):
             masks = {path: self.classes.index(label) for label, path in files}
             found[stem(images[task].name)] = Sample(images[task], partial(draw_binary, masks), files[0][1])
         if several:
-            self.notes.append(f"{several} tasks have several annotations: the last of each is taken")
+            self.notes.append(f"{several} tasks have several annotations: the last one of each task is used")
         self.left_out(len(self.masks) - len(found), len(self.masks), "tasks have no image")
         self.notes.append("a mask for each label; what no mask marks is background")
         return {None: found}

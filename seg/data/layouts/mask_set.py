@@ -87,9 +87,7 @@ class MaskSet:
             levels, gray = find_levels(lossy, colors)
             codes = tuple(level[0] if gray else code_of((level[0], level[1], level[2])) for level in levels)
             shown = ", ".join(map(show, codes))
-            notes.append(
-                f"the masks are of a lossy format; each pixel is taken for the nearest of the levels {shown}: edges may shift"
-            )
+            notes.append(f"the masks are of a lossy format; each pixel gets the nearest of the levels {shown}: edges may shift")
             return Decoding(levels=codes)
         transparent = sum(one.transparent for one in every)
         if transparent:

@@ -112,7 +112,7 @@ def read_sbd_mask(path: str | Path) -> np.ndarray:
             raise ValueError(f"it has more than {LIMIT >> 20} MiB")
         mask = _segmentation(content)
     except (OSError, ValueError, IndexError, struct.error, zlib.error) as error:
-        raise UserError(f"{path}: not a readable SBD mask ({reason(error)}); damaged or cut short: extract it again") from error
+        raise UserError(f"{path}: not a readable SBD mask ({reason(error)}); damaged or truncated: extract it again") from error
     wrong = ~np.isin(mask, np.arange(len(VOC)))
     if wrong.any():
         row, column = np.unravel_index(wrong.argmax(), wrong.shape)
@@ -213,7 +213,7 @@ def _same_size(image: Path, source: Path, mask: np.ndarray) -> None:
         with Image.open(image, formats=("JPEG",)) as header:
             width, height = header.size
     except Exception as error:  # Pillow raises whatever its parsers run into
-        raise UserError(f"{image}: not a readable image ({reason(error)}); damaged or cut short: copy it again") from error
+        raise UserError(f"{image}: not a readable image ({reason(error)}); damaged or truncated: copy it again") from error
     if mask.shape != (height, width):
         raise UserError(
             f"{source}: {mask.shape[1]}x{mask.shape[0]} pixels, but its image is {width}x{height} ({image}); one of them is of "

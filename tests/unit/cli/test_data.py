@@ -42,7 +42,7 @@ def test_own_data_is_trained_on_by_the_commands_that_init_names(place, capsys):
     learn.remove("model.weights=timm:legacy_xception.tf_in1k")
     assert run(capsys, *learn, "--quiet")[0] == 0
     assert (place / "runs/my-data/best.safetensors").is_file()
-    assert "is there already" in the_line(capsys, "data", "init", "my data")
+    assert "already exists" in the_line(capsys, "data", "init", "my data")
 
 
 def test_trainaug_is_prepared(place, capsys, monkeypatch):

@@ -18,7 +18,7 @@ def test_two_evaluations_are_compared(place, weights, capsys):
     assert f"B - A: {100 * (scores[1]['miou'] - scores[0]['miou']):+.2f} points" in out
     (place / "b.json").write_text(json.dumps(scores[1] | {"per_image": []}))
     assert "b.json: not an evaluation" in the_line(capsys, "evaluate", "--compare", "a.json", "b.json")
-    assert "takes two JSON files" in the_line(capsys, "evaluate", "x.safetensors", "--compare", "a.json", "a.json")
+    assert "compares two JSON files" in the_line(capsys, "evaluate", "x.safetensors", "--compare", "a.json", "a.json")
 
 
 def test_reports_are_written_for_a_run_and_for_saved_masks(place, weights, capsys):
@@ -120,7 +120,7 @@ def test_calibration_is_measured_and_a_temperature_stored(place, weights, capsys
 
     code, out, _ = run(capsys, *asked, "--store-temperature")
     fitted = numbers["fitted"]["temperature"]
-    assert code == 0 and f"temperature {fitted:g} stored" in out
+    assert code == 0 and f"stored temperature {fitted:g}" in out
     after, photo = seg.load(weights, "cpu"), place / "voc/JPEGImages/toy_000.jpg"
     assert after.temperature == fitted and after.metadata.score == before.metadata.score
     assert (after.predict(photo) == before.predict(photo)).all()

@@ -92,7 +92,7 @@ def test_percents_of_a_comparison_have_a_space():
     scores = Scores(LABELS, np.diag([4, 4, 0, 0]), 2)
     comparison = Comparison(scores, scores, (-0.005, 0.02))
     text = comparison_table(comparison, "a.json", "b.json")
-    assert "+0.00 points, 95 % interval -0.50 to +2.00" in text
+    assert "+0.00 points, 95 % confidence interval -0.50 to +2.00" in text
     assert not re.search(r"\d%", text)
 
 

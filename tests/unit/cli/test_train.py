@@ -72,7 +72,7 @@ def test_a_stopped_run_says_how_to_resume(place, capsys, monkeypatch):
         patch.setattr(Trainer, "_update", interrupted)
         code, _, err = run(capsys, "train", "small.yaml", "data.root=voc", "--quiet")
     assert code == 130
-    assert "is complete; to continue: seg train runs/small/config.yaml --resume" in err
+    assert "is complete; to resume: seg train runs/small/config.yaml --resume" in err
     assert run(capsys, "train", "small.yaml", "data.root=voc", "--quiet", "--resume")[0] == 0
 
 

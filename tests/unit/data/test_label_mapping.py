@@ -38,7 +38,7 @@ def test_what_is_mapped_is_said():
     assert mapping_notes(model, model) == []
     turned = replace(model, names=("background", "dog", "cat"))
     assert mapping_notes(turned, model) == [
-        "classes of the data set are in another order than those of the model: they are matched by name"
+        "classes of the data set have a different order from those of the model; they are matched by name"
     ]
     fewer = LabelSet(("background", "Dog"), ((0, 0, 0), (1, 1, 1)))
     assert mapping_notes(fewer, model, "predictions", "truth") == ["cat: classes of the truth that are not in the predictions"]

@@ -50,7 +50,7 @@ def test_a_sound_data_set_needs_no_note(root):
 
 def test_validation_on_the_training_images_is_said(root):
     assert notes_of(root, "train", "train") == [
-        "data.val=data.train, train: scores on images that are trained on say nothing about new images"
+        "data.val=data.train, train: scores on training images do not measure the accuracy on new images"
     ]
     list_of(root, "val").write_text("toy_004\ntoy_005\n")
     assert any("train and val share 2 images" in note for note in notes_of(root))
@@ -69,7 +69,7 @@ def test_one_class_alone_and_masks_of_void_are_said_and_not_refused(root):
     set_masks(root, range(6, 9), [0, 255])
     notes = notes_of(root)
     assert any("train has one class, person" in note for note in notes)
-    assert "1 of 6 masks of train are void alone: nothing is learned or scored there" in notes
+    assert "1 of 6 masks of train are entirely void: they are not used for training or scores" in notes
     assert any("val has one class, background" in note and "seg data init" in note for note in notes)
     assert check(root, VOC).problems == []
 

@@ -187,7 +187,7 @@ def test_weights_of_other_classes_are_refused(tmp_path, run):
 
 def test_an_image_that_cannot_be_read_is_refused(tmp_path, split, run):
     split.images[1].write_bytes(split.images[1].read_bytes()[:100])
-    with refused(split.images[1], "damaged or cut short"):
+    with refused(split.images[1], "damaged or truncated"):
         run()
     assert not (tmp_path / "out" / "results.tar.gz").exists()
 

@@ -283,7 +283,7 @@ def test_a_folder_in_voc_layout_only_gets_a_label_set(tmp_path):
     after = contents(root)
     assert after.pop(root / "labels.yaml") and after == before
     expect(made, lambda mask: mask)
-    with refused(root / "labels.yaml", "is there already"):
+    with refused(root / "labels.yaml", "already exists"):
         create_dataset(root)
 
 
@@ -371,7 +371,7 @@ def test_existing_files_are_not_overwritten(tmp_path):
     made = create_dataset(make(tmp_path))
     (made.out / "labels.yaml").write_text("edited")
     before = contents(tmp_path)
-    with refused(made.out, "is there already", "--out"):
+    with refused(made.out, "already exists", "--out"):
         create_dataset(tmp_path)
     assert contents(tmp_path) == before
 

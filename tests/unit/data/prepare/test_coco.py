@@ -119,7 +119,7 @@ def test_a_second_run_keeps_the_masks_and_mends_a_damaged_one(coco, capsys):
     mask.write_bytes(b"")
     assert main(["data", "prepare", "coco", "--coco", str(coco), "--json", str(coco / "made.json")]) == 0
     assert mask.read_bytes() == before and other.stat().st_mtime_ns == kept
-    assert "train: 4 images; 2 have at most 1,000 pixels of the classes, and are left out" in capsys.readouterr().out
+    assert "train: 4 images; 2 with at most 1,000 pixels of the classes were left out" in capsys.readouterr().out
     assert json.loads((coco / "made.json").read_text())["images"] == {"train": 4, "val": 1}
 
 

@@ -141,7 +141,7 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path, compressed):
     content = path.read_bytes()
     for length in range(0, len(content), 97):
         path.write_bytes(content[:length])
-        with refused(path, "damaged or cut short"):
+        with refused(path, "damaged or truncated"):
             read_sbd_mask(path)
 
 
