@@ -106,10 +106,10 @@ def refuse_misplaced(weights: str, out: str) -> None:
 def summary(mode: str, out: str, files: int) -> str:
     """Describe the written files, and the next command for annotations."""
     if mode == "coco":
-        return f"polygons in {out}/annotations.json; after correction, run seg data init {quote(out)} --images FOLDER"
+        return f"polygons in {out}/annotations.json; after correction: seg data init {quote(out)} --images FOLDER"
     if mode == "labelme":
         plural = "annotations" if files != 1 else "annotation"
-        return f"{files} labelme {plural} in {out}; after correction, run seg data init {quote(out)}"
+        return f"{files} labelme {plural} in {out}; after correction: seg data init {quote(out)}"
     return f"{files} {mode} image{'s' if files != 1 else ''} in {out}"
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from seg.cli.main import main
 from tests.helpers.toy import toy_sample
 
-COMMAND = re.compile(r"(?:^  [a-z ]+:|corrected:) +(seg .+)$", re.M)
+COMMAND = re.compile(r"(?:^  [a-z ]+:|correction:) +(seg .+)$", re.M)
 """A line that names a command, such as `  check:  seg data check data/mine/voc`."""
 SMALL = shlex.split(
     "model.backbone=xception41 model.width=0.125 model.aspp.channels=16 model.decoder=null model.weights=random "

@@ -147,7 +147,7 @@ def test_names_in_another_order_are_matched_with_a_word(scored, capsys):
     recode = np.array([names.index(name) for name in VOC.names], np.uint8)
     made = scored(names, recode=recode)
     assert made.scores.miou == 1 and made.scores.labels.names == VOC.names
-    assert "another order" in capsys.readouterr().err
+    assert "a different order" in capsys.readouterr().err
     assert scored(VOC.names).scores.miou == 1 and capsys.readouterr().err == ""
 
 

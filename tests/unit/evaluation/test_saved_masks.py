@@ -288,7 +288,7 @@ def test_predictions_with_names_of_their_own_are_matched(saved, capsys):
         Image.fromarray(np.argsort(order).astype(np.uint8)[masks(size, number)[1]]).save(predictions / f"{number}.png")
     made = evaluate_folders(predictions, truth)
     np.testing.assert_array_equal(made.scores.matrix, perfect(truth))
-    assert made.scores.labels is VOC and "another order" in capsys.readouterr().err
+    assert made.scores.labels is VOC and "a different order" in capsys.readouterr().err
     (predictions / "labels.yaml").write_text(f"classes: {['yak', *names[1:]]}")
     with refused("labels.yaml", "Only in the predictions: yak. Only in the ground truth: background"):
         evaluate_folders(predictions, truth)

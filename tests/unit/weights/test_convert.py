@@ -43,7 +43,7 @@ def test_a_backbone_is_written_alone_and_starts_a_training_not_a_prediction(tmp_
     out = tmp_path / "backbone.safetensors"
     report = tmp_path / "report.json"
     assert main(["convert", str(tmp_path / "timm.safetensors"), "--out", str(out), "--json", str(report)]) == 0
-    assert "a backbone: use it as model.weights" in capsys.readouterr().out
+    assert "backbone weights: pass them to seg train as model.weights" in capsys.readouterr().out
     found = json.loads(report.read_text())
     assert "backbone.conv1.conv.weight" in found["matched"] and "classifier.weight" in found["missing"]
     with refused(out, "holds a backbone only", "without segmentation classes", f"model.weights={out}"):
