@@ -264,3 +264,10 @@ def test_scores_are_indexed_by_class_name_and_number():
 def test_the_confusion_matrix_refuses_anything_but_labels(truth, prediction, part):
     with refused("ConfusionMatrix.update", part):
         ConfusionMatrix(5).update(truth, prediction)
+
+
+def test_printed_scores_are_one_line():
+    labels = LabelSet(("sky", "road", "car"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
+    matrix = np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]], np.int64)
+    # IoU: sky 3 / 4, road 4 / 5; car is absent.
+    assert str(Scores(labels, matrix, 2, ())) == "Scores(mIoU 77.50 % over 2 of 3 classes, 2 images)"

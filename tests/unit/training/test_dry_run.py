@@ -6,6 +6,7 @@ import yaml
 
 from seg.cli.main import main
 from seg.config import as_dict
+from seg.training import dry_run as module
 from seg.training import start
 from seg.training.dry_run import dry_run
 from seg.training.trainer import Trainer
@@ -25,6 +26,14 @@ def test_a_dry_run_says_what_a_training_takes_and_writes_nothing(config, tmp_pat
     printed = capsys.readouterr()
     assert "memory:" in printed.out and "training: 6 images, 3 for validation, 21 classes" in printed.err
     assert not settings.folder.exists()
+
+
+def test_too_little_memory_is_said_with_the_remedy(config, monkeypatch):
+    trainer = Trainer(config("a"), quiet=True)
+    monkeypatch.setattr(module, "available_memory", lambda device: 2**40)
+    assert dry_run(trainer)["memory"].endswith("; 1024.0 GiB are free")
+    monkeypatch.setattr(module, "available_memory", lambda device: 2**10)
+    assert "too little; lower train.batch_size" in dry_run(trainer)["memory"]
 
 
 def test_the_size_of_rectangular_crops_is_said_and_estimated(config):

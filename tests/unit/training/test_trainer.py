@@ -89,6 +89,20 @@ def test_stopped_by_a_signal_and_resumed_equals_a_straight_run_to_the_bit(config
         assert same(a[part], b[part]), part
 
 
+def test_a_resumed_run_has_weights_and_may_be_frozen(config):
+    frozen = "train.freeze_batch_norm=backbone"
+    Trainer(config("a", frozen, "model.weights=random"), quiet=True).run()
+    assert Trainer(config("a", frozen), resume=True, quiet=True).run().iteration == 4
+    with refused("but the weights are random"):
+        Trainer(config("b", frozen), quiet=True)
+
+
+def test_a_second_run_of_a_name_says_how_to_resume_the_first(config):
+    Trainer(config("a"), quiet=True).run()
+    with refused("already holds a run", f"seg train {config('a').folder}/config.yaml --resume"):
+        Trainer(config("a"), quiet=True)
+
+
 def test_training_learns(config):
     overrides = ["train.iterations=60", "train.validate_every=60", "train.learning_rate=0.1", "train.batch_norm_momentum=0.1"]
     Trainer(config("a", *overrides, "train.batch_size=4"), quiet=True).run()
