@@ -1,4 +1,4 @@
-"""Draw images, predictions and ground truth: docs/quickstart.png, and what `make quickstart` shows at its end.
+"""Draw images, predictions and ground truth: docs/quickstart.jpg, and what `make quickstart` shows at its end.
 
 python tools/draw_examples.py runs/quickstart runs/quickstart/examples.png
 """
@@ -46,7 +46,7 @@ def main() -> None:
     rows = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
     flat = np.concatenate([mask.ravel() for mask in masks])[None]
     picture = visualize.with_legend(np.concatenate(rows), [flat], model.labels, panels=3)
-    Image.fromarray(picture).quantize(256).save(args.out, optimize=True)
+    Image.fromarray(picture).save(args.out, optimize=True, quality=90)
 
 
 if __name__ == "__main__":
