@@ -595,8 +595,7 @@ def from_dict(value: Any, place: str, overrides: Iterable[str] = ()) -> Config:
         try:
             merged = OmegaConf.merge(merged, OmegaConf.create(_with_environment(settings)))
         except OmegaConfBaseException as error:
-            key = getattr(error, "full_key", None) or "a setting"
-            raise UserError(f"{source}: {key}: {(getattr(error, 'msg', None) or str(error)).splitlines()[0]}") from error
+            raise UserError(f"{source}: {_wrong_type(error)}") from error
     try:
         config = OmegaConf.to_object(merged)
     except UserError as error:
@@ -607,6 +606,23 @@ def from_dict(value: Any, place: str, overrides: Iterable[str] = ()) -> Config:
     return config
 
 
+def _wrong_type(error: Exception) -> str:
+    """What a setting must be, in our words: OmegaConf speaks of its own types."""
+    key, line = getattr(error, "full_key", None) or "a setting", (getattr(error, "msg", None) or str(error)).splitlines()[0]
+    value = re.search(r"'(.*)' (?:of type|is not|for field)|: '(.*)'$", line)
+    kind = next((words for kind, words in KINDS.items() if re.search(rf"(to |valid |of type '){kind}", line)), None)
+    if not (value and kind):
+        return f"{key}: {line}"
+    hint: Any = Config
+    for part in key.partition("[")[0].split("."):
+        section = _section(hint)
+        hint = get_type_hints(section).get(part) if section else None
+    given = (value[1] or value[2]).replace("None", "null")
+    return f"{key}={given}: must be {kind}" + " or null" * (type(None) in get_args(hint))
+
+
+KINDS = {"(Integer|int)": "a whole number", "(Float|float)": "a number", "bool": "true or false", "str": "a text"}
+"""Types of settings, as OmegaConf's errors name them."""
 SUFFIXES = (".yaml", ".yml")
 
 

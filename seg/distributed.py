@@ -112,7 +112,8 @@ def describe_device(device: torch.device) -> str:
     import torch
 
     if device.type == "cpu":
-        return f"the CPU ({torch.get_num_threads()} threads)"
+        threads = torch.get_num_threads()
+        return f"the CPU ({threads} thread{'s' * (threads != 1)})"
     if device.type == "mps":
         fallback = os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK") == "1"
         return "mps (the Apple GPU; operators that it lacks " + (

@@ -77,6 +77,9 @@ _INSTEAD = {
 }
 """What has no setting of its own."""
 _VALUES = {
+    **dict.fromkeys(("fit", "finetune", "learn"), "train"),
+    **dict.fromkeys(("eval", "val", "validate", "test", "score"), "evaluate"),
+    **dict.fromkeys(("infer", "inference", "segment", "detect", "demo"), "predict"),
     **dict.fromkeys(("fp16", "half", "float", "16"), "float16"),
     **dict.fromkeys(("bf16", "bfloat"), "bfloat16"),
     **dict.fromkeys(("fp32", "32", "full", "single"), "float32"),

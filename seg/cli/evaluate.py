@@ -47,11 +47,26 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     add_inference(parser)
     add_runtime(parser)
-    parser.add_argument(
-        "--boundary", action="store_true", help="also measure the quality of boundaries: trimap mIoU and Boundary IoU"
-    )
+    parser.add_argument("--boundary", action="store_true", help="also score boundaries: trimap mIoU and Boundary IoU")
     add_calibration(parser)
     parser.add_argument("--save-masks", metavar="DIR", help="write each prediction to DIR as a palette PNG")
+    _add_saved_masks(parser)
+    parser.add_argument(
+        "--labels",
+        metavar="NAME|FILE",
+        help="label set of the data: voc, cityscapes, ade20k, camvid, or a YAML file (default: labels.yaml in the data set, "
+        "else the label set of the model; with --predictions: voc)",
+    )
+    parser.add_argument(
+        "--report", metavar="DIR", help="write DIR/index.html: scores, confusion matrix, and every image with its errors"
+    )
+    parser.add_argument("--against", metavar="DIR|JSON", help=f"with --report: {AGAINST}")
+    parser.add_argument("--compare", nargs=2, metavar="JSON", help="compare two evaluations, given by their --json files")
+    add_json(parser, "all numbers")
+
+
+def _add_saved_masks(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that score saved masks."""
     parser.add_argument(
         "--predictions",
         metavar="DIR",
@@ -74,18 +89,6 @@ def add_parser(subparsers: Subparsers) -> None:
         choices=("nearest",),
         help="with --predictions: resize predictions to the ground truth (nearest neighbor), and report the effect",
     )
-    parser.add_argument(
-        "--labels",
-        metavar="NAME|FILE",
-        help="label set of the data: voc, cityscapes, ade20k, camvid, or a YAML file (default: labels.yaml in the data set, "
-        "else the label set of the model; with --predictions: voc)",
-    )
-    parser.add_argument(
-        "--report", metavar="DIR", help="write DIR/index.html: scores, confusion matrix, and every image with its errors"
-    )
-    parser.add_argument("--against", metavar="DIR|JSON", help=f"with --report: {AGAINST}")
-    parser.add_argument("--compare", nargs=2, metavar="JSON", help="compare two evaluations, given by their --json files")
-    add_json(parser, "all numbers")
 
 
 def run(args: argparse.Namespace) -> int:

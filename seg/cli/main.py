@@ -41,7 +41,7 @@ MEMORY = ("can't allocate memory", "out of memory")
 """Phrases in torch's out-of-memory errors."""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the command."""
     command = Parser(
         prog="seg",
@@ -59,14 +59,16 @@ def parser() -> argparse.ArgumentParser:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the arguments; unlike plain argparse, this accepts KEY=VALUE after flags."""
     command = parser()
+    args: argparse.Namespace
     args, rest = command.parse_known_args(arguments)
     if rest and hasattr(args, "overrides") and all("=" in item and not item.startswith("-") for item in rest):
         args.overrides += rest
     elif rest:
-        hint = next((setting for item in rest if (setting := flag_hint(item, setting_names()))), None)
-        hint = hint if hasattr(args, "overrides") else None
-        meant = f"settings have no dashes: {hint}=VALUE; " if hint else ""
-        command.error(f"unrecognized: {' '.join(rest)}; {meant}see seg{f' {args.verb}' if args.verb else ''} --help")
+        verb = getattr(args, "parser", command)
+        setting = next((name for item in rest if (name := flag_hint(item, setting_names()))), None)
+        flag = next((flag for item in rest if (flag := verb.flag_meant(item))), None)
+        hint = f"; settings have no dashes: {setting}=VALUE" if setting and hasattr(args, "overrides") else ""
+        verb.error(f"unrecognized: {' '.join(rest)}{hint or (f'; did you mean {flag}?' if flag else '')}")
     return args
 
 

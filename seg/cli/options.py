@@ -28,7 +28,7 @@ def add_verb(
     """Add a parser for a verb; `run` executes the verb. `seg --help` shows `summary`; the help of the verb adds `details`."""
     description = f"{summary} {details}".strip()
     parser = subparsers.add_parser(name, help=summary, description=description, epilog=f"example: {example}")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     parser.add_argument("--quiet", action="store_true", help="show no progress; print results and errors only")
     return parser
 

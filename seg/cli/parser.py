@@ -7,6 +7,8 @@ import difflib
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from ..synonyms import choice_meant
+
 FLAGS = {
     **dict.fromkeys(("--output", "--output-dir", "--save", "--save-dir", "--dest", "-o"), "--out"),
     **dict.fromkeys(("--gpu", "--gpus", "--cuda", "--gpu-id"), "--device"),
@@ -53,17 +55,29 @@ class Parser(argparse.ArgumentParser):
                 continue
             if flag in FIRST and any(not action.option_strings for action in self._actions):
                 self.error(f"unknown flag {flag}: write its value without a flag: {self._shape()}")
-            meant = FLAGS.get(flag)
-            meant = meant if meant in own else next(iter(difflib.get_close_matches(flag, own, n=1)), None)
+            meant = self.flag_meant(flag)
             self.error(f"unknown flag {flag}" + (f"; did you mean {meant}?" if meant else ""))
 
+    def flag_meant(self, flag: str) -> str | None:
+        """The flag of this parser that is meant: another program's word for it, or one that is close; None if none is."""
+        flag, own = flag.partition("=")[0], self._option_string_actions
+        meant = FLAGS.get(flag)
+        return meant if meant in own else next(iter(difflib.get_close_matches(flag, own, n=1)), None)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        choices = list(action.choices or ())
+        if choices and value not in choices:
+            meant = choice_meant(value, choices)
+            hint = f"did you mean '{meant}'?" if meant else f"choose from {', '.join(map(str, choices))}"
+            raise argparse.ArgumentError(action, f"invalid choice: '{value}'; {hint}")
+
     def _shape(self) -> str:
-        """The arguments that must be there, such as "seg predict WEIGHTS INPUT ... --out DIR"."""
+        """The arguments and the required flags, such as "seg predict WEIGHTS INPUT ... --out DIR"."""
         words = [self.prog]
         for action in sorted(self._actions, key=lambda action: bool(action.option_strings)):
             name = str(action.metavar or action.dest)
-            if not action.option_strings and action.nargs not in ("*", "?"):
-                words += [name, "..."] if action.nargs == "+" else [name]
+            if not action.option_strings and action.nargs != "*":
+                words += [name, "..."] if action.nargs == "+" else [f"[{name}]"] if action.nargs == "?" else [name]
             elif action.option_strings and action.required:
                 words += [action.option_strings[-1], name]
         return " ".join(words)

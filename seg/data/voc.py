@@ -142,7 +142,8 @@ def data_folder(root: str | Path) -> Path:
     """`root` as a path. Raises UserError if it does not exist."""
     root = expand(root)
     if not root.is_dir():
-        raise UserError(f"{root}: no such data folder; set data.root to a folder in VOC layout, or see data/README.md")
+        sources = "seg data download voc2012 gets PASCAL VOC, and seg data init FOLDER reads your own images"
+        raise UserError(f"{root}: no such data folder; set data.root to a folder in VOC layout: {sources}")
     return root
 
 

@@ -39,7 +39,8 @@ class StepClock:
             return None
         each, validations = sum(self.seconds) / STEPS, -(-self.config.iterations // every) - iteration // every
         more = f", and {validations} validation{'s' * (validations != 1)}"
-        return f"time: about {long_duration(left * each)} for the {left} iterations left ({each:.3g} s each){more}"
+        iterations = f"{left} iteration{'s' * (left != 1)}"
+        return f"time: about {long_duration(left * each)} for the {iterations} left ({each:.3g} s each){more}"
 
     def validated(self) -> None:
         """Note that a validation has ended: its time does not count."""

@@ -1,4 +1,4 @@
-"""The log of a run: metrics.jsonl, and what the loggers are told."""
+"""The log of a run: metrics.jsonl, and the loggers of train.loggers."""
 
 import json
 from collections.abc import Iterable, Sequence

@@ -169,7 +169,7 @@ def labelme_dataset(root):
 
 @case(truth=closed, names=["_background_", "bar", "box", "diamond", "disc"], layout="labelme-dataset")
 def labelme_dataset_of_lists_that_differ(root):
-    """labelme numbers the labels of each image anew."""
+    """labelme numbers the labels of each image from 1."""
     for number in range(6):
         image, mask = image_and(closed, number)
         there = [name for index, name in enumerate(NAMES) if index and (mask == index).any()]

@@ -138,7 +138,7 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name(value, wanted):
     ],
 )
 def test_a_value_of_the_wrong_type_is_a_user_error_that_names_file_and_setting(value, place):
-    assert message(value).startswith(f"mini.yaml: {place}: ")
+    assert message(value).startswith((f"mini.yaml: {place}: ", f"mini.yaml: {place}="))
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_an_error_names_the_command_line_if_it_may_have_set_the_value():
 
 
 def test_a_wrong_override_is_reported_as_an_error_of_the_command_line():
-    with pytest.raises(UserError, match=r"^command line: train\.iterations: "):
+    with pytest.raises(UserError, match=r"^command line: train\.iterations=x: "):
         from_dict({}, "mini.yaml", ["train.iterations=x"])
 
 
@@ -386,3 +386,23 @@ def test_paths_expand_the_home_folder_and_environment_variables(monkeypatch):
     for root in ("$NOWHERE/voc", "${NOWHERE}/voc"):
         with refused("a.yaml", "nvironment variable", "NOWHERE"):
             from_dict({"data": {"root": root}}, "a.yaml")
+
+
+@pytest.mark.parametrize(
+    "setting, wanted",
+    [
+        ("evaluate.canvas=native", "evaluate.canvas=native: must be a whole number or null"),
+        ("train.iterations=2.5", "train.iterations=2.5: must be a whole number"),
+        ("train.iterations=null", "train.iterations=null: must be a whole number"),
+        ("train.learning_rate=fast", "train.learning_rate=fast: must be a number or null"),
+        ("train.loss={dice: x}", "train.loss.dice=x: must be a number"),
+        ("model.aspp.atrous_rates=[x]", "model.aspp.atrous_rates[0]=x: must be a whole number"),
+        ("model.decoder.low_level_channels=few", "model.decoder.low_level_channels=few: must be a whole number"),
+        ("data.balanced=maybe", "data.balanced=maybe: must be true or false"),
+        ("data.root=[1]", "data.root=[1]: must be a text"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_the_type_that_is_wanted(setting, wanted):
+    with pytest.raises(UserError) as error:
+        from_dict({}, "test", [setting])
+    assert str(error.value) == f"command line: {wanted}"

@@ -93,7 +93,9 @@ def test_several_processes_keep_their_own_gpu(gpus, monkeypatch):
 def test_the_device_in_words(machine, monkeypatch):
     machine(cuda=1, mps=1)
     assert distributed.describe_device(torch.device("cuda", 0)) == "cuda:0 (cuda card 0)"
-    assert distributed.describe_device(torch.device("cpu")) == f"the CPU ({torch.get_num_threads()} threads)"
+    for threads, words in ((1, "1 thread"), (2, "2 threads")):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert distributed.describe_device(torch.device("cpu")) == f"the CPU ({words})"
     monkeypatch.setenv("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     assert "operators that it lacks run on the CPU" in distributed.describe_device(torch.device("mps"))
     monkeypatch.delenv("PYTORCH_ENABLE_MPS_FALLBACK")

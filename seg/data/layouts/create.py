@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,10 +83,7 @@ def create_dataset(
         labels = hints.labels or labels
         fits = all(masks.reads_alike(item, labels) for item in samples)
         if fits and all(_stays(target / LISTS / f"{name}.txt", layout.lists.get(name), ids) for name, ids in splits.items()):
-            for name, ids in splits.items():
-                if not (target / LISTS / f"{name}.txt").exists():
-                    write_text(target / LISTS / f"{name}.txt", _lines(ids))
-            write_text(target / LABELS, labels_text(labels))
+            _add_lists_and_labels(target, splits, labels)
             return CreatedDataset(target, labels, counts, [*map(single_line, notes)], layout.name)
         target, labels = folder / "voc", masks.meaning.labels
         _refuse_existing(target, False)
@@ -107,6 +104,14 @@ def create_dataset(
             write_text(place / LISTS / f"{name}.txt", _lines(ids))
         write_text(place / LABELS, labels_text(labels))
     return CreatedDataset(target, labels, counts, [*map(single_line, notes)], layout.name)
+
+
+def _add_lists_and_labels(folder: Path, splits: Mapping[str, list[str]], labels: LabelSet) -> None:
+    """Write labels.yaml and the lists that are missing into a folder in VOC layout."""
+    for name, ids in splits.items():
+        if not (folder / LISTS / f"{name}.txt").exists():
+            write_text(folder / LISTS / f"{name}.txt", _lines(ids))
+    write_text(folder / LABELS, labels_text(labels))
 
 
 def _stays(path: Path, listed: list[str] | None, ids: list[str]) -> bool:

@@ -37,3 +37,23 @@ def test_arguments_in_the_wrong_place_are_one_line(capsys, arguments, message):
     assert main(arguments) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and message in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian", "voc_mini"], "'trian'; did you mean 'train'?"),
+        (["eval", "w.safetensors"], "did you mean 'evaluate'?"),
+        (["data", "chek", "voc"], "did you mean 'check'?"),
+        (["export", "w.safetensors", "--format", "onx", "--out", "m"], "did you mean 'onnx'?"),
+        (["predict", "w.safetensors", "a.jpg", "--out", "m", "--precision", "bf16"], "did you mean 'bfloat16'?"),
+        (["info", "voc_mini", "--siz", "65"], "did you mean --size?"),
+        (["train", "voc_mini", "--lr", "0.1"], "settings have no dashes: train.learning_rate=VALUE"),
+        (["evaluate", "--weights", "w.safetensors"], "write its value without a flag: seg evaluate [WEIGHTS]"),
+    ],
+)
+def test_a_wrong_word_finds_the_right_one_and_its_help_once(capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == err.count("see seg") == 1

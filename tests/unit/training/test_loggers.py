@@ -97,7 +97,7 @@ STAND_INS = {"wandb": ("wandb", stand_in_wandb), "mlflow": ("mlflow", stand_in_m
 
 @pytest.fixture(params=STAND_INS)
 def service(request, monkeypatch):
-    """One of the services, with what it is told."""
+    """One of the services, with its settings."""
     found = Service()
     found.name = request.param
     module, make = STAND_INS[found.name]
