@@ -207,6 +207,16 @@ def test_every_configuration_is_in_the_page_about_training():
     assert not [path.stem for path in (ROOT / "configs").iterdir() if f"`{path.stem}`" not in text]
 
 
+def test_the_tests_that_a_page_names_exist():
+    sources = {path.relative_to(ROOT / "tests").as_posix(): path.read_text() for path in (ROOT / "tests").rglob("*.py")}
+    for page in (*PAGES, "tests/README.md"):
+        for name in re.findall(r"`(?:tests/)?((?:\w+/)*test_\w+(?:\.py)?)`", (ROOT / page).read_text(encoding="utf-8")):
+            if name.endswith(".py"):
+                assert any(path == name or path.endswith(f"/{name}") for path in sources), f"{page}: {name}"
+            else:
+                assert any(f"def {name}(" in source for source in sources.values()), f"{page}: {name}"
+
+
 def test_links_and_pictures_exist():
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / page).read_text(encoding="utf-8")):

@@ -283,6 +283,11 @@ def test_an_invalid_override_is_a_user_error(override, wanted):
     assert wanted in message({}, [override])
 
 
+def test_compiling_with_checkpointing_is_refused():
+    with refused("train.compile", "train.checkpoint_activations", "set one of them to false"):
+        from_dict({"train": {"compile": True, "checkpoint_activations": True}}, "test")
+
+
 def test_a_missing_or_invalid_configuration_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match="a configuration cannot be read"):
         load(tmp_path / "none.yaml")

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from seg.config import from_dict
 from seg.errors import UserError
 from seg.models.preprocess import network_input
-from seg.training import checkpoint
+from seg.training import checkpoint, memory
 from seg.training.event_log import EventLog
 from seg.training.losses import Loss
 from seg.training.step import prepare_mode
@@ -95,6 +95,18 @@ def test_a_resumed_run_has_weights_and_may_be_frozen(config):
     assert Trainer(config("a", frozen), resume=True, quiet=True).run().iteration == 4
     with refused("but the weights are random"):
         Trainer(config("b", frozen), quiet=True)
+
+
+def test_a_resumed_run_keeps_the_precision_that_auto_became(config, monkeypatch):
+    automatic = "train.precision=auto"
+    monkeypatch.setattr(memory, "best_precision", lambda device: "bfloat16")
+    begun = Trainer(config("a", automatic), quiet=True)
+    begun.training_run.stop()
+    begun.run()
+    assert "precision: bfloat16\n" in (begun.folder / "config.yaml").read_text()
+    monkeypatch.setattr(memory, "best_precision", lambda device: "float32")  # another machine
+    assert Trainer(config("a", automatic), resume=True, quiet=True).step.precision == "bfloat16"
+    assert Trainer(config("b", automatic), quiet=True).step.precision == "float32"
 
 
 def test_a_second_run_of_a_name_says_how_to_resume_the_first(config):
