@@ -111,11 +111,14 @@ class Service:
         if form != "json":
             return Response(png(picture(image, mask, self.labels, MODES[form])), media_type="image/png")
         counts = np.bincount(mask.ravel(), minlength=256)
+        height, width = self.predictor.looking_size(image)
         found = [int(index) for index in np.argsort(-counts, kind="stable") if counts[index]]
         return JSONResponse(
             {
                 "width": mask.shape[1],
                 "height": mask.shape[0],
+                "network_width": width,
+                "network_height": height,
                 "seconds": round(time.monotonic() - began, 3),
                 "classes": [
                     {**self.described(index), "pixels": int(counts[index]), "share": counts[index] / mask.size}

@@ -42,6 +42,8 @@ def answers(max_bytes: int, max_pixels: int, max_seconds: int, found: dict[str, 
                     "example": {
                         "width": 500,
                         "height": 375,
+                        "network_width": 500,
+                        "network_height": 375,
                         "seconds": 0.7,
                         "classes": [{**found, "pixels": 187500, "share": 1.0}],
                         "mask": "palette PNG in base64",

@@ -51,7 +51,8 @@ async function segment(files) {
 
 function summary(result) {
   const parts = result.classes.slice(0, 3).map((each) => `${each.name} ${percent(each.share)}`).join(", ");
-  return `${result.file}: ${result.width} × ${result.height} pixels in ${result.seconds.toFixed(1)}\u00a0s: ${parts}`;
+  const reduced = result.network_width < result.width ? `, reduced to ${result.network_width} × ${result.network_height},` : "";
+  return `${result.file}: ${result.width} × ${result.height} pixels${reduced} in ${result.seconds.toFixed(1)}\u00a0s: ${parts}`;
 }
 
 /** Takes away the results, so that no old picture stands beside a new error. */
@@ -69,10 +70,10 @@ function title() {
 
 /** What is shown of an answer. */
 async function open(blob, file, result) {
-  const { width, height, classes, seconds } = result;
+  const { width, height, network_width, network_height, classes, seconds } = result;
   const png = bytes(result.mask);
   return {
-    file, name: file.replace(/\.[^.]*$/, ""), width, height, classes, seconds, png,
+    file, name: file.replace(/\.[^.]*$/, ""), width, height, network_width, network_height, classes, seconds, png,
     mask: await classesOf(png, width, height, model.classes),
     // A kind that the browser does not know (TIFF) has a mask all the same.
     image: await createImageBitmap(blob).catch(() => null), hidden: new Set(), only: null, at: null, url: URL.createObjectURL(png),

@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import httpx
 import numpy as np
@@ -52,6 +53,17 @@ def test_the_json_answer_has_class_counts_and_the_mask(address):
     for each in answer["classes"]:
         assert (each["name"], tuple(each["color"])) == (VOC.names[each["index"]], VOC.colors[each["index"]])
         assert each["share"] == pytest.approx(each["pixels"] / MASK.size)
+
+
+def test_the_json_answer_says_in_which_size_the_network_saw_the_image(address, service):
+    def sizes():
+        answer = ask(address, headers={"Accept": "application/json"}).json()
+        return [(answer[f"{prefix}height"], answer[f"{prefix}width"]) for prefix in ("", "network_")]
+
+    assert sizes() == [MASK.shape, MASK.shape]
+    service.predictor.metadata = replace(service.predictor.metadata, trained_size=max(MASK.shape) // 2)
+    full, seen = sizes()
+    assert full == MASK.shape and max(seen) == max(MASK.shape) // 2
 
 
 def test_a_form_gives_the_same_answer_as_plain_bytes(address):
