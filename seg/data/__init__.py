@@ -24,7 +24,7 @@ _HOME = {"TrainTransform": "transforms", "VOCSegmentation": "dataset"}
 
 
 def __getattr__(name: str) -> Any:
-    # On first use: reading a folder's lists does not wait for torch.
+    # Imported on first use: reading a folder's lists does not need torch.
     if name not in _HOME:
         raise no_attribute(__name__, name, _HINTS, __all__)
     return getattr(import_module(f".{_HOME[name]}", __name__), name)

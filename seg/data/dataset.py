@@ -26,13 +26,13 @@ INSTEAD = {
 class VOCSegmentation(Dataset[Any]):
     """Images and masks of a split in PASCAL VOC layout, as a map-style torch Dataset of (image, mask).
 
-    Without `transform` a sample is what `Predictor.predict` and `ConfusionMatrix.update` take: the image, uint8 [H, W, 3], RGB,
-    and the mask, uint8 [H, W], class index or 255 for void, both NumPy arrays at their own size.
+    Without `transform`, a sample is a pair of NumPy arrays that `Predictor.predict` and `ConfusionMatrix.update` accept: the
+    image, uint8 [H, W, 3], RGB, and the mask, uint8 [H, W], class index or 255 for void. They have their original size.
 
     Args:
         root: folder with JPEGImages, SegmentationClassAug or SegmentationClass, and ImageSets/Segmentation.
         split: name of a list in ImageSets/Segmentation, such as train, val or trainaug.
-        transform: called as transform(image, mask); what it returns is the sample. `TrainTransform` gives random crops.
+        transform: called as transform(image, mask); returns the sample. `TrainTransform` returns random crops.
         labels: the classes: a built-in label set's name, the path of a label set's YAML file, or a LabelSet.
         masks: folder of the masks under root; None: SegmentationClassAug where available, else SegmentationClass.
 

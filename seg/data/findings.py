@@ -1,4 +1,4 @@
-"""What was found in the files of a data set, kept beside a run: at the next start, the same files are not read again."""
+"""Caches the result of reading the files of a data set beside a run: at the next start, the same files are not read again."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ class Findings:
     """Samples without problems, by name, size and time of their files.
 
     Args:
-        path: the file that `save` has written; None or missing: nothing is known.
+        path: a file written by `save`; None or missing: nothing is known.
     """
 
     def __init__(self, path: Path | None = None):
@@ -41,7 +41,7 @@ class Findings:
                 self.samples[key] = Sample([], counts, (int(size[0]), int(size[1])), bool(flags[0]), bool(flags[1]), note)
 
     def save(self, path: Path, keys: Iterable[str]) -> None:
-        """Write the samples of these keys, which are all that a training reads."""
+        """Write the samples of these keys. Other samples are dropped."""
         known = [(key, self.samples[key]) for key in dict.fromkeys(keys) if key in self.samples]
         counts = np.array([sample.counts for _, sample in known], np.int32).reshape(-1, 256)
         text = {
@@ -59,12 +59,12 @@ class Findings:
 
 
 def digest(labels: LabelSet) -> str:
-    """A short text that differs for label sets that read a mask in another way."""
+    """Hash of the label set's rules to read masks."""
     return hashlib.sha256(json.dumps(labels.as_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def key(pair: Pair, labels: str) -> str:
-    """What identifies a sample: paths, sizes in bytes and times of its files, and the `digest` of the label set."""
+    """Key of a sample: paths, sizes in bytes and times of its files, and the `digest` of the label set."""
     parts = [labels]
     for path in pair:
         if path is not None:

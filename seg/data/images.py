@@ -32,7 +32,7 @@ from .orientation import TURNS, orientation_of, upright
 from .pillow_memory import pillow_memory
 
 PIXELS = 200_000_000
-"""The largest image that is read, in pixels: 1.4 GB while it is decoded. A file of a few bytes can claim any size."""
+"""Largest image that is read, in pixels: it takes 1.4 GB to decode. A file of a few bytes can claim any size."""
 
 _OPTIONAL = {"jpg_2000": "JPEG2000", "avif": "AVIF"}
 IMAGE_FORMATS = (
@@ -44,7 +44,7 @@ IMAGE_FORMATS = (
     "GIF",
     *(f for library, f in _OPTIONAL.items() if features.check(library)),
 )
-"""Pillow's names of the formats that are read; JPEG 2000 and AVIF where Pillow was built with them."""
+"""Pillow's names of the supported formats; JPEG 2000 and AVIF only if Pillow was built with them."""
 WIDE = ("I", "I;16", "I;16L", "I;16B")
 """Pillow's modes of more than 8 bits per channel. RGB of 16 bits is decoded to 8."""
 INDEX = ("1", "L", "LA", "P", "PA", *WIDE)
@@ -53,9 +53,9 @@ COLOR = ("RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 RESCALE = "scale them to 0..255, and save it as gray or RGB of 8 or 16 bits"
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
 
-# PIXELS is the limit here; Pillow's own warns from 89 million pixels on.
+# PIXELS is the limit; Pillow's own limit warns from 89 million pixels on.
 Image.MAX_IMAGE_PIXELS = None
-# A file is read, or refused in one line: other messages of Pillow and libtiff do not reach the terminal.
+# Errors are one line: other messages of Pillow and libtiff are not shown.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 with contextlib.suppress(AttributeError, OSError):  # Pillow built without libtiff, or with a hidden one
@@ -63,28 +63,28 @@ with contextlib.suppress(AttributeError, OSError):  # Pillow built without libti
 
 
 class NotAnImage(UserError):
-    """The file has none of the formats that are read."""
+    """The file has no supported format."""
 
 
 class TooLarge(UserError):
-    """The image has more pixels than are read."""
+    """The image has too many pixels."""
 
 
 def decode(
     source: Any, formats: tuple[str, ...] = IMAGE_FORMATS, name: str | None = None, pixels: int | None = None
 ) -> Image.Image:
-    """Decode an image file, upright, in the mode that it is stored in.
+    """Decode an image file and turn it upright. The mode is not changed.
 
     Args:
         source: path, or an open binary file.
         formats: Pillow's names of the formats to accept.
-        name: what errors call an open file.
+        name: name of an open file in errors.
         pixels: the largest size, in pixels; default `PIXELS`.
 
     Raises:
         TooLarge: more than `pixels` pixels; the image is not decoded.
         NotAnImage: none of the formats.
-        UserError: no such file, damaged, or values that are not read.
+        UserError: no such file, a damaged file, or unsupported values.
     """
     path: Any = name or Path(source)
     try:
@@ -97,7 +97,7 @@ def decode(
     except UnidentifiedImageError as error:
         if not name and _is_tiff(path):
             raise NotAnImage(
-                f"{path}: not a readable image (a TIFF of values that are not read, such as floating-point color); {RESCALE}"
+                f"{path}: not a readable image (a TIFF of unsupported values, such as floating-point color); {RESCALE}"
             ) from error
         kinds = ", ".join(formats)
         raise NotAnImage(f"{path}: not a readable image (none of {kinds}); save it as one, or copy it again") from error
@@ -168,12 +168,12 @@ def _reread_deep(file: BinaryIO, image: Image.Image) -> Image.Image:
 
 
 def stored_bits(largest: int) -> int:
-    """How many bits the values of a 16-bit image use, from its largest value: 8, 10, 12 or 16."""
+    """Number of bits that the values of a 16-bit image use, determined from its largest value: 8, 10, 12 or 16."""
     return next((bits for bits in (8, 10, 12) if largest < 1 << bits), 16)
 
 
 def largest_value(image: Image.Image) -> int:
-    """The largest value of an image of more than 8 bits."""
+    """Largest value of an image of more than 8 bits."""
     return int(np.asarray(image).max())  # getextrema() refuses big-endian modes
 
 
@@ -199,7 +199,7 @@ def _opened(path: Path) -> BinaryIO:
 
 
 class Header(NamedTuple):
-    """What the header of an image file says."""
+    """Data in the header of an image file."""
 
     width: int
     """Width of the upright image, in pixels."""

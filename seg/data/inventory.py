@@ -12,7 +12,7 @@ VIDEO_SUFFIXES = (
 )
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
 _DEEPEST = 12
-"""Folders within each other that are searched: a link to a folder above never ends."""
+"""Largest depth of nested folders: links can form loops."""
 
 
 def is_image(path: str | Path) -> bool:
@@ -33,7 +33,7 @@ def walk(folder: str | Path, suffixes: tuple[str, ...], below: str = "") -> Iter
     Hidden files and folders are left out. Files come before those of folders below, each sorted by name.
     """
     folders = []
-    # One listing per folder, not a question per file: a split has ten thousand, perhaps on a network disk.
+    # One listing per folder instead of one request per file: a split has ten thousand, perhaps on a network disk.
     for entry in sorted(os.scandir(os.path.join(folder, below)), key=lambda entry: entry.name):
         if entry.name.startswith("."):
             continue
@@ -46,14 +46,14 @@ def walk(folder: str | Path, suffixes: tuple[str, ...], below: str = "") -> Iter
 
 
 def same_name(path: str | Path, others: Iterable[str]) -> str:
-    """What to say of files whose names differ in the suffix alone: an id, and a mask or prediction, would mean each of them."""
+    """Message about files whose names differ only in the suffix: their id, mask and prediction would be ambiguous."""
     return f"{path}: {' and '.join(others)} has the same name with another suffix; keep one of them, and move the others"
 
 
 class FileIndex(Mapping[str, Path]):
     """Files by id: the path under their folder, without suffix, with `/` between folders.
 
-    Names are stored, and paths made when asked for: ten thousand paths would take 20 times the memory.
+    Only names are stored, and paths are built on access: ten thousand paths would take 20 times the memory.
     """
 
     def __init__(self, folder: str | Path, suffixes: tuple[str, ...]):
@@ -62,7 +62,7 @@ class FileIndex(Mapping[str, Path]):
         self.names: dict[str, str] = {}
         """The path of each id under the folder."""
         self.doubles: dict[str, list[str]] = {}
-        """Ids that several files have (x.jpg and x.png), with their other files: nobody can know which one is meant."""
+        """Ambiguous ids, of several files (x.jpg and x.png), with these files."""
         for name in walk(folder, suffixes):
             item = os.path.splitext(name)[0]
             if item in self.names:
@@ -83,5 +83,5 @@ class FileIndex(Mapping[str, Path]):
         return len(self.names)
 
     def ambiguous(self, item: str) -> str:
-        """What to say of an id that several files have."""
+        """Message about an ambiguous id."""
         return same_name(self[item], self.doubles[item])

@@ -12,7 +12,7 @@ from ..labels import VOID, LabelSet
 LABELS = "labels.yaml"
 """The label set in a folder of data or of predictions."""
 SHOWN = 30
-"""Class names that a message lists."""
+"""Largest number of class names in a message."""
 
 
 def labels_file(folder: str | Path) -> Path | None:
@@ -36,8 +36,8 @@ def map_by_name(data: LabelSet, model: LabelSet, place: str, theirs: str = "data
         data: the label set of the data set.
         model: the label set of the model.
         place: the source of `data`, named in errors.
-        theirs: what messages call the first.
-        ours: what messages call the second.
+        theirs: name of the first in messages.
+        ours: name of the second in messages.
 
     Raises:
         UserError: the data set has a class that the model does not have.
@@ -67,7 +67,7 @@ def map_by_name(data: LabelSet, model: LabelSet, place: str, theirs: str = "data
 
 
 def mapping_notes(data: LabelSet, model: LabelSet, theirs: str = "data set", ours: str = "model") -> list[str]:
-    """What a person should know about classes that `map_by_name` matches."""
+    """Notes for the user about classes that `map_by_name` matches."""
     known = [_key(name) for name in data.names]
     order = [_key(name) for name in model.names]
     notes = []

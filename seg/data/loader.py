@@ -1,7 +1,7 @@
 """Batches of augmented crops for training.
 
-How a sample is augmented is a function of (seed, sample number) alone: batches do not depend on the number of loader workers,
-and a resumed training gets the batches that an uninterrupted one gets.
+The augmentation of a sample depends only on (seed, sample number): batches do not depend on the number of loader workers, and a
+resumed training gets the same batches as an uninterrupted one.
 """
 
 import math
@@ -26,20 +26,20 @@ from .sources import Sources
 from .transforms import RandomCrop
 
 AUGMENT = 3
-"""Stream of random numbers of the augmentation: it must share none with the sampler."""
+"""Random stream of the augmentation, independent of the sampler's."""
 CRASH_SIGNAL_WAIT = 5.0
 """Seconds to wait for PyTorch to report a crashed loader worker after the connection to it has closed."""
 
 PREFETCH = 2
-"""Batches that each loader worker prepares ahead."""
+"""Number of batches that each loader worker prepares in advance."""
 SHARED_MEMORY = "/dev/shm"
-"""Where Linux keeps the memory that processes share, in which workers hand over their batches."""
+"""Shared memory on Linux, through which workers pass their batches."""
 
 T = TypeVar("T")
 
 
 class Batch(NamedTuple):
-    """Crops as they travel to the device, as bytes: a quarter of the network's float32 input (see `network_input`)."""
+    """A batch of crops as bytes: a quarter of the size of the network's float32 input (see `network_input`)."""
 
     images: Tensor
     """uint8 [N, 3, H, W], channels last in memory."""
@@ -64,7 +64,7 @@ class TrainingSamples(Dataset[Batch]):
     def __init__(self, sources: Sources, config: DataConfig, order: EpochSampler, seed: int):
         self.sources, self.order, self.seed = sources, order, seed
         self.crop = RandomCrop(config)
-        # int64 [workers, 2] in shared memory: process id and sample number that each worker has in hand.
+        # int64 [workers, 2] in shared memory: process id of each worker, and the sample number it is reading.
         self.reading = torch.full((max(1, config.num_workers), 2), -1).share_memory_()
 
     def files(self, numbers: Iterable[int]) -> list[str]:
@@ -72,8 +72,8 @@ class TrainingSamples(Dataset[Batch]):
         return [str(self.sources.image_path(self.order(number))) for number in numbers]
 
     def __getitems__(self, numbers: Sequence[int]) -> Batch | UserError:
-        """The batch of these samples. Each crop is written straight into the batch, which a worker allocates in shared memory:
-        nothing is copied on the way to the training process."""
+        """The batch of these samples. A worker writes each crop straight into shared memory, so nothing is copied to pass the
+        batch to the training process."""
         worker, size = get_worker_info(), self.crop.config.crop
         images, masks = (_empty_uint8((len(numbers), *size, *channels), worker is not None) for channels in ((3,), ()))
         extents = torch.empty((len(numbers), 3), dtype=torch.int64)
@@ -106,7 +106,7 @@ def _identity(batch: T) -> T:
 
 def init_worker(_: int) -> None:
     """Set up a loader worker process: its signals and OpenCV's threads."""
-    # Ctrl-C reaches the whole process group: the training process decides what it means, and stops its workers.
+    # Ctrl-C reaches the whole process group: the training process handles it, and stops its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     limit_opencv_threads()
@@ -143,12 +143,12 @@ def check_shared_memory(config: DataConfig, images: int) -> None:
 def batches(
     samples: TrainingSamples, batch_size: int, start: int, stop: int, num_workers: int, rank: int = 0, world_size: int = 1
 ) -> Iterator[Batch]:
-    """Yield the batches of iterations start to stop - 1, or the part of each that one process computes.
+    """Yield the batches of iterations start to stop - 1, or this process's part of each.
 
     Raises:
-        UserError: for a sample that cannot be read, and, naming the file, where a loader worker crashes.
+        UserError: a sample cannot be read, or a loader worker crashed; the message names the file.
     """
-    # More processes than cores only wait for each other, and PyTorch warns of them.
+    # More workers than cores only compete with each other, and PyTorch warns of them.
     num_workers = min(num_workers, cores())
     loader = DataLoader(
         samples,
@@ -174,7 +174,7 @@ def batches(
 
 
 def worker_crash_error(samples: TrainingSamples, error: Exception) -> Exception:
-    """The UserError that names the file which a crashed loader worker was reading; `error` itself where no worker crashed."""
+    """Return a UserError that names the file a crashed loader worker was reading; `error` itself if no worker crashed."""
     crashed = _crashed_workers(error)
     numbers = [int(number) for pid, number in samples.reading if int(pid) in crashed]
     if not numbers:
@@ -192,7 +192,7 @@ def _crashed_workers(error: Exception) -> set[int]:
 
 
 def _with_crash_signal(error: Exception) -> Exception:
-    """The error that names the crashed worker, where `error` is only about the closed connection to it, which comes first."""
+    """Return the error that names the crashed worker, if `error` is only about the closed connection to it."""
     if _crashed_workers(error):
         return error
     try:

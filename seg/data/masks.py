@@ -1,9 +1,9 @@
-"""Read mask files as class indices, uint8: what is in the file is looked up in the label set.
+"""Read mask files as class indices, uint8: the label set maps the values in the file to classes.
 
 Formats: PNG, BMP, TIFF and GIF. JPEG and WebP are refused because compression changes labels. A mask of one channel (palette,
-gray, black and white) holds integers; a mask of RGB holds colors. The label set's `values` say which class each means. Without
-them, integer i is class i and 255 is void, and colors are those of the classes. A mask is turned by its EXIF orientation, like
-an image.
+gray, black and white) holds integers; an RGB mask holds colors. The label set's `values` define the class of each. Without
+them, integer i is class i, 255 is void, and colors are those of the classes. A mask is turned by its EXIF orientation, like an
+image.
 """
 
 from functools import lru_cache
@@ -47,7 +47,7 @@ def to_labels(image: Image.Image, labels: LabelSet, path: Any) -> np.ndarray:
         row, column = first_pixel(wrong)
         raise UserError(
             f"{path}: label {mask[row, column]} at ({row}, {column}); this label set has {len(labels)} classes and "
-            f"{VOID} for void. Is it a mask of another label set? {_sibling(labels)}Name that one as data.labels, or --labels"
+            f"{VOID} for void. Is it a mask of another label set? {_sibling(labels)}Name it as data.labels, or --labels"
         )
     return mask.astype(np.uint8)
 
@@ -65,7 +65,7 @@ def _integer_table(labels: LabelSet) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def unused_index(labels: LabelSet) -> int:
-    """An index that is no class: a mask looked up to it anywhere holds a value that is not listed. With 255 classes, void."""
+    """Index of values that are not listed in the label set. With 255 classes, it is void."""
     return len(labels)
 
 
@@ -101,7 +101,7 @@ def first_pixel(wrong: np.ndarray) -> tuple[int, int]:
 
 @lru_cache(maxsize=8)
 def color_table(labels: LabelSet) -> dict[Color, int]:
-    """Class index or 255 of every color that RGB masks may hold."""
+    """Maps the colors of RGB masks to a class index or 255."""
     listed = {value: index for value, index in labels.values or () if not isinstance(value, int)}
     return listed or {color: index for index, color in enumerate(labels.mask_colors)} | {labels.void_color: VOID}
 
@@ -142,14 +142,16 @@ def _unknown_color(image: Image.Image, color: list[int], place: tuple[int, int],
     found = None if counted is None else {each for _, each in counted}
     ours, vocs = (set(color_table(known)) for known in (labels, VOC))
     if found is None:
-        guess = "It has more than 256 colors, as resizing and JPEG make them: export it again, by nearest neighbor, as PNG"
+        guess = (
+            "It has more than 256 colors, probably from resizing or JPEG: export it again as PNG, resized by nearest neighbor"
+        )
     elif found <= vocs:
         guess = "Its colors are PASCAL VOC's: set data.labels=voc, or --labels voc"
     elif found <= {(0, 0, 0), (255, 255, 255)}:
-        guess = "It is black and white: seg data init makes masks of 0 and 1 of such"
+        guess = "It is black and white: seg data init converts such masks to 0 and 1"
     else:
         guess = (
-            f"{len(found - ours)} of its {len(found)} colors are none: name the label set that has them as data.labels, or "
+            f"{len(found - ours)} of its {len(found)} colors are unknown: name the label set that has them as data.labels, or "
             "--labels (seg data init writes one); or was the mask resized, or saved as JPEG?"
         )
     return f"{path}: color {tuple(color)} at {place} is no class of this label set. {guess}"

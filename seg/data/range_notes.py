@@ -1,4 +1,4 @@
-"""What a person should know about how images are read: fewer bits than their files store, and frames left out."""
+"""Notes for the user about reading images: fewer bits than their files store, and ignored frames."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -15,22 +15,22 @@ BITS = "bits per channel"
 
 
 def range_notes(image: Image.Image, header: Header) -> list[str]:
-    """What a person should know about how a decoded image was read: its bits if 12 or fewer of 16, and frames left out."""
+    """Notes about a decoded image: its bits if 12 or fewer of 16 are used, and ignored frames."""
     bits = image.info.get("bits") or (stored_bits(largest_value(image)) if image.mode in WIDE else 16)
     notes = [f"{bits} {BITS}, stored in 16: scaled to 8"] if bits < 16 else []
-    return notes + ([f"the first of {header.frames} frames is read"] if header.frames > 1 else [])
+    return notes + ([f"only the first of {header.frames} frames is read"] if header.frames > 1 else [])
 
 
 def note_lines(counts: Counter[str], first: Mapping[str, Path] = MappingProxyType({})) -> list[str]:
-    """A line for each note of a set of images, with their number and one of them; and a line if their bits differ."""
+    """A line for each note, with the number of images and an example; and a line if their bits differ."""
     lines = [
         f"{count} image{'s' * (count > 1)}: {note}" + (f" ({first[note]})" if note in first else "")
         for note, count in counts.items()
     ]
     if sum(BITS in note for note in counts) > 1:
         lines.append(
-            "the bits are those of each file's largest value: if all are of one camera, dark images are brightened; save them "
-            "in 8 bits, or scaled to all 16, by one factor"
+            "the range of each file is determined by its largest value, so dark images of one camera are brightened; save them "
+            "with 8 bits, or scaled to all 16 bits by one factor"
         )
     return lines
 

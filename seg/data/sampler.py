@@ -1,4 +1,4 @@
-"""The order of the training images: which image a sample number stands for.
+"""The order of the training images: the image of each sample number.
 
 Sample numbers count the crops of a training: iteration i of batch size b has the numbers i * b to (i + 1) * b - 1. The image
 of a number is a function of (seed, number) alone, so that a resumed training continues with the next image.
@@ -13,14 +13,15 @@ ORDER, DRAW = 1, 2
 class EpochSampler:
     """Gives the image index of each sample number.
 
-    Each epoch visits every image once, in a new random order. With `present` the draw is balanced over classes instead: first a
-    class, evenly among those that occur, then an image that contains it. With `weights` some images are drawn more often.
+    Each epoch uses every image once, in a new random order. With `present`, sampling is balanced over classes instead: first a
+    class is drawn, evenly among those that occur, then an image that contains it. With `weights`, some images are drawn more
+    often.
 
     Args:
         images: number of images.
         seed: seed of the random order.
         present: bool [images, classes], which image contains which class; None to draw without regard to classes.
-        weights: float [images], how likely each image is, relative to the others; None: alike.
+        weights: float [images], relative probability of each image; None: equal.
     """
 
     def __init__(self, images: int, seed: int, present: np.ndarray | None = None, weights: np.ndarray | None = None):
@@ -46,6 +47,6 @@ class EpochSampler:
 
 
 def sample_numbers(iteration: int, batch_size: int, rank: int = 0, world_size: int = 1) -> range:
-    """The sample numbers of an iteration's batch, or of the part of it that one process computes."""
+    """The sample numbers of an iteration's batch, or of this process's part of it."""
     share = batch_size // world_size
     return range(iteration * batch_size + rank * share, iteration * batch_size + (rank + 1) * share)

@@ -1,4 +1,4 @@
-"""Decode samples once and count what they hold, in threads."""
+"""Decode samples once, in threads, and count their classes."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,12 +17,12 @@ from .range_notes import range_notes
 from .voc import different_size, save_mask
 
 SOLID = 5
-"""Pixels from a region's border to its inside: void borders, as VOC's of 5 pixels, have no inside; objects do."""
+"""Distance in pixels from a region's border to its inside: void borders (5 pixels in VOC) have no inside; objects do."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A file, and what is wrong with it or worth a note."""
+    """A problem of a file, or a note about it."""
 
     file: str
     problem: str
@@ -33,7 +33,7 @@ class Problem:
 
 @dataclass
 class Sample:
-    """What an image and its mask hold."""
+    """Content of an image and its mask."""
 
     problems: list[Problem] = field(default_factory=list)
     counts: np.ndarray | int = 0
@@ -43,14 +43,14 @@ class Sample:
     colored: bool = False
     """The mask is RGB in the label set's colors."""
     binary: bool = False
-    """The mask holds 0 and 255 alone, and 255 covers whole regions, not borders."""
+    """The mask holds only 0 and 255, and 255 covers whole regions, not borders."""
     notes: list[str] = field(default_factory=list)
-    """How the image is read, if a person should know."""
+    """Notes about reading the image."""
 
 
 @dataclass
 class Scan:
-    """What samples hold, one row per sample."""
+    """Content of samples, one row per sample."""
 
     problems: list[Problem]
     """In the order of the samples."""
@@ -83,7 +83,7 @@ def look_at(
     look: Callable[[tuple[Path | None, Path | None]], Sample],
     progress: Callable[[int], None] | None = None,
 ) -> list[Sample]:
-    """What `look` finds in each pair, in order. Decoding releases the interpreter's lock, so threads are enough."""
+    """Yield the result of `look` for each pair, in order. Decoding releases the interpreter's lock, so threads are enough."""
     samples = []
     for sample in prefetch(look, pairs, cores()):
         samples.append(sample)
@@ -151,5 +151,5 @@ def _is_binary(mask: np.ndarray, counts: np.ndarray) -> bool:
 
 
 def as_problem(file: Path, error: UserError) -> Problem:
-    """The problem that a reader of the file has raised."""
+    """The problem that a reader of the file raised."""
     return Problem(str(file), str(error).removeprefix(f"{file}: "))

@@ -46,7 +46,7 @@ class Sources:
         return split.sample(place, read)
 
     def image_weights(self) -> np.ndarray | None:
-        """How likely each image is to be drawn, float64 [images], with the sum 1; None: each image once per epoch."""
+        """Probability of each image, float64 [images], with the sum 1; None: each image once per epoch."""
         if self.weights is None:
             return None
         shares = np.array(self.weights) / sum(self.weights)
@@ -54,11 +54,11 @@ class Sources:
 
 
 def open_sources(config: DataConfig, labels: LabelSet) -> Sources:
-    """Open what to train on: `config.sources`, or the split `train` of `root`.
+    """Open the training data: `config.sources`, or the split `train` of `root`.
 
     Args:
         config: the settings of the data.
-        labels: the classes. A source with `values` says by class name what the values in its own masks mean.
+        labels: the classes. The `values` of a source define the class names of the values in its masks.
 
     Raises:
         UserError: as `open_split`, or the values of a source are not those of a label set.

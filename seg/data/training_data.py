@@ -1,4 +1,4 @@
-"""What a training learns from and is scored on: opened, read once, and described."""
+"""Opens, reads and describes the training and validation data."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,17 +19,17 @@ from .validation import TRAINED_ON, refuse_problems, require_classes, split_note
 from .voc import Split, open_split
 
 DECODED = 1000
-"""Most images of a training that are decoded before it begins: two cores decode 110 of VOC's a second. Of more images, the
-headers are read; what else is wrong is found when the image is trained on."""
+"""Largest number of images that are decoded before a training begins: two cores decode 110 of VOC's per second. Of more images,
+only the headers are read; other damage is found when the image is used."""
 
 
 class TrainingData:
-    """The splits of a training, and what they hold.
+    """The splits of a training, and their content.
 
     Args:
         config: the settings of the data.
         labels: the classes.
-        path: file of what an earlier start has found, and of what `keep` writes.
+        path: file that `keep` writes, and that a later start reads.
 
     Raises:
         UserError: as `open_split`.
@@ -48,10 +48,10 @@ class TrainingData:
         """Read every mask and image. Of more than `DECODED` images the headers alone are read, and the processes share the
         reading: all must call this.
 
-        What the validation split lacks, as a class or all of them, is noted: only training splits must have what is learned.
+        Classes that the validation split lacks are only noted: the training splits must have classes.
 
         Args:
-            note: called with each line that a person should know.
+            note: called with each note for the user.
             quiet: show no progress.
 
         Raises:
@@ -78,27 +78,27 @@ class TrainingData:
 
     @property
     def trained_size(self) -> int:
-        """Median of the longest sides of the images that are trained on, in pixels."""
+        """Median longest side of the training images, in pixels."""
         return int(np.median(self.sizes.max(1)))
 
     def keep(self) -> None:
-        """Write what was found for the next start."""
+        """Write the cache for the next start."""
         splits = {_key(split): split for split in (*self.sources.splits, self.val)}.values()
         self.known.save(self.path, (key for split in splits for key in _keys(split)))
 
 
 def look_through(split: Split, known: Findings, progress: Callable[[int], None], *, shared: bool) -> Scan:
-    """What a split holds.
+    """Read the content of a split.
 
     Args:
         split: the split.
-        known: what need not be read again; gets what is found.
-        progress: called with the samples done in this process, as if it had all.
-        shared: each process looks at a part of the samples, and of images at the headers alone. All get what all have found.
-            Otherwise each looks at all: the processes may have copies of the data of their own.
+        known: samples that need not be read again; new samples are added.
+        progress: called with the number of samples done, scaled to all processes.
+        shared: each process reads a part of the samples, and only the headers of images; the results are exchanged. Otherwise
+            each process reads all samples, because it may have its own copy of the data.
 
     Raises:
-        UserError: processes that share a split see other numbers of samples.
+        UserError: the processes see different numbers of samples in the split.
     """
     rank, world = (distributed.rank(), distributed.world_size()) if shared else (0, 1)
     pairs = list(zip(split.images, split.masks, strict=True))

@@ -27,7 +27,7 @@ Window = tuple[int, int, int, int]
 """Top, left, bottom and right of a part of an image."""
 
 ROWS = 128
-"""Rows that are resized at a time: the intermediate results then stay in the processor's cache."""
+"""Number of rows resized at a time: the intermediate results then stay in the CPU cache."""
 
 
 def resize_image(
@@ -40,7 +40,7 @@ def resize_image(
     Args:
         image: uint8 [H, W, 3] or [H, W, 4]; a fourth channel is dropped.
         size: height and width of the whole result.
-        window: the part of the result to compute; None for all of it. The rest costs nothing.
+        window: the part of the result to compute; None for all of it.
         mirror: flip the result horizontally.
         out: uint8 array for the result; None to allocate one.
 
@@ -69,7 +69,7 @@ def resize_image(
 
 
 def _with_four_channels(image: np.ndarray) -> np.ndarray:
-    """The image with a fourth channel, with which OpenCV takes half the time."""
+    """The image with a fourth channel: OpenCV resizes it in half the time."""
     import cv2
 
     return image if image.shape[2] == 4 else cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
@@ -240,7 +240,7 @@ class TrainTransform:
 
 
 def _check_sample(image: np.ndarray, mask: np.ndarray) -> None:
-    """Raises UserError for what is not an image uint8 [H, W, 3] and a mask uint8 [H, W] of one size."""
+    """Raise UserError unless the image is uint8 [H, W, 3] and the mask uint8 [H, W] of the same size."""
     for what, array, dimensions, wanted in (("image", image, 3, "[H, W, 3]"), ("mask", mask, 2, "[H, W]")):
         if not isinstance(array, np.ndarray):
             raise UserError(f"TrainTransform: the {what} is a {type(array).__name__}; give a NumPy array: np.asarray({what})")
@@ -251,7 +251,7 @@ def _check_sample(image: np.ndarray, mask: np.ndarray) -> None:
 
 
 def named_transforms(entries: Sequence[Any]) -> Compose:
-    """Compose albumentations transforms given by name; what they add to a mask is void.
+    """Compose albumentations transforms given by name. Pixels that they add to a mask are void.
 
     Args:
         entries: each a name or {name: {argument: value}}.

@@ -1,4 +1,4 @@
-"""Read a whole data set once: what is wrong with it, the pixels of each class, the sizes of its images."""
+"""Reads a whole data set once: its problems, the pixels of each class, and the sizes of its images."""
 
 import codecs
 from collections import Counter
@@ -18,13 +18,13 @@ from .voc import IMAGES, LISTS, Split, data_folder, expected_file, files_of, lis
 
 NOT_VOID = "void pixels are ignored; if 255 marks objects, seg data init FOLDER makes masks of 0 and 1"
 BINARY = (
-    "the masks hold 0 and 255 alone, and 255 is void: there is no class but 0. Are they binary masks? seg data init makes "
-    "masks of 0 and 1 of such. If 255 is void in large regions, list it in the label set: values: {0: NAME, 255: void}"
+    "the masks hold only 0 and 255, and 255 is void: the only class is 0. Are they binary masks? seg data init converts "
+    "them to 0 and 1. If 255 is void in large regions, list it in the label set: values: {0: NAME, 255: void}"
 )
 TRAINED_ON = "scores on training images do not measure the accuracy on new images"
 COLORED = (
-    "masks are RGB in the label set's colors, and read as such; seg data check --convert makes palette PNGs of them, which "
-    "are smaller and read faster"
+    "masks are RGB in the label set's colors; seg data check --convert makes them palette PNGs, which are smaller and read "
+    "faster"
 )
 HARMLESS = "harmless here, but other programs may fail on it"
 
@@ -35,9 +35,9 @@ class Report:
 
     problems: list[Problem]
     notes: list[Problem]
-    """How images and masks are read, if a person should know."""
+    """Notes about reading images and masks."""
     split_notes: list[str]
-    """What a person should know about the splits; see `split_notes`."""
+    """Notes about the splits; see `split_notes`."""
     splits: dict[str, np.ndarray]
     """Rows in `scan` of each list's ids; an id in several lists has one row."""
     scan: Scan
@@ -154,7 +154,7 @@ def _incomplete(lists: Mapping[Path, tuple[str, ...]], files: Mapping[str, FileI
 
 
 def looks_binary(found: Scan, rows: np.ndarray, labels: LabelSet) -> bool:
-    """Whether the masks of these rows hold 0 and 255 alone, and 255 covers objects in most of them: then it is hardly void."""
+    """Whether the masks of these rows hold only 0 and 255, and 255 covers objects in most: probably not void."""
     held = found.counts[rows] > 0
     mixed = held[:, 0] & held[:, VOID]
     values = np.flatnonzero(held.any(0)).tolist()
@@ -164,7 +164,7 @@ def looks_binary(found: Scan, rows: np.ndarray, labels: LabelSet) -> bool:
 def split_notes(
     splits: Mapping[str, np.ndarray], counts: np.ndarray, labels: LabelSet, names: tuple[str, str] = ("train", "val")
 ) -> list[str]:
-    """What a person should know about the splits.
+    """Notes for the user about the splits.
 
     Args:
         splits: rows of each split.
@@ -200,7 +200,7 @@ def split_notes(
 
 
 def read_list(path: Path, files: Mapping[str, Path]) -> tuple[tuple[str, ...], list[Problem]]:
-    """The ids that a list means, each once, and all that is wrong with the list; see `read_ids`."""
+    """The ids in a list, each once, and all problems of the list; see `read_ids`."""
     try:
         ids, wrong = read_ids(path, files)
     except UserError as error:
@@ -209,9 +209,9 @@ def read_list(path: Path, files: Mapping[str, Path]) -> tuple[tuple[str, ...], l
     lines = content.decode("utf-8-sig").splitlines()
     blank = [number for number, line in enumerate(lines, 1) if line != line.strip() or not line]
     if content.startswith(codecs.BOM_UTF8):
-        wrong.append(f"begins with a byte-order mark; {HARMLESS}: sed -i '1s/^\\xEF\\xBB\\xBF//' {path}")
+        wrong.append(f"starts with a byte-order mark; {HARMLESS}: sed -i '1s/^\\xEF\\xBB\\xBF//' {path}")
     if windows := content.count(b"\r\n"):
-        wrong.append(f"ends {windows} of its lines as Windows does; {HARMLESS}: sed -i 's/\\r$//' {path}")
+        wrong.append(f"has {windows} Windows line ends; {HARMLESS}: sed -i 's/\\r$//' {path}")
     if blank:
         more = f" and {len(blank) - 1} more lines" if len(blank) > 1 else ""
         command = f"sed -i 's/^\\s*//; s/\\s*$//; /^$/d' {path}"
@@ -227,7 +227,7 @@ def validate_split(
     Args:
         split: the split.
         progress: called with the samples done after each sample.
-        note: called with each line that a person should know.
+        note: called with each note for the user.
 
     Returns:
         Pixels of each class, int64 [images, classes].

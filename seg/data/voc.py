@@ -30,8 +30,7 @@ MASKS = ("SegmentationClassAug", "SegmentationClass")
 class Files(Sequence[Path]):
     """Paths of files in one folder, stored as one array of names.
 
-    A list of ten thousand paths would come to be copied into every loader process: reading an object writes to its reference
-    count.
+    A list of ten thousand paths would be copied into every loader process: reading an object changes its reference count.
     """
 
     def __init__(self, folder: Path, names: Iterable[str]):
@@ -83,7 +82,7 @@ def check_same_size(image: np.ndarray, mask: np.ndarray, image_path: Path, mask_
 
 
 def different_size(mask: tuple[int, ...], image: tuple[int, ...], mask_path: Path, image_path: Path) -> str:
-    """The message for a mask of another size than its image; sizes are width and height in pixels."""
+    """Message about a mask of another size than its image; sizes are width and height in pixels."""
     start = f"{mask_path}: {mask[0]}x{mask[1]} pixels, but its image is {image[0]}x{image[1]} ({image_path})"
     turned = mask[::-1] == image and read_header(image_path).orientation >= 5
     if turned:
@@ -175,27 +174,27 @@ def files_of(folder: Path, suffixes: tuple[str, ...]) -> FileIndex:
 def read_ids(path: Path, files: Mapping[str, Path]) -> tuple[tuple[str, ...], list[str]]:
     """Read a list of ids, one per line. Lines that start with # are comments.
 
-    A line that is not an id but names one in another way is an error that says the id: a file name, a path, a pair of paths, or
-    an id with a flag, as in the lists of ImageSets/Main.
+    A line that names an id in another way is an error with the right id: a file name, a path, a pair of paths, or an id with a
+    flag, as in the lists of ImageSets/Main.
 
     Args:
         path: the list.
         files: the files by id.
 
     Returns:
-        The ids that are meant, each once, and what is wrong with the list.
+        The ids, each once, and the problems of the list.
 
     Raises:
         UserError: the list is empty or not text.
     """
     lines = [line for line in read_lines(path) if not line.startswith("#") or line in files]
     if not lines:
-        raise UserError(f"{path}: the split is empty; it must list one image id per line")
+        raise UserError(f"{path}: the list is empty; write one image id per line")
     wrong = []
     repeated = [item for item, count in Counter(lines).items() if count > 1]
     if repeated:
         more = f" and {len(repeated) - 1} more ids" if len(repeated) > 1 else ""
-        wrong.append(f"lists {repeated[0]}{more} more than once, and each would count so often; list an id once")
+        wrong.append(f"lists {repeated[0]}{more} more than once, and each line would count; list an id once")
     meant = {line: meant_id(line, files) for line in lines}
     odd = [line for line, item in meant.items() if line != item]
     if odd:
@@ -207,7 +206,7 @@ def read_ids(path: Path, files: Mapping[str, Path]) -> tuple[tuple[str, ...], li
 
 
 def meant_id(line: str, files: Mapping[str, Path]) -> str:
-    """The id that a line of a list means; the line itself if no file has it."""
+    """The id named by a line of a list; the line itself if no file has it."""
     if line in files:
         return line
     for part in (line, line.split()[0]):
@@ -223,12 +222,12 @@ def meant_id(line: str, files: Mapping[str, Path]) -> str:
 
 
 def expected_file(what: str, folder: Path, item: str) -> Path:
-    """Where the image or mask of an id would be."""
+    """Expected path of the image or mask of an id."""
     return folder / f"{item}{'.jpg' if what == 'image' else '.png'}"
 
 
 def no_file(what: str, path: Path, more: str = "") -> str:
-    """What to say of an id without image or mask."""
+    """Message about an id without image or mask."""
     return f"no {what} for this id of {path}{more}; add it, or remove it from the list"
 
 

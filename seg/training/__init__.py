@@ -27,7 +27,7 @@ _HOME = {"Callback": "callbacks", "Run": "run_folder", "Trainer": "trainer", "cr
 
 
 def __getattr__(name: str) -> Any:
-    # On first use: a loop of your own does not wait for what only the trainer imports.
+    # Imported on first use: a custom training loop does not need the trainer's imports.
     if name not in _HOME:
         raise no_attribute(__name__, name, _HINTS, __all__)
     return getattr(import_module(f".{_HOME[name]}", __name__), name)

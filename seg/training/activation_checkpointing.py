@@ -13,14 +13,14 @@ from .batch_norm import BatchNorm
 
 
 def checkpoint_activations(model: nn.Module) -> None:
-    """Keep only the input of each backbone block in training; the backward pass computes the rest again (arXiv 1604.06174).
+    """Store only the input of each backbone block in training; the backward pass recomputes the rest (arXiv 1604.06174).
 
     Raises:
         UserError: for a network of segmentation-models-pytorch.
     """
     blocks = getattr(model.backbone, "flow", None)
     if not isinstance(blocks, nn.ModuleDict):
-        raise UserError("train.checkpoint_activations: only for our own networks; leave it out with model.smp")
+        raise UserError("train.checkpoint_activations: not available for networks of segmentation-models-pytorch; leave it out")
     for block in blocks.values():
         block.forward = functools.partial(_checkpointed, block, block.forward)
 
@@ -33,7 +33,7 @@ def _checkpointed(block: nn.Module, forward: Callable[..., object], x: Tensor) -
 
 @contextlib.contextmanager
 def _fixed_statistics(block: nn.Module) -> Iterator[None]:
-    """Leave batch norm's moving statistics as they are: the second forward pass must not update them again."""
+    """Keep batch norm's moving statistics unchanged: the second forward pass must not update them again."""
     norms = [module for module in block.modules() if isinstance(module, BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

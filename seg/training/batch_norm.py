@@ -1,4 +1,4 @@
-"""Batch norm in training: its momentum, synchronizing and freezing it; and freezing the backbone's weights."""
+"""Batch norm in training: momentum, synchronization and freezing. Also freezes the weights of the backbone."""
 
 import torch
 from torch import nn
@@ -17,9 +17,9 @@ def set_batch_norm_momentum(model: nn.Module, momentum: float) -> None:
 
 
 def synchronize_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
-    """Let batch norms that train normalize with the statistics of all processes' batches.
+    """Synchronize the batch norms that train: they normalize with the statistics of all processes' batches.
 
-    Our own do so on every device. Other libraries' are replaced by PyTorch's synchronized ones, which need a GPU.
+    Those of seg are synchronized on every device. Those of other libraries are replaced by PyTorch's, which need a GPU.
 
     Args:
         model: changed in place.
@@ -43,7 +43,7 @@ def all_synchronized(model: nn.Module) -> bool:
 
 
 def freeze_batch_norm(model: nn.Module, where: str) -> None:
-    """Put batch norms into evaluation mode: they use their moving statistics and leave them as they are.
+    """Put batch norms into evaluation mode: they use their moving statistics and do not update them.
 
     `model.train()` undoes it. Weights and biases of the batch norms still train.
 
@@ -59,5 +59,5 @@ def freeze_batch_norm(model: nn.Module, where: str) -> None:
 
 
 def freeze_backbone(model: nn.Module) -> None:
-    """Keep the backbone's weights as they are: only the head trains. For its moving statistics, see `freeze_batch_norm`."""
+    """Freeze the weights of the backbone: only the head trains. `freeze_batch_norm` freezes the moving statistics."""
     model.get_submodule("backbone").requires_grad_(False)

@@ -18,7 +18,7 @@ from .step import prepare_mode
 
 
 def least_memory(device: torch.device) -> int | None:
-    """Bytes that every process of the training can still take on its device; None: unknown. All processes must call this.
+    """Return the bytes that every process can still allocate on its device; None: unknown. All processes must call this.
 
     Processes on the CPUs of one machine share its memory.
     """
@@ -36,11 +36,11 @@ def choose_batch(
     """Choose the batch of `train.batch_size=auto`: `target_batch_size` images, in as few parts as fit into the memory.
 
     Args:
-        model: in the modes of the training; it stays as it is.
+        model: in the modes of the training; not changed.
         config: the settings of the training.
         height, width: of a crop.
         device: of the training.
-        free: bytes that each process can take; None: unknown, and the batch is one part.
+        free: bytes that each process can allocate; None: unknown, and the batch is one part.
 
     Returns:
         The settings with batch_size and grad_accumulation as numbers. Where not even single images fit, each part is one image.
@@ -63,7 +63,7 @@ def choose_batch(
 
 
 def _fits(model: nn.Module, config: TrainConfig, height: int, width: int, device: torch.device, free: int) -> bool:
-    """Whether a step fits into the memory, with batch norm's outputs recomputed where the settings allow it."""
+    """Whether a step fits into the memory. Batch norm's outputs are recomputed if the settings allow it."""
     room = SHARE * free
     if images_at_a_time(config) * height * width * BYTES_PER_PIXEL <= room:
         return True
@@ -72,7 +72,7 @@ def _fits(model: nn.Module, config: TrainConfig, height: int, width: int, device
 
 
 def settle_batch(config: Config, classes: int, device: torch.device, free: int | None) -> str | None:
-    """Resolve `train.batch_size=auto`, and check that the batch can be split and handed over by the loader workers.
+    """Resolve `train.batch_size=auto`, and check that the batch can be split and fits into shared memory.
 
     Args:
         config: every setting; changed in place.
@@ -81,7 +81,7 @@ def settle_batch(config: Config, classes: int, device: torch.device, free: int |
         free: bytes that each process can take; None: unknown.
 
     Returns:
-        A line that says what auto became; None where the settings have numbers.
+        A line that says what auto became; None if the settings are numbers.
 
     Raises:
         UserError: the batch cannot be split evenly, or the shared memory is too small for it.
@@ -104,7 +104,7 @@ def describe_batch(config: TrainConfig, free: int | None) -> str:
 
     Args:
         config: with numbers.
-        free: bytes that each process could take; None: unknown.
+        free: bytes that each process can allocate; None: unknown.
     """
     images, parts = images_at_a_time(config), config.grad_accumulation
     split = f"in {parts} parts: {images} image{'s' * (images != 1)} at a time" if parts > 1 else "in one part"

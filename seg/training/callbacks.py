@@ -26,13 +26,13 @@ class Callback:
         Args:
             run: the training, with folder, best, last, iteration, miou, metrics, config, model, labels and stop().
             iteration: iterations done, from 1.
-            loss: mean loss of the batch where the iteration is logged (every `train.log_every`, and the last one), else None.
-                To read it each time would make the GPU wait for the processor.
-            learning_rate: that of the iteration, before the multipliers of head and biases.
+            loss: mean loss of the batch if the iteration is logged (every `train.log_every`, and the last one), else None.
+                Reading it in every iteration would make the GPU wait for the CPU.
+            learning_rate: of the iteration, before the multipliers of head and biases.
         """
 
     def on_validation(self, run: Run, iteration: int, scores: Scores) -> None:
-        """Called after every validation, when checkpoint and best weights are written.
+        """Called after every validation; the checkpoint and the best weights are written by then.
 
         Args:
             run: the training.
@@ -41,7 +41,7 @@ class Callback:
         """
 
     def on_end(self, run: Run) -> None:
-        """Called at the end of the training, also where it was stopped, but not after an error.
+        """Called at the end of the training, also if it was stopped, but not after an error.
 
         Args:
             run: the training; its files are complete.

@@ -17,13 +17,13 @@ from ..progress import print_stderr
 from .run_folder import LAST, PREVIOUS
 
 NEW = "new.ckpt"
-"""The checkpoint while it is written and verified. It stays only where the process is killed before renaming it."""
+"""The checkpoint while it is written and verified. It remains only if the process is killed before it is renamed."""
 MARK = b"seg-sha256:"
 TRAILER = len(MARK) + 32
 
 
 class DamagedError(Exception):
-    """The file differs from what was written."""
+    """The content of a file differs from what was written."""
 
 
 def save(folder: str | Path, state: dict[str, Any]) -> None:
@@ -107,11 +107,11 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def check_like(value: object, template: object, place: str) -> None:
-    """Check that a value read from a file has the structure of a template: a mapping its keys, a list or tensor its size,
-    anything else its type.
+    """Check that a value from a file has the structure of a template: the keys of mappings, the sizes of lists and tensors, the
+    types of all other values.
 
     Raises:
-        ValueError: naming the place where they differ, which begins with `place`.
+        ValueError: they differ; the message names the place, which begins with `place`.
     """
     if isinstance(template, dict) and isinstance(value, dict) and template.keys() <= value.keys():
         for key, part in template.items():
@@ -133,10 +133,10 @@ ALWAYS = ("params", "lr", "momentum", "dampening", "betas", "eps", "weight_decay
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Load what `optimizer.state_dict()` gave, and check it: torch accepts any state, and fails only at the first step.
+    """Load an `optimizer.state_dict()`, and check it: torch accepts any state, and fails only at the first step.
 
     Raises:
-        ValueError: for the state of other parameters, besides what torch raises.
+        ValueError: the state is that of other parameters. torch may raise other errors.
     """
     for made, read in zip(optimizer.state_dict()["param_groups"], saved["param_groups"], strict=True):
         check_like(read, {key: made[key] for key in ALWAYS if key in made}, "optimizer")

@@ -1,4 +1,4 @@
-"""How long a training takes, measured in its first iterations."""
+"""Estimates the time of a training from its first iterations."""
 
 import time
 
@@ -6,11 +6,11 @@ from ..config import TrainConfig
 from ..progress import long_duration
 
 STEPS = 10
-"""Iterations that are measured."""
+"""Number of measured iterations."""
 
 
 class StepClock:
-    """Measures the first iterations of a training: without the very first one, which warms up, and without validations.
+    """Measures the first iterations of a training, except the very first one, which warms up, and validations.
 
     Args:
         config: iterations and validations of the training.
@@ -26,7 +26,7 @@ class StepClock:
             iteration: iterations done.
 
         Returns:
-            After `STEPS` measured iterations, once, a line that says how long the others take; None otherwise.
+            Once, after `STEPS` measured iterations, a line with the estimated remaining time; None otherwise.
         """
         now = time.monotonic()
         if self.last >= 0 and len(self.seconds) < STEPS:
@@ -43,5 +43,5 @@ class StepClock:
         return f"time: about {long_duration(left * each)} for the {iterations} left ({each:.3g} s each){more}"
 
     def validated(self) -> None:
-        """Note that a validation has ended: its time does not count."""
+        """Note that a validation has ended. Its time is not counted."""
         self.last = time.monotonic()

@@ -1,4 +1,4 @@
-"""What a training would do, found by one step and one validation image: `seg train CONFIG --dry-run`."""
+"""`seg train CONFIG --dry-run`: run one step and one validation image, and estimate memory and time."""
 
 import time
 from dataclasses import replace
@@ -11,17 +11,17 @@ from .memory import training_memory
 from .trainer import Trainer
 
 TOO_LITTLE = ": too little; lower train.batch_size or data.crop_size, or raise train.grad_accumulation"
-"""Said after the memory, if the training needs more than is free."""
+"""Added to the memory if the training needs more than is free."""
 
 
 def dry_run(trainer: Trainer) -> dict[str, str]:
-    """Train one iteration, after one to warm up, and predict one image. Nothing is written.
+    """Train two iterations, of which the first warms up, and predict one image. Nothing is written.
 
     Args:
-        trainer: of the training; its network is changed.
+        trainer: the training; its network is changed.
 
     Returns:
-        What the training would take and write, in words, by name.
+        Memory, time and files of the training, in words, by name.
 
     Raises:
         UserError: an image or mask cannot be read, or the step fails.

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 class ExponentialMovingAverage:
     """Keeps `average = decay * average + (1 - decay) * weights`, on the device of the weights (Polyak averaging).
 
-    The first update copies the weights. Batch norm's moving statistics are averages already: those of the last update are kept.
-    An update is a few kernel launches for all weights together, and nothing is read from the device.
+    The first update copies the weights. Batch norm's moving statistics are averages already, so they are copied at each update.
+    An update takes a few kernel launches for all weights together, and reads nothing from the device.
 
     Args:
         model: the network that trains, on its device.
@@ -29,7 +29,7 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the current weights of the network that trains into the average."""
+        """Update the average with the current weights of the network."""
         for averages, currents in self._parameters:
             if self.updates:
                 torch._foreach_lerp_(averages, currents, 1 - self.decay)
@@ -40,17 +40,17 @@ class ExponentialMovingAverage:
         self.updates += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint saves."""
+        """The state for a checkpoint."""
         return {"updates": self.updates, "model": self.model.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
+        """Restore a `state_dict`."""
         self.model.load_state_dict(state["model"])
         self.updates = int(state["updates"])
 
 
 def _by_type(averages: Iterable[Tensor], currents: Iterable[Tensor]) -> list[tuple[list[Tensor], list[Tensor]]]:
-    """Averages and current values as pairs of lists, one pair per type: the fused operations need lists of one type."""
+    """Averages and current values as pairs of lists, one pair per dtype: fused operations need lists of one dtype."""
     pairs: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
     for average, current in zip(averages, currents, strict=True):
         of_type = pairs.setdefault(current.dtype, ([], []))

@@ -1,4 +1,4 @@
-"""The log of a run: metrics.jsonl, and the loggers of train.loggers."""
+"""The log of a run: metrics.jsonl, and the loggers in train.loggers."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ from .run_folder import METRICS
 
 
 def read_events(path: Path, start: int, validated: bool) -> list[dict[str, Any]]:
-    """The events of a metrics.jsonl that a run resumed at iteration `start` will not repeat; none where the file is missing.
+    """Read the events of a metrics.jsonl that a run resumed at iteration `start` will not repeat; none if the file is missing.
 
     Args:
         path: the metrics.jsonl.
@@ -45,7 +45,7 @@ def remaining_events(lines: Iterable[str], start: int, validated: bool) -> list[
 
 
 def is_event(value: object) -> bool:
-    """Whether a value is an event as the logs write it: a step or a validation."""
+    """Whether a value is an event of the log: a step or a validation."""
     if not isinstance(value, dict) or not value.keys() >= {"iteration", *(("loss", "lr") if "loss" in value else ("miou",))}:
         return False
     return isinstance(value["iteration"], int) and all(isinstance(number, int | float) for number in value.values())
@@ -79,16 +79,16 @@ class MemoryLog:
         """Log a picture, uint8 [H, W, 3], RGB."""
 
     def finish(self, settings: dict[str, Any], miou: float) -> None:
-        """Log the settings and the best mIoU, 0 to 1, that they led to."""
+        """Log the settings and the best mIoU, 0 to 1."""
 
     def flush(self) -> None:
-        """Write everything to disk; before a checkpoint, so that a killed run has logged what the checkpoint counts as done."""
+        """Write everything to disk. Called before a checkpoint, so that the log is never behind the checkpoint."""
 
 
 class EventLog(MemoryLog):
-    """Writes `metrics.jsonl`, one event per line, and passes all on to the loggers.
+    """Writes `metrics.jsonl`, one event per line, and sends all events to the loggers.
 
-    A resumed run first drops the events that it will repeat. A service that fails is left out from then on, with one line.
+    A resumed run first drops the events that it will repeat. A logger that fails is not used again, and one line says so.
 
     Args:
         folder, start, validated: as for `MemoryLog`.
@@ -129,7 +129,7 @@ class EventLog(MemoryLog):
                 if isinstance(logger, TensorBoard):
                     raise  # a full disk, say
                 self.loggers.remove(logger)
-                print_stderr(f"seg: {logger.name} has failed ({reason(error)}); the training goes on without this logger")
+                print_stderr(f"seg: {logger.name} has failed ({reason(error)}); the training continues without this logger")
 
     def write(self, iteration: int, **values: float) -> None:
         super().write(iteration, **values)
@@ -166,5 +166,5 @@ class EventLog(MemoryLog):
 
 
 def step_scalars(loss: float, lr: float) -> dict[str, float]:
-    """What the loggers show of an iteration, by name."""
+    """The numbers of an iteration that the loggers show, by name."""
     return {"train/loss": loss, "train/learning_rate": lr}

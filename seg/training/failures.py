@@ -1,4 +1,4 @@
-"""What a user reads when a training cannot continue."""
+"""Error messages of a training that cannot continue."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from ..errors import UserError, reason
 
 
 def explain(error: Exception, folder: Path, iteration: int) -> Exception:
-    """The UserError, with its remedy, for running out of memory or disk space; any other error as it is.
+    """Return a UserError with a remedy for running out of memory or disk space; any other error is returned unchanged.
 
     Args:
         error: raised during training.
@@ -23,14 +23,14 @@ def explain(error: Exception, folder: Path, iteration: int) -> Exception:
         )
     if isinstance(error, OSError):
         return UserError(
-            f"{folder}: cannot be written ({error.strerror or reason(error)}); the files saved before are intact: free some "
-            "space, and continue with --resume"
+            f"{folder}: cannot be written ({error.strerror or reason(error)}); the files saved before are intact; free some "
+            "space, then continue with --resume"
         )
     return error
 
 
 def non_finite_message(iteration: int, loss: float, files: list[str], config: TrainConfig, last: Path) -> str:
-    """What to say of a step whose gradient is NaN or infinite.
+    """Return the message about a step whose gradient is NaN or infinite.
 
     Args:
         iteration: the step, from 0.

@@ -1,4 +1,4 @@
-"""What shows a training: TensorBoard, and the services Weights & Biases, MLflow and Comet, behind one interface."""
+"""Loggers of a training behind one interface: TensorBoard, Weights & Biases, MLflow and Comet."""
 
 import re
 import uuid
@@ -15,20 +15,20 @@ from ..files import read_json, write_json
 from .run_folder import CONFIG, EVENTS, SERVICES
 
 FIRST = ("train.learning_rate", "model.backbone", "train.batch_size", "data.crop_size", "train.iterations")
-"""Settings that stand first in TensorBoard's table of runs."""
+"""Settings that come first in TensorBoard's table of runs."""
 BEST_MIOU = "best_mIoU"
-"""What services call the best mIoU of a training."""
+"""Name of the best mIoU of a training."""
 MLFLOW_TEXT = 500
-"""Characters of a parameter that every version of MLflow takes."""
+"""Longest parameter, in characters, that every version of MLflow accepts."""
 
 
 class Logger:
-    """Shows a training in a service or a program. The methods of this class do nothing."""
+    """Base class of loggers. Its methods do nothing."""
 
     name = ""
     """As in `train.loggers`."""
     id = ""
-    """What the service calls the run; a resumed run goes on there."""
+    """Id of the run at the service; a resumed run continues it."""
 
     def scalars(self, iteration: int, values: dict[str, float]) -> None:
         """Show numbers by name, such as {"train/loss": 0.5}."""
@@ -54,7 +54,7 @@ class TensorBoard(Logger):
 
     Args:
         folder: of the run.
-        purge: events of this step and later ones are dropped: those of a step whose validation is repeated are written again.
+        purge: events of this step and later ones are dropped. If a validation is repeated, its events are written again.
     """
 
     name = "tensorboard"
@@ -95,7 +95,7 @@ class TensorBoard(Logger):
 
 
 def _put_first(experiment: Any) -> None:
-    """Let TensorBoard show the settings of `FIRST` before the others, which it sorts by name."""
+    """Make TensorBoard show the settings in `FIRST` before the others, which it sorts by name."""
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[import-untyped]
 
     data = experiment.value[0].metadata.plugin_data
@@ -108,11 +108,11 @@ def _put_first(experiment: Any) -> None:
 
 
 class WeightsAndBiases(Logger):
-    """Logs to Weights & Biases. Its own variables, such as WANDB_PROJECT and WANDB_MODE, say where to.
+    """Logs to Weights & Biases. Its environment variables, such as WANDB_PROJECT and WANDB_MODE, choose the destination.
 
     Args:
         folder: of the run.
-        id: that of the run which goes on; empty: a new one.
+        id: of the run to continue; empty: a new run.
         settings: all, by their dotted names.
     """
 
@@ -138,7 +138,7 @@ class WeightsAndBiases(Logger):
 
 
 class MLflow(Logger):
-    """Logs to MLflow. Its own variables, such as MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME, say where to.
+    """Logs to MLflow. Its environment variables, such as MLFLOW_TRACKING_URI, choose the destination.
 
     `folder`, `id` and `settings` are those of `WeightsAndBiases`.
     """
@@ -170,12 +170,12 @@ class MLflow(Logger):
 
 
 def mlflow_name(name: str) -> str:
-    """A name with the characters that MLflow takes."""
+    """Replace the characters that MLflow does not accept in a name."""
     return re.sub(r"[^\w. /-]", "_", name)
 
 
 class Comet(Logger):
-    """Logs to Comet. Its own variables, such as COMET_PROJECT_NAME, say where to.
+    """Logs to Comet. Its environment variables, such as COMET_PROJECT_NAME, choose the destination.
 
     `folder`, `id` and `settings` are those of `WeightsAndBiases`.
     """
@@ -184,7 +184,7 @@ class Comet(Logger):
 
     def __init__(self, folder: Path, id: str, settings: dict[str, Any]):
         comet, self.id = import_extra(self.module), id or uuid.uuid4().hex
-        # What Comet would log by itself is here already.
+        # Comet's automatic logging would repeat these values.
         quiet = comet.ExperimentConfig(
             name=folder.name, log_code=False, auto_param_logging=False, auto_metric_logging=False, display_summary_level=0
         )
@@ -215,11 +215,11 @@ def check_loggers(names: Iterable[str]) -> None:
 
 
 def open_services(names: Iterable[str], folder: Path, start: int, settings: dict[str, Any]) -> list[Logger]:
-    """Begin a run at each of the services among the loggers, or go on with the run of the resumed training.
+    """Start a run at each service in the loggers, or continue the run of the resumed training.
 
     Args:
         names: of loggers.
-        folder: of the run; a file in it keeps what the services call the run.
+        folder: of the run; a file in it stores the ids of the run at the services.
         start: iterations done.
         settings: all, by their dotted names.
 

@@ -1,4 +1,4 @@
-"""Losses over the pixels that are not void, from logits of any stride."""
+"""Losses over all pixels except void, from logits of any stride."""
 
 import functools
 from collections.abc import Iterable, Sequence
@@ -50,7 +50,7 @@ def cross_entropy(
         logits: [N, C, h, w], of any float type and any stride: `net.logits(images)`.
         target: uint8 or int64 [N, H, W], class index, or 255 for void, which is ignored.
         weights: float [C], weight of each class in the sum. The divisor stays the number of pixels, as in the released code.
-        pixels: scalar, the divisor, where this is part of a larger batch; None: the number of labeled pixels in `target`.
+        pixels: scalar, the divisor, if this is a part of a larger batch; None: the number of labeled pixels in `target`.
         smoothing: share of each target that is spread over all classes, 0 to below 1 (arXiv 1512.00567, section 7): the
             `label_smoothing` of torch's cross_entropy.
 
@@ -70,7 +70,7 @@ def cross_entropy(
 
 
 def hard_share(iteration: int, config: TrainConfig) -> float:
-    """Share of the pixels whose cross-entropy counts in an iteration, counted from 0; it falls evenly to `hard_pixels`."""
+    """Return the share of pixels that count in an iteration, counted from 0; it decreases linearly to `hard_pixels`."""
     fallen = min(1.0, iteration / config.hard_pixels_steps) if config.hard_pixels_steps else 1.0
     return 1 - fallen * (1 - config.hard_pixels)
 
@@ -78,10 +78,10 @@ def hard_share(iteration: int, config: TrainConfig) -> float:
 def hard_cross_entropy(
     logits: Tensor, target: Tensor, share: float, weights: Tensor | None = None, smoothing: float = 0.0
 ) -> Tensor:
-    """Mean cross-entropy of the pixels where it is largest, as in the released code; 0 if there is none.
+    """Mean cross-entropy of the pixels with the largest cross-entropy, as in the released code; 0 if there are none.
 
-    It computes the logits at full size. The share is of all pixels, void ones among them, whose cross-entropy is 0; the mean is
-    over those of the chosen pixels whose cross-entropy is not 0.
+    The logits are computed at full size. The share is of all pixels; void pixels count as 0. The mean is over the chosen pixels
+    whose cross-entropy is not 0.
 
     Args:
         logits, target, weights, smoothing: as for `cross_entropy`.
@@ -128,7 +128,7 @@ class Loss(nn.Module):
         self.smoothing = config.label_smoothing
         self.mines = config.hard_pixels < 1
         self.share = 1.0
-        """Of the pixels whose cross-entropy counts; `hard_share` of the iteration."""
+        """Share of the pixels that count in the cross-entropy: `hard_share` of the iteration."""
         self.library = library_losses(self.parts)
 
     def forward(self, logits: Tensor, target: Tensor, pixels: Tensor | None = None, parts: int = 1) -> Tensor:
@@ -137,9 +137,9 @@ class Loss(nn.Module):
         Args:
             logits: [N, C, h, w], of any stride.
             target: uint8 or int64 [N, H, W], class index or 255.
-            pixels: scalar, the labeled pixels of the whole batch, where this is a part of it.
-            parts: the number of parts of the batch. The losses of the library, and that of hard pixels, which each part chooses
-                among its own, are not sums over pixels: each part counts alike.
+            pixels: scalar, number of labeled pixels in the whole batch, if this is a part of it.
+            parts: number of parts of the batch. The losses of the library and the loss of hard pixels are not sums over pixels:
+                they are averaged over the parts.
         """
         terms = []
         if "cross_entropy" in self.parts:
@@ -163,7 +163,7 @@ class Loss(nn.Module):
 
 
 def library_losses(names: Iterable[str]) -> dict[str, nn.Module]:
-    """The losses of segmentation-models-pytorch among `names`, by name. The library takes seconds to import, so only then."""
+    """Return the losses of segmentation-models-pytorch in `names`. The library takes seconds to import, so only if needed."""
     classes = {"dice": "DiceLoss", "jaccard": "JaccardLoss", "lovasz": "LovaszLoss", "focal": "FocalLoss"}
     wanted = [name for name in names if name in classes]
     if not wanted:

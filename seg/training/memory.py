@@ -1,4 +1,4 @@
-"""Memory of a training: an estimate before its first step, and whether to recompute batch norm's outputs."""
+"""Estimates the memory of a training before its first step, and decides whether to recompute batch norm's outputs."""
 
 import torch
 from torch import nn
@@ -12,10 +12,10 @@ from ..progress import print_stderr
 from .tiled_cross_entropy import TILE
 
 BYTES_PER_PIXEL = 2**15
-"""More than any of the networks keeps of a pixel for the backward pass: aligned Xception-65 in float32, without recomputing,
-keeps 6,400 at output stride 16 and 15,400 at 8. Where that fits, nothing is estimated."""
+"""Upper bound of what a network stores of a pixel for the backward pass: aligned Xception-65 in float32, without recomputing,
+stores 6,400 bytes at output stride 16 and 15,400 at 8. If this bound fits, nothing is estimated."""
 SHARE = 0.9
-"""Share of the free memory that the estimate may fill: allocators lose some to fragments."""
+"""Share of the free memory that the estimate may fill: allocators lose some to fragmentation."""
 
 
 def training_memory(
@@ -29,8 +29,8 @@ def training_memory(
 ) -> int:
     """Estimate the largest number of bytes that a training step of one process has in use.
 
-    Weights, gradients, momentum, moving average, crops, kept activations, and the loss. Of the backward pass, three of the
-    largest maps.
+    It adds weights, gradients, momentum, moving average, crops, stored activations, the loss, and three of the largest feature
+    maps for the backward pass.
 
     Args:
         model: in the modes of the training.
@@ -55,27 +55,27 @@ def training_memory(
 
 
 def images_at_a_time(config: TrainConfig) -> int:
-    """Images that one process takes through the network at once."""
+    """Number of images in one forward pass of one process."""
     images: int = config.batch_size // distributed.world_size() // config.grad_accumulation
     return images
 
 
 def choose_precision(config: TrainConfig, device: torch.device) -> Precision:
-    """The precision of the training: as configured, or the best of the device."""
+    """Return the precision of the training: the configured one, or the best of the device."""
     return best_precision(device) if config.precision == "auto" else config.precision
 
 
 def choose_recompute(model: nn.Module, config: TrainConfig, height: int, width: int, device: torch.device) -> bool:
-    """Whether to recompute batch norm's outputs: as configured, or as the memory demands.
+    """Whether to recompute batch norm's outputs: as configured; `auto` recomputes only if the training would not fit otherwise.
 
-    `auto` recomputes if the training would not fit otherwise: recomputing costs 860 launches of Xception-65 on a GPU, and a
-    tenth of the step's time on a CPU. Prints a line if the training does not fit either way.
+    Recomputing costs Xception-65 860 kernel launches per step on a GPU, and a tenth of the step's time on a CPU. Prints a line
+    if the training does not fit in either case.
 
     Args:
         model, config, height, width: as for `training_memory`.
         device: of the training.
     """
-    decided = config.compile or config.checkpoint_activations  # they decide what is kept
+    decided = config.compile or config.checkpoint_activations  # these decide what is stored
     chosen = config.recompute is True
     free = available_memory(device)
     if free is None:

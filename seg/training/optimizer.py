@@ -15,8 +15,8 @@ BIAS_MULTIPLIER = 2.0
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
     """The trainable parameters in groups, by backbone or head and by kind.
 
-    Weight decay is on the weights of convolutions that are not depthwise, as in the released code; not on depthwise weights,
-    batch norm and biases. `multiplier` of a group scales its learning rate: `head_lr_multiplier` outside of the backbone, and
+    As in the released code, weight decay applies to convolutions that are not depthwise; depthwise convolutions, batch norm and
+    biases have none. The `multiplier` of a group scales its learning rate: `head_lr_multiplier` outside of the backbone,
     BIAS_MULTIPLIER for biases.
 
     Args:
@@ -84,6 +84,6 @@ def learning_rate(iteration: int, config: TrainConfig) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give each parameter group its learning rate: `rate` times its multiplier."""
+    """Set the learning rate of each parameter group: `rate` times the group's multiplier."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["multiplier"]

@@ -26,18 +26,18 @@ BEST = "best.safetensors"
 METRICS = "metrics.jsonl"
 """Loss, learning rate and scores, one event per line."""
 FINDINGS = "data.npz"
-"""What was found in the files of the data set; see `seg.data.findings`."""
+"""Result of reading the files of the data set; see `seg.data.findings`."""
 EVENTS = "events"
 """TensorBoard's folder."""
 SERVICES = "loggers.json"
-"""What each of the services in `train.loggers` calls the run."""
+"""Ids of the run at the services in `train.loggers`."""
 LOCK = ".lock"
-"""Process id of the training that writes here."""
+"""Process id of the training that uses the folder."""
 
 
 @dataclass
 class State:
-    """What the next iteration depends on, besides weights and optimizer. A checkpoint saves it."""
+    """Counters of a training, beside weights and optimizer. A checkpoint saves them."""
 
     iteration: int = 0
     """Iterations done."""
@@ -50,7 +50,7 @@ class State:
 
 
 class Run:
-    """A training: what callbacks get while it runs, and what `seg.train` returns at its end.
+    """A training run: callbacks receive it while it runs, and `seg.train` returns it.
 
     Args:
         config: every setting.
@@ -64,7 +64,7 @@ class Run:
         self.metrics: list[dict[str, Any]] = []
         """The lines of metrics.jsonl: {"iteration", "loss", "lr"} and {"iteration", "miou", "pixel_accuracy"}."""
         self.stopped = False
-        """Whether Ctrl-C, SIGTERM or `stop` ended the training before its last iteration. `train.patience` ends it for good."""
+        """Whether Ctrl-C, SIGTERM or `stop` ended the training before its last iteration. Early stopping does not count."""
         self.stop_requested = False
 
     @property
@@ -95,7 +95,7 @@ class Run:
     def stop(self) -> None:
         """End the training after the current iteration, as Ctrl-C does: a checkpoint is written, and it can be resumed.
 
-        Of several processes any may ask. All stop together, up to two iterations later.
+        Any process may call it. All processes stop together, up to two iterations later.
         """
         self.stop_requested = True
 
@@ -115,7 +115,7 @@ def kept_weights(folder: Path) -> list[Path]:
 
 
 def versions() -> str:
-    """The versions on which the bits of a training depend."""
+    """Return the versions of the libraries that a training's exact bits depend on."""
     return f"seg {__version__}, torch {torch.__version__}"
 
 
@@ -137,7 +137,7 @@ def resume_command(folder: Path) -> str:
 
 
 def keep_resolved(config: TrainConfig, saved: dict[str, Any] | None) -> None:
-    """Let a resumed run keep what `auto` became in the run as it began, on another machine too.
+    """Keep the values that `auto` had when the run began, also if it is resumed on another machine.
 
     Args:
         config: of the resumed run; changed in place.
@@ -169,18 +169,18 @@ def changed_settings(before: dict[str, Any], now: dict[str, Any], section: str =
             elif name == "data.root":
                 effect = "it must be the same data in another place"
             elif name == "train.iterations":
-                effect = "from here on, the schedule is stretched to it"
+                effect = "from here on, the schedule is scaled to the new number"
             elif name == "train.grad_accumulation":
                 effect = "equal up to rounding where batch norm is frozen"
             else:
-                effect = "from here on, the result differs from that of the run as it began"
+                effect = "from here on, the result differs from that of the original run"
             lines.append(f"{name} was {old}, is {new}: {effect}")
     return lines
 
 
 @contextlib.contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock: only one training writes into a run folder. The folder is made if it is missing.
+    """Hold the lock of a run folder: only one training writes into it. A missing folder is created.
 
     Raises:
         UserError: if another process holds the lock, or the folder cannot be written.
@@ -192,7 +192,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder with runs=FOLDER") from error
     with file:
-        # Held by the process: a lock of the open file would outlive a killed run in its loader workers.
+        # The lock belongs to the process: loader workers of a killed run would keep a lock of the open file.
         if not try_lock(file, "process"):
             file.seek(0)
             holder = file.read().strip()

@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a training, and putting it back into a resumed one."""
+"""Captures the state of a training for a checkpoint, and restores it when resuming."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from .step import Step
 
 
 def capture(config: Config, model: nn.Module, step: Step, ema: ExponentialMovingAverage | None, state: State) -> dict[str, Any]:
-    """All that the next iteration depends on, and the settings. `restore` reads it."""
+    """Return the state that the next iteration depends on, and the settings. `restore` reads it."""
     return {
         "model": model.state_dict(),
         "optimizer": step.optimizer.state_dict(),
@@ -29,11 +29,11 @@ def capture(config: Config, model: nn.Module, step: Step, ema: ExponentialMoving
 def restore(
     saved: dict[str, Any], place: Path, config: Config, model: nn.Module, step: Step, ema: ExponentialMovingAverage | None
 ) -> tuple[State, list[str]]:
-    """Load what `capture` gave into a training.
+    """Load the state of `capture` into a training.
 
     Args:
         saved: the checkpoint.
-        place: its file, for errors.
+        place: name of its file, for error messages.
         config, model, step, ema: of the resumed training.
 
     Returns:

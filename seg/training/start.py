@@ -1,4 +1,4 @@
-"""Where the weights of a training come from, and the loss that it lowers, in words."""
+"""The first lines of a training: data, network, weights, loss and time."""
 
 import math
 import time
@@ -21,12 +21,12 @@ from ..weights.warm_start import warm_start
 
 DAY = 24 * 3600
 LARGE = 5e15
-"""Operations of a training below which its time on a CPU need not be estimated: 14 hours at 100 billion a second."""
+"""Trainings of fewer operations need no estimate of their time on a CPU: 14 hours at 100 billion operations per second."""
 CPU_EFFICIENCY = {torch.float32: 0.9, torch.bfloat16: 0.5}
-"""Speed of a training step over that of `matrix_speed`. Measured on 2 cores with AVX512-BF16, in float32 and bfloat16:
+"""Speed of a training step divided by `matrix_speed`. Measured on 2 cores with AVX512-BF16, in float32 and bfloat16:
 Xception-65 with 2 crops of 321 1.15 and 0.49, with 4 of 513 0.88 and 0.51; the original Xception, 6 of 321, 0.90 and 0.54."""
 WARM_START_CROPS = 16
-"""Crops from which a warm start measures statistics."""
+"""Number of crops from which a warm start measures statistics."""
 PUBLISHED = {
     "xception": "timm:legacy_xception.tf_in1k",
     **{name: f"{name}_imagenet" for name in ("xception41", "xception65", "xception71")},
@@ -47,8 +47,8 @@ def refuse_frozen_random(config: Config) -> None:
         frozen = f"train.freeze_batch_norm={config.train.freeze_batch_norm}"
     if frozen:
         raise UserError(
-            f"{frozen}, but the weights are random: what is frozen could not learn. Start from published ones: "
-            f"model.weights={published(config.model)}; or train all of it: train.freeze_batch_norm=none "
+            f"{frozen}, but the weights are random: frozen layers could not learn. Start from published weights: "
+            f"model.weights={published(config.model)}; or train all layers: train.freeze_batch_norm=none "
             "train.freeze_backbone=false; or set model.weights=random, which allows it"
         )
 
@@ -62,9 +62,9 @@ def load_weights(model: nn.Module, config: ModelConfig, samples: TrainingSamples
     """Read the configured weights into a network.
 
     Args:
-        model: the network, with random weights, or those that its library has put in.
+        model: the network, with random weights or those loaded by its library.
         config: of the network.
-        samples: crops, on which a warm start measures statistics.
+        samples: crops from which a warm start measures statistics.
 
     Returns:
         A line that says where the weights come from.
@@ -85,7 +85,7 @@ def load_weights(model: nn.Module, config: ModelConfig, samples: TrainingSamples
 
 
 def describe_training(config: Config, classes: int, data: TrainingData, model: nn.Module, device: torch.device) -> str:
-    """What is trained, in one line: images, classes, iterations and epochs, device and precision, parameters.
+    """Describe the training in one line: images, classes, iterations and epochs, device and precision, parameters.
 
     Args:
         config: every setting, `auto` resolved.
@@ -107,10 +107,10 @@ def describe_training(config: Config, classes: int, data: TrainingData, model: n
 
 
 def slow_without_gpu(config: Config, model: nn.Module, device: torch.device) -> str | None:
-    """A line that says how many days a training takes on the CPU, if these are more than one; None otherwise.
+    """Return a line with the days that a training takes on the CPU, if it takes more than one; None otherwise.
 
-    The convolutions' multiply-adds, times 3 for forward and backward passes, at the speed of a matrix product on this machine.
-    The network reaches a part of it, `CPU_EFFICIENCY`.
+    The estimate is the multiply-adds of the convolutions, times 3 for forward and backward pass, divided by the speed of a
+    matrix product on this machine. `CPU_EFFICIENCY` corrects for the rest of the network.
     """
     if device.type != "cpu" or not hasattr(model, "logits"):
         return None
@@ -126,7 +126,7 @@ def slow_without_gpu(config: Config, model: nn.Module, device: torch.device) -> 
 
 
 def matrix_speed(dtype: torch.dtype) -> float:
-    """Operations per second of a matrix product of the size of a pointwise convolution, the best of five."""
+    """Operations per second of a matrix product of the size of a pointwise convolution: the best of five measurements."""
     a, b = torch.randn(4096, 728).to(dtype), torch.randn(728, 728).to(dtype)
     best = math.inf
     for _ in range(5):

@@ -30,7 +30,7 @@ from .memory import choose_precision, choose_recompute
 from .optimizer import learning_rate, make_optimizer, set_learning_rate
 
 DROPOUT = 4
-"""Stream of random numbers of dropout, besides those of the sampler and the loader."""
+"""Random stream of dropout; the sampler and the loader have their own."""
 BROADCAST = next(
     name
     for name in ("forward_sync_buffers", "broadcast_buffers")
@@ -38,7 +38,7 @@ BROADCAST = next(
 )
 """PyTorch's name for sending the buffers of rank 0 to all processes before each forward pass; it changed in 2.14."""
 MIN_BATCH_NORM_IMAGES = 12
-"""Images per batch from which on the released code advises to train batch norm."""
+"""Smallest batch for which the released code advises to train batch norm."""
 
 
 def prepare_mode(model: nn.Module, config: TrainConfig) -> None:
@@ -49,7 +49,7 @@ def prepare_mode(model: nn.Module, config: TrainConfig) -> None:
 
 
 def seed_part(seed: int, iteration: int, rank: int, part: int) -> None:
-    """Seed torch for one part of a batch: a resumed run draws the dropout that an uninterrupted one draws."""
+    """Seed torch for one part of a batch: a resumed run draws the same dropout as an uninterrupted one."""
     sequence = np.random.SeedSequence([seed, DROPOUT, iteration, rank, part])
     torch.manual_seed(int(sequence.generate_state(1)[0]))
 
@@ -69,7 +69,7 @@ class AsyncHostCopy:
             self.event.record()
 
     def __call__(self) -> list[float]:
-        """The numbers; waits for the copy if it is under way."""
+        """Return the numbers. Waits until the copy is complete."""
         if self.event is not None:
             self.event.synchronize()
         values: list[float] = self.values.tolist()
@@ -126,8 +126,8 @@ class Step:
     def parallel(self) -> nn.Module:
         """The network's logits, distributed and compiled as configured.
 
-        Built at the first step: DistributedDataParallel communicates when it is built, and a process that has failed to open
-        its data would not answer.
+        Built at the first step: DistributedDataParallel communicates when it is built, and would hang if another process had
+        failed to open its data.
         """
         network: nn.Module = LogitsModule(self.model)
         if distributed.world_size() > 1:
@@ -165,7 +165,7 @@ class Step:
             stop: whether this process was asked to stop.
 
         Returns:
-            Whether any process was asked to stop; of several processes it is known one step later.
+            Whether any process was asked to stop. With several processes, this is known one step later.
         """
         config = self.config
         self._ensure_mode()
@@ -173,7 +173,7 @@ class Step:
         set_learning_rate(self.optimizer, self.learning_rate)
         self.loss.share = hard_share(iteration, config)
         batch = Batch(*(tensor.to(self.device, non_blocking=True) for tensor in batch))
-        # One message for both: the labeled pixels of the whole batch, and whether a process was asked to stop.
+        # One all-reduce for both: the labeled pixels of the whole batch, and whether a process was asked to stop.
         asked = torch.full((), int(stop), device=self.device)
         sums = distributed.all_reduce_sum(torch.stack([(batch.masks != VOID).sum(), asked]))
         # DistributedDataParallel averages gradients, so the mean is over pixels / world size.
@@ -195,16 +195,16 @@ class Step:
         return len(self._stops) > 1 and self._stops.pop(0)()[0] > 0
 
     def _ensure_mode(self) -> None:
-        """Set the training mode if a callback, say, has changed it. For Xception-65, comparing the modes takes 20 microseconds,
-        setting them 1.6 milliseconds."""
+        """Set the training mode if it was changed, for example by a callback. For Xception-65, comparing the modes takes 20
+        microseconds, setting them 1.6 milliseconds."""
         if [module.training for module in self._modules] != self._modes:
             prepare_mode(self.model, self.config)
             self._modes = [module.training for module in self._modules]
 
     def _pass(self, images: Tensor, masks: Tensor, pixels: Tensor) -> Tensor:
-        """Forward pass, loss and backward pass of a part of the batch; its loss.
+        """Run the forward pass, the loss and the backward pass of a part of the batch, and return its loss.
 
-        Compiling or checkpointing decides itself what the backward pass recomputes."""
+        With compiling or checkpointing, these decide what the backward pass recomputes."""
         config = self.config
         recomputes = config.recompute and not (config.compile or config.checkpoint_activations)
         with recompute() if recomputes else contextlib.nullcontext(), autocast(self.device, self.precision):
@@ -214,7 +214,7 @@ class Step:
         return loss.detach()
 
     def _gradients_kept_local(self, more_parts: bool) -> AbstractContextManager[None]:
-        """Processes exchange their gradients with the last part of the batch only."""
+        """Context that keeps gradients local: processes exchange them only with the last part of the batch."""
         if more_parts and distributed.world_size() > 1:
             return self.parallel.no_sync()  # type: ignore[operator, no-any-return]
         return contextlib.nullcontext()
@@ -226,16 +226,16 @@ class Step:
         if self.config.grad_clip_norm is not None:
             nn.utils.clip_grads_with_norm_(parameters, self.config.grad_clip_norm, norm)
         if not self.scaler.is_enabled():
-            # As with a scaler, the optimizer itself skips the update, on the device: the host does not wait for the norm.
+            # As with a scaler, the optimizer skips the update on the device: the host does not wait for the norm.
             self.optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._outcomes.append((iteration, AsyncHostCopy(torch.stack([norm, self.loss_value.to(norm)]))))
 
     def failures(self, under_way: int = 0) -> list[tuple[int, float]]:
-        """The steps since the last call whose gradient was not finite: their weights were not updated.
+        """Return the steps since the last call whose gradient was not finite. They did not update the weights.
 
-        With float16 an overflow is not a failure: so the scale of the loss is found.
+        With float16, an overflow is not a failure: it adjusts the scale of the loss.
 
         Args:
             under_way: number of last steps to leave for the next call instead of waiting for them.
@@ -253,10 +253,10 @@ class Step:
         return found
 
     def finite_statistics(self) -> bool:
-        """Whether batch norm's moving statistics are finite: a forward pass that overflows ruins them, though its update is
-        skipped."""
+        """Whether batch norm's moving statistics are finite. An overflow in the forward pass makes them invalid, even if the
+        update of the weights is skipped."""
         return all(bool(torch.isfinite(statistic).all()) for statistic in self.model.buffers())
 
     def mean_loss(self) -> float:
-        """The loss of the last step, averaged over all processes, each of which must call this. Waits for the device."""
+        """Return the loss of the last step, averaged over all processes. All processes must call this. Waits for the device."""
         return float(distributed.all_reduce_sum(self.loss_value.clone()) / distributed.world_size())

@@ -25,9 +25,9 @@ LOG2_E = 1 / math.log(2)
 
 
 class TiledCrossEntropy(torch.autograd.Function):
-    """The sum of the cross-entropy over the pixels that are not void; see `seg.training.losses.cross_entropy`.
+    """The sum of the cross-entropy over all pixels except void; see `seg.training.losses.cross_entropy`.
 
-    The forward pass computes the gradient too, at the size of the logits: it is all that is kept for the backward pass.
+    The forward pass also computes the gradient, at the size of the logits, and stores nothing else for the backward pass.
     """
 
     @staticmethod
@@ -117,7 +117,7 @@ class SmoothedTargets:
 
 
 class AxisTile(NamedTuple):
-    """A stretch of one axis of the target, and the part of the logits' axis that it is interpolated from."""
+    """A part of one axis of the target, and the part of the logits' axis that it is interpolated from."""
 
     target: slice
     source: slice

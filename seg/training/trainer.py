@@ -1,4 +1,4 @@
-"""The training of a configuration, by iterations, in a run folder."""
+"""Trains a configuration in a run folder."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -63,7 +63,7 @@ class Trainer:
             with distributed.raise_on_all_ranks():
                 if line := settle_batch(config, len(self.labels), self.device, free):
                     self._say(line)
-            # The processes share the reading, and so all of them know of the same problems.
+            # The processes share the reading, and all of them know all problems.
             with distributed.raise_on_all_ranks():
                 self.data.read(lambda text: self._say(f"note: {text}"), self.quiet)
             with distributed.raise_on_all_ranks():
@@ -90,7 +90,7 @@ class Trainer:
         return saved
 
     def _build(self, saved: dict[str, Any] | None) -> None:
-        """Make the network and what trains it."""
+        """Create the network, the loss and the optimizer."""
         config, counts, sources = self.config, self.data.counts, self.data.sources
         torch.manual_seed(config.train.seed)
         model = build_model(config.model, len(self.labels), pretrained=saved is None).to(self.device)
@@ -139,7 +139,7 @@ class Trainer:
         return run
 
     def _train(self) -> None:
-        """The training loop: all that happens in an iteration, in order."""
+        """The training loop, in the order of events of an iteration."""
         config, state = self.config.train, self.state
         clock = StepClock(config)
         if self._validation_due() and state.validated < state.iteration:
@@ -161,13 +161,13 @@ class Trainer:
             self._save()  # stopped between two validations
         if self._out_of_patience() and state.iteration < config.iterations:
             reason = f"no better mIoU than {100 * state.best:.2f} % in {state.waited} validations"
-            go_on = "to train on, run the same command with --resume train.patience=null"
+            go_on = "to continue, run the same command with --resume train.patience=null"
             self.progress.say(f"early stopping after iteration {state.iteration}: {reason}; {go_on}")
         if state.iteration == config.iterations or self._out_of_patience():
             self.log.finish(flat(self.config), state.best)
 
     def _batches(self) -> Iterator[Batch]:
-        """The batches of this process. Before an image that cannot be read ends the training, a checkpoint is written."""
+        """The batches of this process. If an image cannot be read, a checkpoint is written before the training ends."""
         config, workers = self.config.train, self.config.data.num_workers
         group = distributed.rank(), distributed.world_size()
         try:
@@ -182,7 +182,7 @@ class Trainer:
         stopping = self.step(self.state.iteration, batch, stop)
         if self.ema is not None:
             self.ema.update()
-        # The outcome of this step is read after the next one: until then the device works on.
+        # The outcome of this step is read after the next one, so that the device does not wait.
         self._handle_non_finite(self.step.failures(under_way=1))
         return stopping
 
@@ -200,7 +200,7 @@ class Trainer:
         return loss
 
     def _validate(self) -> None:
-        """Score the network, or its moving average; keep it if it is one of the best so far, and then the checkpoint."""
+        """Score the network, or its moving average. Save it if it is one of the best so far, then write the checkpoint."""
         state = self.state
         model = self.model if self.ema is None else self.ema.model
         scores, pictures = self.validator(model, self.step.precision)
@@ -218,7 +218,7 @@ class Trainer:
         self._call("on_validation", state.iteration, scores)
 
     def _out_of_patience(self) -> bool:
-        """Whether the training ends early, because its validations do not get better."""
+        """Whether to stop early: the validations do not improve."""
         patience = self.config.train.patience
         return patience is not None and self.state.waited >= patience
 
@@ -255,7 +255,7 @@ class Trainer:
         checkpoint.save(self.folder, capture(self.config, self.model, self.step, self.ema, self.state))
 
     def _restore(self, saved: dict[str, Any]) -> State:
-        """Load a checkpoint, and list the settings that have changed since."""
+        """Load a checkpoint, and print the settings that have changed since."""
         state, changed = restore(saved, self.folder / LAST, self.config, self.model, self.step, self.ema)
         if distributed.is_main():
             for line in changed:
@@ -275,8 +275,8 @@ class Trainer:
             print_stderr(f"seg: iteration {iteration} skipped: {message}")
 
     def _explain(self, error: Exception) -> Exception:
-        """The UserError for an error of the training; `error` itself if it is a callback's, or has no remedy."""
-        # PyTorch reports a crashed worker by a signal, wherever this process then is: also within a callback.
+        """Return the UserError for an error of the training; `error` itself if a callback raised it or there is no remedy."""
+        # PyTorch reports a crashed worker by a signal, at any place in this process, also in a callback.
         crash = worker_crash_error(self.samples, error)
         if crash is not error or error is self._callback_error:
             return crash

@@ -26,7 +26,7 @@ PICTURES = 4
 
 
 class Validator:
-    """Scores a network on the validation split, and keeps the weights of the best validations.
+    """Scores a network on the validation split, and saves the weights of the best validations.
 
     Args:
         config: every setting; `evaluate` says how to predict, and on which share of the images.
@@ -39,10 +39,10 @@ class Validator:
         nth = config.evaluate.every_nth
         self.split = replace(data.val, ids=data.val.ids[::nth], images=data.val.images[::nth], masks=data.val.masks[::nth])
         self.share = f"{len(self.split)} of {len(data.val)} images" if nth > 1 else ""
-        """Which images are looked at, in words; empty: all."""
+        """Share of the images in words, such as "10 of 20 images"; empty: all."""
 
     def __call__(self, model: nn.Module, precision: Precision) -> tuple[Scores, dict[str, np.ndarray]]:
-        """Score the network: the scores, and pictures of the first images by their names, uint8 [H, W, 3]."""
+        """Score the network. Returns the scores, and pictures uint8 [H, W, 3] of the first images by name."""
         pictures: dict[str, np.ndarray] = {}
 
         def keep_picture(index: int, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> None:
@@ -71,7 +71,7 @@ class Validator:
         if better:
             write(self.config.folder / BEST, model, about)
         if self.config.train.keep_best > 1:
-            # The files themselves say what they scored: a resumed run finds them as they are.
+            # Each file stores its score, so a resumed run needs no list of them.
             kept = {path: _miou(path) for path in kept_weights(self.config.folder)}
             path = weights_of(self.config.folder, iteration)
             kept[path] = scores.miou

@@ -1,7 +1,8 @@
 """Data sets as people have them: one reader per layout.
 
-A reader is a `base.Layout`. It answers three questions: `matches` (is this folder mine?), `samples` (which images and masks, in
-which splits?) and `labels` or `entries` (which classes?). To add one, write it in a file of its own and list it in `_READERS`.
+A reader is a `base.Layout`. It answers three questions: `matches` (does the folder have this layout?), `samples` (which images
+and masks, in which splits?) and `labels` or `entries` (which classes?). To add one, write it in its own file and list it in
+`_READERS`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ _READERS = (
     *("published.Ade20k", "published.OxfordPets", "published.CamVid", "roboflow.Roboflow", "label_studio.LabelStudio"),
     *("coco.Coco", "labelme.Labelme", "folders.Folders"),
 )
-"""The readers, most certain first: the first whose marks are there reads a folder."""
+"""The readers, most specific first: the first that matches a folder reads it."""
 _ABOVE = 3
-"""Folders that may lie around a data set, as VOCdevkit/VOC2012 in an archive's folder."""
+"""Largest depth of folders around a data set, such as VOCdevkit/VOC2012 in an archive's folder."""
 
 
 def layouts() -> tuple[type[Layout], ...]:
-    """The readers, most certain first."""
+    """The readers, most specific first."""
     names = [reader.split(".") for reader in _READERS]
     return tuple(getattr(import_module(f".{module}", __name__), name) for module, name in names)
 
@@ -35,7 +36,7 @@ def open_layout(folder: Path, hints: Hints) -> Layout:
     """The reader of a folder, or of the only folder in it.
 
     Raises:
-        UserError: no layout is recognized, or several data sets lie in the folder.
+        UserError: no layout is recognized, or the folder has several data sets.
     """
     from .base import Tree
 
@@ -66,7 +67,7 @@ def open_layout(folder: Path, hints: Hints) -> Layout:
 
 
 def _places(folder: Path) -> list[Path]:
-    """The folder, and the only folder in it, and so on: archives are unpacked into folders of their own."""
+    """The folder, the only folder in it, and so on: archives often unpack into a folder."""
     places = [folder]
     for _ in range(_ABOVE):
         inside = [path for path in places[-1].iterdir() if not path.name.startswith((".", "__MACOSX"))]

@@ -24,7 +24,7 @@ SPLITS = {
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing", "ts"),
 }
-"""Names of folders and lists of each split; a year may follow, as in train2017."""
+"""Names of folders and lists of each split; a year may follow, such as train2017."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Sample:
 
     image: Path | Embedded
     mask: Path | Callable[[], np.ndarray]
-    """A mask file, whose values are to be understood; or what draws the mask: uint8 [H, W], class index or 255."""
+    """A mask file, whose values are interpreted later; or a function that draws the mask: uint8 [H, W], class index or 255."""
     source: Path
-    """The file that errors about the mask name."""
+    """The file named in errors about the mask."""
 
     @classmethod
     def of(cls, image: Path, mask: Path) -> Sample:
@@ -61,7 +61,7 @@ Entry = tuple[str, Color | None]
 
 @dataclass(frozen=True)
 class Hints:
-    """What the user says about a folder, because it cannot be seen."""
+    """Flags of the user about a folder: what cannot be recognized from the files."""
 
     layout: str | None = None
     """Name of the layout."""
@@ -69,17 +69,17 @@ class Hints:
     """Folder of the images, under the data folder or anywhere."""
     masks: str | None = None
     pair: str | None = None
-    """Pattern of a mask's file name, with {stem} for the image's name; or patterns of both: `a_{stem}.jpg=b_{stem}.png`."""
+    """Pattern of the masks' file names, with {stem} for the image's name; or patterns of both: `a_{stem}.jpg=b_{stem}.png`."""
     labels: LabelSet | None = None
-    """What the values in the masks mean."""
+    """Meaning of the values in the masks."""
     val_share: float | None = None
-    """Share of the images that are dealt to val, 0 to 1; None: a fifth, if the layout has no val."""
+    """Share of the images for val, 0 to 1; None: a fifth, if the layout has no val."""
     threshold: int | None = None
     """Gray level, 1 to 255, from which on a pixel is foreground: two classes."""
     resize_masks: bool = False
     """Resize masks to their images, by nearest neighbor."""
     ignore_exif: bool = False
-    """Take images as stored, not turned by their EXIF orientation: the masks were drawn on them so."""
+    """Ignore the EXIF orientation of images: the masks were drawn on the images as stored."""
 
 
 class Tree:
@@ -128,19 +128,19 @@ class Tree:
 
 
 class Layout(ABC):
-    """Reads one layout. Three questions: is this folder mine, which samples does it have, and what are their classes."""
+    """Reads one layout. It answers three questions: does a folder have this layout, which samples, and which classes?"""
 
     name: str
-    """What --layout calls it."""
+    """Name of the layout for --layout."""
     certain = True
-    """The layout has marks of its own; False: it is guessed from names of folders and files."""
+    """The layout has files of its own to recognize it by; False: it is guessed from names of folders and files."""
     in_place = False
-    """The folder is in VOC layout already, and needs nothing but lists and labels.yaml."""
+    """The folder is already in VOC layout and needs only lists and labels.yaml."""
 
     def __init__(self, tree: Tree, hints: Hints):
         self.tree, self.hints, self.folder = tree, hints, tree.folder
         self.notes: list[str] = []
-        """What a person should know, a line each."""
+        """Notes for the user, one line each."""
         self.lists: dict[str, list[str]] = {}
         """Ids in lists, if the layout has lists for its splits; set by `samples`. An id may be in several."""
 
@@ -150,24 +150,24 @@ class Layout(ABC):
 
     @abstractmethod
     def samples(self) -> Splits:
-        """Which images and masks does it have, in which splits? Raises UserError if none, or if it cannot be told."""
+        """Return the images and masks of each split. Raises UserError if there are none, or the split is not known."""
 
     def labels(self) -> LabelSet | None:
-        """Which classes are there, and which values mean them? None: the masks are to be looked at, see `entries`."""
+        """Return the classes and their mask values; None: they are determined from the masks, see `entries`."""
         return None
 
     def entries(self) -> tuple[list[Entry], str]:
-        """Names of the classes in the order of their values, and where they are written; no names: the layout has none."""
+        """Return the class names in the order of their values, and their source; no names: the layout has none."""
         return [], str(self.folder)
 
     def left_out(self, count: int, total: int, what: str) -> None:
-        """Note files that are left out."""
+        """Add a note about ignored files."""
         if count:
             self.notes.append(f"{count} of {total} {what}: left out")
 
 
 def split_name(text: str) -> str | None:
-    """The split that a folder or list of this name holds: train, val or test; None for other names."""
+    """Split of a folder or list of this name: train, val or test; None for other names."""
     found = re.fullmatch(r"([a-z]+?)[_-]?(?:19|20)?\d{0,2}", text.lower())
     return next((split for split, names in SPLITS.items() if found and found[1] in names), None)
 
@@ -183,13 +183,13 @@ def label_set(
 
     Args:
         names: class names in index order.
-        place: where they are written, named in errors.
+        place: source of the names, named in errors.
         values: class index or 255 of each mask value; None: index and value are the same.
         colors: a color or None for each name; None gives one of `default_colors`.
         void_color: the color of void; None, or that of a class, gives the last free one of VOC's color map.
 
     Raises:
-        UserError: fewer than 2 names or more than 255, or a name or color that is there twice.
+        UserError: fewer than 2 names or more than 255, or a repeated name or color.
     """
     names, given = list(names), [*colors]
     free = (color for color in (*default_colors(names), *map(voc_color, range(255))) if color not in given)
@@ -201,14 +201,14 @@ def label_set(
 
 
 def with_background(names: Iterable[str]) -> list[str]:
-    """The class names with background first: what is not annotated."""
+    """The class names with background first, for what is not annotated."""
     names = list(names)
     known = next((name for name in names if name.lower().strip("_") == "background"), None)
     return [known or "background", *(name for name in names if name != known)]
 
 
 def find_images(tree: Tree, hints: Hints) -> dict[str, list[Path]]:
-    """The images of a folder, or of --images, by file name: several if folders repeat a name."""
+    """The images of a folder, or of --images, by file name: several if a name occurs in several folders."""
     folder = tree.folder
     names: Iterable[str] = tree.images
     if hints.images:
@@ -221,19 +221,19 @@ def find_images(tree: Tree, hints: Hints) -> dict[str, list[Path]]:
 
 
 def existing_folder(folder: Path, name: str, flag: str) -> Path:
-    """The folder that a flag names, under the data folder or anywhere. Raises UserError if it does not exist."""
+    """The folder given by a flag, under the data folder or anywhere. Raises UserError if it does not exist."""
     for path in (folder / name, Path(name)):
         if path.is_dir():
             return path
-    raise UserError(f"{folder / name}: no such folder; {flag} names a folder under {folder}, or a path from here")
+    raise UserError(f"{folder / name}: no such folder; give {flag} a folder under {folder}, or a path from the current folder")
 
 
 def stem(name: str) -> str:
-    """A file name without its suffix, if that is one of an image, mask or annotation; dots within names are kept."""
+    """A file name without the suffix of an image, mask or annotation; other dots are kept."""
     base, suffix = os.path.splitext(name)
     return base if suffix.lower() in (*IMAGE_SUFFIXES, ".npy", ".json", ".txt") else name
 
 
 def flat_id(*parts: str) -> str:
-    """An id from names of folders and a stem; ids have no folders, so that every tool can write one file per id."""
+    """An id from names of folders and a stem. Ids have no folders, so that every tool can write one file per id."""
     return "_".join(part.replace("/", "_").replace("\\", "_") for part in parts if part)

@@ -1,4 +1,4 @@
-"""Which classes the values of masks mean, if the layout does not say it."""
+"""The classes of mask values, if the layout does not define them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .raw_masks import COLOR, Decoding, Seen, code_of, color_of, decoded_codes, 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What the codes of a data set's masks mean."""
+    """Meaning of the codes in a data set's masks."""
 
     labels: LabelSet
-    """The classes, of masks that hold class indices."""
+    """The classes, for masks of class indices."""
     table: dict[int, int]
     """Class index or 255 of each code."""
 
@@ -29,7 +29,7 @@ class Meaning:
 def parse_values(texts: Iterable[str]) -> LabelSet:
     """The label set of `--values`: VALUE=CLASS, with an integer, a range of integers, 1-9, or a color, r,g,b.
 
-    Classes are in the order in which they are first named; `void` is no class.
+    Classes are in the order of their first value; `void` is not a class.
 
     Raises:
         UserError: a text is not VALUE=CLASS, or a value is given twice.
@@ -44,7 +44,7 @@ def parse_values(texts: Iterable[str]) -> LabelSet:
             raise UserError(f"--values {text}: must be VALUE=CLASS, such as 0=background, 1-9=object, 0,0,142=car or 255=void")
         for value in range(first, last + 1) if isinstance(first, int) and isinstance(last, int) else [first]:
             if value in values:
-                raise UserError(f"--values {text}: {value} is given twice; a value has one meaning")
+                raise UserError(f"--values {text}: {value} is given twice; give each value one class")
             assert value is not None
             values[value] = name.strip()
     names = list(dict.fromkeys(name for name in values.values() if name.lower() != "void"))
@@ -55,10 +55,10 @@ def parse_values(texts: Iterable[str]) -> LabelSet:
 
 
 def known_meaning(seen: Sequence[Seen], labels: LabelSet, how: Decoding) -> Meaning:
-    """The meaning that a label set gives.
+    """The meaning defined by a label set.
 
     Raises:
-        UserError: a mask holds a value that is not listed; names the file and the first pixel.
+        UserError: a mask has a value that is not listed; the message names the file and the first pixel.
     """
     integers = {value: index for value, index in labels.values or () if isinstance(value, int)}
     if not integers:
@@ -78,14 +78,14 @@ def known_meaning(seen: Sequence[Seen], labels: LabelSet, how: Decoding) -> Mean
 
 
 def find_meaning(seen: Sequence[Seen], entries: list[Entry], place: str, how: Decoding, notes: list[str]) -> Meaning:
-    """The meaning that masks seem to have: a class a color, or a class an integer.
+    """Determine the meaning from the masks: a class per color, or a class per integer.
 
     Args:
         seen: the masks.
-        entries: class names, if a list of them is there.
-        place: where the names are written, or the folder; named in errors and notes.
+        entries: class names, if there is a list of them.
+        place: source of the names, or the folder; named in errors and notes.
         how: how the files become codes.
-        notes: gets a line for what a person should know.
+        notes: gets a line for each note to the user.
 
     Raises:
         UserError: the masks are of different kinds, or hold one class.
@@ -97,8 +97,8 @@ def find_meaning(seen: Sequence[Seen], entries: list[Entry], place: str, how: De
         other = next(one for one in seen if one.colored != first.colored)
         kind = {True: "colors", False: "indices"}
         raise UserError(
-            f"{other.path}: holds {kind[other.colored]}, but {first.path} {kind[first.colored]}; masks of one set are of one "
-            "kind"
+            f"{other.path}: holds {kind[other.colored]}, but {first.path} {kind[first.colored]}; all masks of a data "
+            "set must be of one kind"
         )
     if kinds == {True}:
         return _of_colors([color_of(code) for code in codes], entries, place, notes)
@@ -106,7 +106,7 @@ def find_meaning(seen: Sequence[Seen], entries: list[Entry], place: str, how: De
 
 
 def _of_colors(colors: list[Color], entries: list[Entry], place: str, notes: list[str]) -> Meaning:
-    """A class a color: those with names first, in the order of the list, then the others from dark to bright."""
+    """A class per color: those with names first, in the order of the list, then the others from dark to bright."""
     named = [(name, color) for name, color in entries if color]
     if entries and not named:
         notes.append(f"{place}: names without colors; not used, because the masks hold colors")
@@ -115,7 +115,7 @@ def _of_colors(colors: list[Color], entries: list[Entry], place: str, notes: lis
     others = [c for c in colors if c not in known and c != usual]
     if named and others:
         notes.append(
-            f"{place}: {len(others)} colors of the masks have no name there, {others[0]} for one; classes of their own"
+            f"{place}: {len(others)} colors of the masks have no name there, such as {others[0]}; each becomes a class"
         )
     if not named and set(colors) == {(0, 0, 0), (255, 255, 255)}:
         named, others = [("background", (0, 0, 0)), ("foreground", (255, 255, 255))], []
@@ -126,14 +126,14 @@ def _of_colors(colors: list[Color], entries: list[Entry], place: str, notes: lis
 
 
 def _of_integers(seen: Sequence[Seen], values: list[int], entries: list[Entry], place: str, notes: list[str]) -> Meaning:
-    """A class an integer; 255 is void, if it is not a gray level among others."""
+    """A class per integer; 255 is void, unless it is a gray level among others."""
     if values[-1] > VOID:
         one = next(one for one in seen if values[-1] in one.codes)
         raise UserError(
             f"{one.path}: label {values[-1]}; class indices end at 254 and {VOID} is void. Are these instances? Export "
             "classes, or name all values by --values 0=background 1-65535=object"
         )
-    # A ramp of grays is no palette that someone chose.
+    # A ramp of grays is a default palette, not chosen colors.
     palette = {i: c for s in seen if s.palette for i, c in zip(s.codes, s.palette, strict=True) if c != (i, i, i)}
     top = max((v for v in values if v != VOID), default=0)
     if entries and len(entries) <= top:
@@ -142,15 +142,17 @@ def _of_integers(seen: Sequence[Seen], values: list[int], entries: list[Entry], 
     keys = list(range(max(top + 1, len(entries))))
     if values == [0, VOID]:
         keys = values
-        notes.append("the masks are 0 and 255 alone: background and foreground, and nothing is void")
+        notes.append("the masks hold only 0 and 255: background and foreground; nothing is void")
         entries = entries if len(entries) == 2 else [("background", None), ("foreground", None)]
     elif not entries and not palette and min(np.diff(values), default=0) >= 10:
         keys = _gray_levels(seen, values)
-        notes.append(f"the values {', '.join(map(str, keys))} are taken as gray levels: a class each, numbered in their order")
+        notes.append(
+            f"the values {', '.join(map(str, keys))} are gray levels: each becomes a class, numbered from dark to bright"
+        )
     entries = entries or [(f"class_{key}", None) for key in keys]
     every = [(name, color or palette.get(key)) for key, (name, color) in zip(keys, entries, strict=True)]
     every = [(name, color or voc_color(number)) for number, (name, color) in enumerate(every)]
-    if len({color for _, color in every}) < len(every):  # equal colors tell nothing
+    if len({color for _, color in every}) < len(every):  # equal colors do not tell classes apart
         every = [(name, voc_color(number)) for number, (name, _) in enumerate(every)]
     labels, targets = _without_void(every, place)
     return Meaning(labels, {VOID: VOID} | dict(zip(keys, targets, strict=True)))
@@ -159,8 +161,8 @@ def _of_integers(seen: Sequence[Seen], values: list[int], entries: list[Entry], 
 def _gray_levels(seen: Sequence[Seen], values: list[int]) -> list[int]:
     """The gray levels that are classes: all of them, but 255 if it is void.
 
-    255 is a level if the levels lie evenly between 0 and 255, as 0, 128, 255 do, or if it covers regions. It is void if it lies
-    along borders, as VOC's void does.
+    255 is a level if the levels are spread evenly between 0 and 255, such as 0, 128, 255, or if it covers regions. It is void
+    if it lies along borders, like VOC's void.
     """
     if VOID not in values:
         return values
@@ -172,7 +174,7 @@ def _gray_levels(seen: Sequence[Seen], values: list[int]) -> list[int]:
 
 
 def _covers_regions(seen: Sequence[Seen], value: int) -> bool:
-    """Whether pixels of a value lie more than 3 pixels inside its regions, in the first masks that have it: 1 of 20."""
+    """Whether 1 of 20 pixels of a value or more lie over 3 pixels inside its regions, in the first masks that have it."""
     import cv2
 
     inside = total = 0
@@ -184,10 +186,10 @@ def _covers_regions(seen: Sequence[Seen], value: int) -> bool:
 
 
 def _without_void(every: list[Entry], place: str) -> tuple[LabelSet, list[int]]:
-    """The label set of names with colors, without the names that mean void; and the class index or 255 of each name."""
+    """The label set of names with colors, without the names of void; and the class index or 255 of each name."""
     classes = [entry for entry in every if not is_void(entry[0])]
     if len(classes) < 2:
-        raise UserError(f"{place}: the masks hold one class alone; there is nothing to tell apart")
+        raise UserError(f"{place}: the masks hold only one class; a data set needs at least two")
     if len(classes) > VOID:
         raise UserError(
             f"{place}: {len(classes)} classes; {VOID} at most. Were masks resized, or saved as JPEG? Export them again"

@@ -68,7 +68,7 @@ class Coco(Layout):
 
     @cached_property
     def categories(self) -> dict[tuple[str, int], str]:
-        """Name of each category, by file and id. One that only names the kind of the others, as Roboflow's 0, is left out."""
+        """Name of each category, by file and id. A category that only groups the others, such as Roboflow's 0, is left out."""
         found = {}
         for name, data in self.contents.items():
             used = {annotation["category_id"] for annotation in data["annotations"]}
@@ -114,11 +114,13 @@ class Coco(Layout):
                 item = flat_id(*_folders(image["file_name"]), stem(PurePosixPath(image["file_name"].replace("\\", "/")).name))
                 found.setdefault(split, {})[item] = Sample(file, drawn, path)
         if not any(found.values()):
-            raise UserError(f"{first}: none of its {total} images is there; name their folder by --images")
+            raise UserError(f"{first}: none of its {total} images was found; give their folder by --images")
         if boxes and not any(a.get("segmentation") for data in self.contents.values() for a in data["annotations"]):
-            raise UserError(f"{first}: its annotations are boxes without segmentation; masks need regions")
+            raise UserError(
+                f"{first}: its annotations are boxes without segmentation, which give no masks; export segmentations"
+            )
         self.notes.append(
-            f"{', '.join(self.files)}: {total - absent} images; what no region covers is background; crowds are void"
+            f"{', '.join(self.files)}: {total - absent} images; pixels outside all regions are background; crowds are void"
         )
         self.left_out(absent, total, "images are not there")
         every = sum(len(data["annotations"]) for data in self.contents.values())
@@ -154,7 +156,7 @@ def draw(regions: Sequence[Region], size: tuple[int, int], place: str) -> np.nda
 
 
 def _is_coco(path: Path) -> bool:
-    """Whether the beginning of a JSON file has keys of COCO's, or its name says it."""
+    """Whether a JSON file starts with keys of COCO, or is named so."""
     try:
         with open(path, "rb") as file:
             head = file.read(1 << 16)
@@ -166,7 +168,7 @@ def _is_coco(path: Path) -> bool:
 
 
 def read_annotations(path: Path) -> dict[str, Any]:
-    """The contents of a COCO file. Raises UserError, with the place, for what is not as COCO has it."""
+    """The contents of a COCO file. Raises UserError, with the place, if it does not have COCO's format."""
     data = read_json(path, "COCO annotations")
     for key in _KEYS:
         if not isinstance(data.get(key), list):
@@ -190,7 +192,7 @@ def read_annotations(path: Path) -> dict[str, Any]:
 
 
 def _split_of(name: str) -> str | None:
-    """The split that a JSON file's name says, or else its folder's."""
+    """The split named by a JSON file, or else by its folder."""
     parts = PurePosixPath(name)
     said = [split_name(word) for word in re.findall(r"[A-Za-z]+\d*", parts.stem)]
     return next((split for split in (*said, *map(split_name, reversed(parts.parts[:-1]))) if split), None)
@@ -202,7 +204,7 @@ def _folders(name: str) -> tuple[str, ...]:
 
 
 def _find(name: str, annotations: Path, split: str | None, files: dict[str, list[Path]]) -> Path | None:
-    """The image of a name: the file whose path ends like it; of several, one in the split's folder or beside the JSON."""
+    """The image of a name: the file whose path ends with it; of several, one in the split's folder or beside the JSON."""
     wanted = PurePosixPath(name.replace("\\", "/"))
     candidates = files.get(wanted.name, [])
 

@@ -1,4 +1,4 @@
-"""A folder of images and masks in any known layout, made ready for training: a data set in VOC layout."""
+"""Converts a folder of images and masks in any known layout to a data set in VOC layout."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MASKS = "SegmentationClass"
 
 @dataclass(frozen=True)
 class CreatedDataset:
-    """The data set that `create_dataset` has made."""
+    """A data set made by `create_dataset`."""
 
     out: Path
     """Its folder, in VOC layout."""
@@ -41,7 +41,7 @@ class CreatedDataset:
     splits: dict[str, int]
     """Number of images of each split."""
     notes: list[str]
-    """What a person should know, a line each."""
+    """Notes for the user, one line each."""
     layout: str
     """Name of the layout that was read."""
 
@@ -56,12 +56,12 @@ def create_dataset(
 
     Args:
         folder: the folder of images and masks.
-        hints: what the user says about it.
-        out: the folder to write; default FOLDER/voc, or FOLDER if it is in VOC layout. It appears complete or not at all.
+        hints: flags of the user.
+        out: the folder to write, atomically; default FOLDER/voc, or FOLDER if it is in VOC layout.
         progress: called with (masks read, masks).
 
     Raises:
-        UserError: the layout is not known, masks cannot be understood, or `out` exists.
+        UserError: the layout is unknown, the masks cannot be interpreted, or `out` exists.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -79,7 +79,7 @@ def create_dataset(
     masks = MaskSet(layout, hints, samples, notes, progress)
     labels = masks.meaning.labels
     if in_place:
-        # What a person has said stands in labels.yaml, and the masks stay; what was found out otherwise is written as masks.
+        # Values given by the user are stored in labels.yaml, and the masks are kept. Otherwise, masks are rewritten.
         labels = hints.labels or labels
         fits = all(masks.reads_alike(item, labels) for item in samples)
         if fits and all(_stays(target / LISTS / f"{name}.txt", layout.lists.get(name), ids) for name, ids in splits.items()):
@@ -140,7 +140,7 @@ def _write_masks(masks: MaskSet, items: list[str], place: Path, labels: LabelSet
 
 
 def save_image(image: Image.Image, path: Path) -> None:
-    """Write a PNG. Not atomic: the whole folder is, and waiting for the disk after each file took 20 ms."""
+    """Write a PNG. Not atomic: the whole folder is, and syncing each file took 20 ms."""
     image.save(path)
 
 
@@ -153,7 +153,7 @@ def _new_folder(target: Path) -> Iterator[Path]:
         place = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         place.chmod(0o755)
         yield place
-        sync_all()  # a power cut after the rename finds the files written
+        sync_all()  # after a power cut, the renamed folder has all files
         place.rename(target)
     except OSError as error:
         raise UserError(

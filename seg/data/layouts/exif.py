@@ -12,10 +12,10 @@ _ORIENTATION = 0x0112
 
 
 def write_unturned(source: Path, target: Path) -> None:
-    """Copy an image as it is stored, without the EXIF orientation that would turn it.
+    """Copy an image without its EXIF orientation, so that it is not turned.
 
-    Of a JPEG, one number in its EXIF changes, and nothing is compressed again. Other images are written as PNG without EXIF,
-    under the same name.
+    In a JPEG, one number in its EXIF is changed, without recompression. Other images are written as PNG without EXIF, under the
+    same name.
     """
     content = bytearray(source.read_bytes())
     place = _orientation_in_jpeg(content)
@@ -34,7 +34,7 @@ def write_unturned(source: Path, target: Path) -> None:
 
 
 def _orientation_in_jpeg(content: bytearray) -> tuple[int, str] | None:
-    """Where the orientation of a JPEG's EXIF is, and its byte order; None if there is none."""
+    """Position of the orientation in a JPEG's EXIF, and its byte order; None if there is none."""
     at = 2
     try:
         while content[:2] == b"\xff\xd8" and content[at] == 0xFF and content[at + 1] != 0xDA:

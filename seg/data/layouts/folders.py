@@ -1,7 +1,7 @@
-"""Folders of images and masks, known by their usual names, in any arrangement; and images and masks in one folder.
+"""Folders of images and masks with usual names, in any arrangement; and images and masks in one folder.
 
-The names of the folders above a file say whether it is an image or a mask (images, labels, GroundTruth), and its split (train,
-val2017). What else they are called, such as a sequence, must be the same for an image and its mask.
+The names of a file's folders tell whether it is an image or a mask (images, labels, GroundTruth), and its split (train,
+val2017). All other folder names, such as a sequence, must be the same for an image and its mask.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ MASKS = ("masks", "mask", "labels", "label", "annotations", "segmentationclassau
 _GLUED = r"(train|training|val|valid|validation|test)(annot|labels?|masks?|gt|images?|imgs?)|(images?|labels?)(tr|ts|val)"
 """Names of SegNet's and nnU-Net's folders."""
 _NOT_WORDS = frozenset({"color", "raw", "frame", "frames", "manual", "target", "targets", "ground", "truth"})
-"""Words that say something in a file's name, but little in a folder's."""
+"""Words that are specific in a file's name, but not in a folder's."""
 
 Key = tuple[str | None, tuple[str, ...]]
-"""Split, and the folders that are neither a split's nor those of images or masks."""
+"""Split, and the folders that name neither a split nor images or masks."""
 
 
 @dataclass
 class Place:
-    """The files of one folder, and what its name says."""
+    """The files of one folder, and the meaning of its name."""
 
     path: Path
     files: list[str]
     role: str
-    """image, mask, or nothing."""
+    """image, mask, or empty."""
     rank: int
     """Place of the name in the usual names: the lower, the more usual."""
 
 
 def understand_folder(parts: Iterable[str]) -> tuple[str, int, str | None, tuple[str, ...]]:
-    """What the folders above a file say: role, rank of its name, split, and the other folders."""
+    """Role, rank of its name, split and other folders, from the names of the folders above a file."""
     role, rank, split = "", 99, None
     rest = []
     for part in parts:
@@ -86,7 +86,7 @@ class Folders(Layout):
         if not (self.hints.images and self.hints.masks):
             missing = "mask" if self.hints.images else "image" if self.hints.masks else None
             self._add(found, self.tree, missing, None, only=missing)
-        if not any(split == "train" for split, _ in found):  # folders of one split alone are no splits
+        if not any(split == "train" for split, _ in found):  # folders of a single split are not splits
             merged: dict[Key, list[Place]] = {}
             for (_, rest), places in found.items():
                 merged.setdefault((None, rest), []).extend(places)
@@ -144,7 +144,7 @@ class Folders(Layout):
                 self.notes.append(f"{place.path}: {rest} of {len(place.files)} {what} have no partner and are left out")
 
     def _within(self, place: Place) -> list[tuple[Path, Path]]:
-        """Images and masks in one folder: masks have a word for it in their name, or the suffix of a format without loss."""
+        """Images and masks in one folder: a mask has a word for it in its name, or the suffix of a lossless format."""
         marked = [name for name in place.files if has_mask_word(stem(name))]
         others = [name for name in place.files if name not in set(marked)]
         if self.hints.pair:
@@ -163,7 +163,7 @@ class Folders(Layout):
 
     @cached_property
     def by_class(self) -> dict[Key, dict[Path, dict[str, Path]]]:
-        """Where each class has a folder of masks of its own: for each image the masks by class."""
+        """For data sets with one folder of masks per class: the masks by class for each image."""
         found: dict[Key, dict[Path, dict[str, Path]]] = {}
         for (split, rest), places in self.places.items():
             images = next((place for place in places if place.role in ("image", "")), None)
@@ -207,7 +207,7 @@ class Folders(Layout):
                 for image, each in masks.items():
                     drawn = {path: background.index(name) for name, path in each.items()}
                     part[flat_id(*rest, stem(image.name))] = Sample(image, partial(draw_binary, drawn), next(iter(drawn)))
-            self.notes.append(f"a folder of masks for each class: {', '.join(self.classes)}; what no mask marks is background")
+            self.notes.append(f"a folder of masks for each class: {', '.join(self.classes)}; all other pixels are background")
         if splits.keys() == {None}:
             lists = [self.folder / name for name in ("ImageSets/Segmentation", "splits", "lists", "")]
             self.lists = read_split_lists(self, [path for path in lists[:3] if path.is_dir()], splits[None])
@@ -221,23 +221,23 @@ class Folders(Layout):
         return (names.read_names(path), str(path)) if path else ([], str(self.folder))
 
     def _refusal(self) -> str:
-        """Why no images and masks were found."""
+        """Message about missing images or masks."""
         masks = [place for places in self.places.values() for place in places if place.role == "mask"]
         images = [place for places in self.places.values() for place in places if place.role == "image"]
         if images and masks:
             held = ", ".join(place.files[0] for place in (images[0], masks[0]))
             return (
-                f"{masks[0].path}: no mask has the name of an image in {images[0].path} (they hold, for one, {held}); say "
-                "how the names go together by --pair '{stem}_mask.png', or rename them"
+                f"{masks[0].path}: no mask has the name of an image in {images[0].path} (for example {held}); describe "
+                "the names by --pair '{stem}_mask.png', or rename the files"
             )
         return (
-            f"{self.folder}: no images with masks; wanted are images/ and masks/, or train/ and train_labels/, or the layout "
-            "of an annotation tool (see --layout); name the two folders by --images and --masks"
+            f"{self.folder}: no images with masks found; expected images/ and masks/, or train/ and train_labels/, or the "
+            "layout of an annotation tool (see --layout); give the two folders by --images and --masks"
         )
 
 
 def refuse_doubles(place: Place) -> None:
-    """Raise UserError if two files of a folder have one name but for the suffix."""
+    """Raise UserError if two files of a folder differ only in the suffix."""
     found: dict[str, str] = {}
     for name in place.files:
         other = found.setdefault(stem(name), name)
@@ -246,7 +246,7 @@ def refuse_doubles(place: Place) -> None:
 
 
 def draw_binary(masks: dict[Path, int]) -> np.ndarray:
-    """One mask of several binary ones: uint8 [H, W], the class index where a mask is not 0; of several, the last.
+    """Combine binary masks: uint8 [H, W], the class index where a mask is not 0; where masks overlap, the last one.
 
     Raises:
         UserError: masks of one image differ in size, or hold more than two values.

@@ -59,7 +59,7 @@ class LabelStudio(Layout):
         if several:
             self.notes.append(f"{several} tasks have several annotations: the last one of each task is used")
         self.left_out(len(self.masks) - len(found), len(self.masks), "tasks have no image")
-        self.notes.append("a mask for each label; what no mask marks is background")
+        self.notes.append("a mask for each label; all other pixels are background")
         return {None: found}
 
     def _images(self) -> dict[int, Path]:
@@ -74,9 +74,7 @@ class LabelStudio(Layout):
             self.notes.append("images are found by the number of their task")
             return {task: numbered[task] for task in self.masks}
         if len(files) == len(self.masks):
-            self.notes.append(
-                "images are taken in the order of the tasks, by name; check some, or add the export's JSON, which says it"
-            )
+            self.notes.append("images are assigned to tasks in the order of their names; check some, or add the export's JSON")
             return dict(zip(self.masks, files, strict=True))
         raise UserError(
             f"{self.folder}: {len(self.masks)} tasks and {len(files)} images: which image belongs to which task is not "
@@ -84,7 +82,7 @@ class LabelStudio(Layout):
         )
 
     def _from_export(self, names: dict[str, list[Path]]) -> dict[int, Path]:
-        """What the JSON of an export says: a list of tasks with their id and image."""
+        """Read the JSON of an export: a list of tasks with their id and image."""
         found: dict[int, Path] = {}
         for name in self.tree.files:
             if not name.lower().endswith(".json"):

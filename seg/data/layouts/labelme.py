@@ -1,4 +1,4 @@
-"""labelme's annotations: a JSON file of shapes for each image; and what its labelme_json_to_dataset makes of it."""
+"""labelme's annotations: a JSON file of shapes for each image; and the output of labelme_json_to_dataset."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from . import names
 from .base import Embedded, Layout, Sample, Splits, find_images, flat_id, label_set, split_name, stem, with_background
 
 LINE_WIDTH, POINT_SIZE = 10, 5
-"""Pixels, as labelme draws lines and the radius of points."""
+"""Width of lines and radius of points in pixels, as labelme draws them."""
 _LARGEST_SIDE = 100_000
 
 
@@ -47,7 +47,7 @@ class Labelme(Layout):
 
     @cached_property
     def classes(self) -> list[str]:
-        """Class names, background first; then as in a list of names, or in alphabetical order."""
+        """Class names, background first, then in the order of a list of names, or alphabetically."""
         used = {str(shape["label"]) for data in self.annotations.values() for shape in data["shapes"]}
         for name in ("labels.txt", "class_names.txt", "classes.txt"):
             if (self.folder / name).is_file():
@@ -75,13 +75,13 @@ class Labelme(Layout):
             item = flat_id(*rest, stem(PurePosixPath(name).name))
             found.setdefault(split, {})[item] = Sample(image, partial(draw, data, self.classes, path, image), path)
         count = sum(len(paths) for paths in images.values()) - len(used)
-        self.notes.append(f"{len(self.files)} annotations of labelme, of which the shapes are drawn in their order")
+        self.notes.append(f"{len(self.files)} annotations of labelme; their shapes are drawn in the order of the file")
         self.left_out(count, count + len(used), "images have no annotation")
         return found
 
 
 _PLAIN = frozenset({"json", "jsons", "labels", "annotations", "images", "labelme"})
-"""Folders that say nothing of the image."""
+"""Folders that are not a part of an image's id."""
 
 
 def _has_shapes(path: Path) -> bool:
@@ -97,7 +97,7 @@ def read_annotation(path: Path) -> dict[str, Any]:
     """A labelme annotation, with its shapes checked.
 
     Raises:
-        UserError: the file is not a labelme annotation, or holds a shape that cannot be drawn; names the shape.
+        UserError: the file is not a labelme annotation, or a shape cannot be drawn; the message names the shape.
     """
     data = read_json(path, "a labelme annotation")
     shapes = data.get("shapes")
@@ -149,12 +149,12 @@ def _image_of(path: Path, data: dict[str, Any], images: dict[str, list[Path]]) -
         except (binascii.Error, ValueError) as error:
             raise UserError(f"{path}: its imageData is not base64; add the image {name}") from error
     if near:
-        raise UserError(f"{path}: {len(near)} images are named {near[0].name}, {near[0]} and {near[1]}; which one is meant?")
-    raise UserError(f"{path}: no image {name or path.stem}; name the folder of the images by --images")
+        raise UserError(f"{path}: {len(near)} images are named {near[0].name}, {near[0]} and {near[1]}; rename all but one")
+    raise UserError(f"{path}: no image {name or path.stem}; give the folder of the images by --images")
 
 
 def draw(data: dict[str, Any], classes: Sequence[str], path: Path, image: Path | Embedded) -> np.ndarray:
-    """The mask of an annotation: uint8 [H, W]. Shapes are drawn in their order, each over those before.
+    """The mask of an annotation: uint8 [H, W]. Shapes are drawn in their order; later ones cover earlier ones.
 
     Raises:
         UserError: a mask inside the annotation is damaged.
@@ -221,7 +221,7 @@ class JsonToDataset(Layout):
 
     @cached_property
     def listed(self) -> dict[str, list[str]]:
-        """The names in each folder's list: their values count up from 0."""
+        """The names in each folder's list, for the values 0, 1, 2, ..."""
         return {folder: read_lines(self.folder / folder / "label_names.txt") for folder in self.found}
 
     def labels(self) -> LabelSet:
@@ -247,7 +247,7 @@ class JsonToDataset(Layout):
 
 
 def _renumber(path: Path, table: list[int]) -> np.ndarray:
-    """A mask of the values that the list beside it numbers, as class indices."""
+    """A mask whose values are positions in the list beside it, as class indices."""
     image = decode(path, MASK_FORMATS)
     values = np.asarray(image.convert("RGB"))[..., 0] if image.mode in ("RGB", "RGBA") else np.asarray(image)
     wrong = (values >= len(table)) & (values != VOID)

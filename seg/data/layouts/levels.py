@@ -1,4 +1,4 @@
-"""The levels of masks in lossy formats, such as JPEG: compression keeps flat regions near their value, and changes edges."""
+"""Levels of masks in lossy formats, such as JPEG: compression keeps flat regions near their value, and changes edges."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,15 +11,15 @@ from PIL import Image
 from ...errors import UserError
 
 NEAR = 24
-"""Levels that differ by less in every channel are one."""
+"""Smallest difference between two levels, in any channel."""
 MOST = 32
-"""Levels; more are a photograph."""
+"""Largest number of levels; a file with more is a photo."""
 _KEPT = 1024
-"""Colors of a file's flat regions that are counted."""
+"""Number of colors of a file's flat regions that are counted."""
 
 
 class Flat(NamedTuple):
-    """The pixels of a lossy file that are like their neighbors."""
+    """The pixels of a lossy file that equal their neighbors."""
 
     share: float
     """Of all pixels, 0 to 1."""
@@ -45,7 +45,7 @@ def flat_regions(image: Image.Image) -> Flat:
 def find_levels(
     flats: Iterable[tuple[Path, Flat]], named: Iterable[tuple[int, ...] | None] = ()
 ) -> tuple[list[tuple[int, ...]], bool]:
-    """The levels that the masks of a set hold, as RGB, from dark to bright, and whether they are gray.
+    """Find the levels of a set of masks, as RGB, from dark to bright, and whether they are gray.
 
     Args:
         flats: the flat regions of each mask.
@@ -57,8 +57,8 @@ def find_levels(
     flats = list(flats)
     first = flats[0][0]
     refused = (
-        f"{first}: a mask in a lossy format such as JPEG, whose compression changes labels; its values are not near a few "
-        "levels that can be told apart. Export the masks as PNG, or take two classes by --threshold 128"
+        f"{first}: a mask in a lossy format such as JPEG, whose compression changes labels; its values do not form a few "
+        "separate levels. Export the masks as PNG, or take two classes by --threshold 128"
     )
     for path, flat in flats:
         if flat.share < 0.3:

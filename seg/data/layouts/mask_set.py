@@ -1,4 +1,4 @@
-"""All masks of a data set: looked at once, understood together, and made class indices."""
+"""All masks of a data set: read once, interpreted together, and converted to class indices."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class MaskSet:
     """The masks of a data set.
 
     Attributes:
-        meaning: the classes, and what the values mean.
+        meaning: the classes, and the meaning of the values.
         how: how the files become codes.
     """
 
     def __init__(
         self, layout: Layout, hints: Hints, samples: Samples, notes: list[str], progress: Callable[[int, int], None] | None
     ):
-        """Look at every mask file. Raises UserError if the masks cannot be understood, or do not fit their images."""
+        """Read every mask file. Raises UserError if the masks cannot be interpreted, or do not fit their images."""
         self.hints, self.samples, self.progress = hints, samples, progress
         self.seen: dict[str, Seen] = {}
         self.sizes: dict[str, tuple[int, int] | None] = {}
@@ -76,7 +76,7 @@ class MaskSet:
     def _decoding(self, every: list[Seen], colors: list[tuple[int, int, int] | None], notes: list[str]) -> Decoding:
         how = Decoding(threshold=self.hints.threshold)
         if how.threshold is not None:
-            notes.append(f"two classes: gray levels below {how.threshold}, and from {how.threshold} on")
+            notes.append(f"two classes: gray levels below {how.threshold}, and {how.threshold} or above")
             return how
         lossy = [(one.path, one.lossy) for one in every if one.lossy]
         if len(lossy) < len(every) and lossy:
@@ -87,7 +87,7 @@ class MaskSet:
             levels, gray = find_levels(lossy, colors)
             codes = tuple(level[0] if gray else code_of((level[0], level[1], level[2])) for level in levels)
             shown = ", ".join(map(show, codes))
-            notes.append(f"the masks are of a lossy format; each pixel gets the nearest of the levels {shown}: edges may shift")
+            notes.append(f"the masks have a lossy format; each pixel gets the nearest of the levels {shown}: edges may shift")
             return Decoding(levels=codes)
         transparent = sum(one.transparent for one in every)
         if transparent:
@@ -108,7 +108,7 @@ class MaskSet:
             raise UserError(_misfit(self.samples[item], self.seen[item].size, image, len(wrong), len(files)))
 
     def reads_alike(self, item: str, labels: LabelSet, suffixes: tuple[str, ...] = MASK_SUFFIXES) -> bool:
-        """Whether training with this label set reads the mask file itself as it is understood here."""
+        """Whether training with this label set reads the mask file with the same meaning."""
         one, how = self.seen.get(item), self.how
         if one is None or not one.path.name.lower().endswith(suffixes) or self.sizes[item]:
             return False

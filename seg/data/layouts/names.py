@@ -1,4 +1,4 @@
-"""Lists of class names, as tools write them beside masks."""
+"""Lists of class names that tools write beside masks."""
 
 import csv
 import re

@@ -1,4 +1,4 @@
-"""Which mask belongs to which image, by their names."""
+"""Pairs images and masks by their names."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -30,7 +30,7 @@ ENDINGS = ("_L", "_P", "_mask", "_label", "_labels", "_gt", "_seg")
 
 
 class Pairs(NamedTuple):
-    """Names of the masks by the names of their images, and how they were found."""
+    """Names of the masks by the names of their images, and the rule that paired them."""
 
     masks: dict[str, str]
     how: str
@@ -42,7 +42,7 @@ def words(name: str) -> tuple[str, ...]:
 
 
 def common_name(name: str) -> tuple[str, ...]:
-    """The words of a name but those that only say that it is an image or a mask, and second suffixes (x.jpg.png)."""
+    """The words of a name without words for image or mask, and without second suffixes (x.jpg.png)."""
     found = [word for word in words(name) if word not in MASK_WORDS | IMAGE_WORDS | _SUFFIX_WORDS]
     if len(found) > 1 and found[-1] in _LAST:
         found.pop()
@@ -50,7 +50,7 @@ def common_name(name: str) -> tuple[str, ...]:
 
 
 def has_mask_word(name: str) -> bool:
-    """Whether a name without suffix says that it is a mask."""
+    """Whether a name without suffix contains a word for mask."""
     return any(word in MASK_WORDS for word in words(name))
 
 
@@ -70,8 +70,8 @@ _WAYS: tuple[tuple[str, Key, Key], ...] = (
     ("the same names", str, str),
     ("names that differ in case", str.lower, str.lower),
     *((f"masks named IMAGE{ending}", str.lower, partial(_without, ending.lower())) for ending in ENDINGS),
-    ("the same names but for words like 'image' and 'mask'", common_name, common_name),
-    ("the same names but for words like 'mask' and the channel _0000", without_channel, common_name),
+    ("the same names, apart from words like 'image' and 'mask'", common_name, common_name),
+    ("the same names, apart from words like 'mask' and the channel _0000", without_channel, common_name),
 )
 
 
@@ -82,7 +82,7 @@ def pair_names(images: Iterable[str], masks: Iterable[str], pattern: str | None 
         images: file names with suffix, each once.
         masks: file names with suffix.
         pattern: of a mask's file name, with {stem} for the image's; or patterns of both, `a_{stem}.jpg=b_{stem}.png`. None: the
-            way that pairs most.
+            rule that pairs most names.
 
     Raises:
         UserError: a pattern without {stem}.
@@ -106,7 +106,7 @@ def _by_key(images: list[str], masks: list[str], image_key: Key, mask_key: Key) 
 
 
 def _unique(names: list[str], key: Key) -> dict[object, str]:
-    """The name of each key; a key of several names is nobody's."""
+    """The name of each key; keys of several names are left out."""
     found: dict[object, str] = {}
     several = set()
     for name in names:
@@ -118,14 +118,14 @@ def _unique(names: list[str], key: Key) -> dict[object, str]:
 
 
 def pattern_stems(images: Iterable[str], pattern: str) -> dict[str, str]:
-    """What {stem} stands for in each image name that a pattern fits; see `pair_names`.
+    """The {stem} of each image name that matches a pattern; see `pair_names`.
 
     Raises:
         UserError: a pattern without {stem}.
     """
     first, second = _sides(pattern)
     if first.count("{stem}") != 1 or second.count("{stem}") != 1:
-        raise UserError(f"--pair {pattern}: must hold {{stem}} once, which stands for the image's name: '{{stem}}_mask.png'")
+        raise UserError(f"--pair {pattern}: must contain {{stem}} once, for the image's name, such as '{{stem}}_mask.png'")
     before, after = (re.escape(side) for side in first.split("{stem}"))
     expression = re.compile(f"{before}(.+){after}", re.IGNORECASE)
     found = {name: expression.fullmatch(name if "." in first else stem(name)) for name in images}

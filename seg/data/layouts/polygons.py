@@ -7,11 +7,11 @@ import numpy as np
 from ...errors import UserError
 
 _PARTS = 5
-"""Parts of a pixel to which COCO's program rounds coordinates."""
+"""COCO's program rounds coordinates to this fraction of a pixel."""
 
 
 def fill_polygon(mask: np.ndarray, points: Any, value: int, place: str) -> None:
-    """Write a value to the pixels inside a polygon, as COCO's own program decides it.
+    """Write a value to the pixels inside a polygon, by the rules of COCO's own program.
 
     A pixel is inside if its center is, by the even-odd rule. The outline is first rounded to fifths of a pixel.
 
@@ -34,7 +34,7 @@ def fill_polygon(mask: np.ndarray, points: Any, value: int, place: str) -> None:
         )
     height, width = mask.shape
     outline = _outline((_PARTS * xy.reshape(-1, 2) + 0.5).astype(np.int64))
-    # Columns whose center the outline crosses, and where: from there on downwards inside and outside change.
+    # Columns whose center the outline crosses, and where: below it, inside and outside swap.
     u, v = outline[:, 0], outline[:, 1]
     moves = np.flatnonzero(u[1:] != u[:-1])
     left = np.minimum(u[moves], u[moves + 1])
@@ -45,7 +45,7 @@ def fill_polygon(mask: np.ndarray, points: Any, value: int, place: str) -> None:
     columns = columns[crosses]
     if not len(rows):
         return
-    # Below the last change all is outside again: a closed outline crosses a column an even number of times.
+    # Below the last crossing is outside: a closed outline crosses a column an even number of times.
     top, bottom, start, end = rows.min(), rows.max(), columns.min(), columns.max() + 1
     changes = np.zeros((bottom - top + 1, end - start), bool)
     np.logical_xor.at(changes, (rows - top, columns - start), True)

@@ -1,4 +1,4 @@
-"""Published data sets, known by their folders and file names: Cityscapes, ADE20K, CamVid and the Oxford pets."""
+"""Published data sets, recognized by their folders and file names: Cityscapes, ADE20K, CamVid and the Oxford pets."""
 
 from __future__ import annotations
 

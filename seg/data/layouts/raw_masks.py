@@ -1,7 +1,7 @@
-"""What mask files of any kind hold, before it is known what it means: integers or colors, as one number each.
+"""Raw values of mask files of any kind: integers or colors, as one number each, before their meaning is known.
 
 A code is the integer of a pixel, or `COLOR` + R * 65536 + G * 256 + B. Transparent pixels are black, or 0. JPEG and other lossy
-masks hold a few levels and what compression made of them: see `levels`.
+masks hold a few levels, changed by compression: see `levels`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from .levels import Flat, flat_regions
 
 COLOR = 1 << 24
 MOST = 255
-"""Values of a mask: more are not classes."""
+"""Largest number of values in a mask; more are not classes."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one mask file holds."""
+    """Content of one mask file."""
 
     path: Path
     size: tuple[int, int]
@@ -50,18 +50,18 @@ class Seen:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How the files of a data set become codes; the same for all of them."""
+    """How the files of a data set become codes; the same for all files."""
 
     threshold: int | None = None
     """Gray level from which on a pixel is 1, else 0."""
     levels: tuple[int, ...] = ()
-    """Codes of which each pixel of a lossy mask is the nearest."""
+    """Each pixel of a lossy mask gets the nearest of these codes."""
     unit: int = 1
-    """Integers of 16 bits are divided by it: 257 or 256 if they are those of 8 bits, widened."""
+    """Divisor of 16-bit integers: 257 or 256 if they are widened 8-bit integers."""
     gray: bool = False
-    """Colors are gray, R = G = B, and stand for integers."""
+    """Colors are gray, R = G = B, and represent integers."""
     palette: bool = False
-    """Indices of palette masks mean nothing: their colors are read."""
+    """The colors of palette masks are read, not their indices."""
 
 
 def code_of(color: Color) -> int:
@@ -80,7 +80,7 @@ def show(code: int) -> str:
 
 
 def look(path: Path, threshold: int | None = None) -> Seen:
-    """Which values a mask file holds.
+    """Read the values of a mask file.
 
     Raises:
         UserError: the file is damaged, or its values are not classes: more than 255 colors, or half transparent pixels.
@@ -94,7 +94,7 @@ def look(path: Path, threshold: int | None = None) -> Seen:
         found: Any = _on_black(image, transparent).getcolors(MOST)
         if found is None:
             raise UserError(
-                f"{path}: more than {MOST} colors; a mask has a color a class. Was it resized, or saved as JPEG? Export it "
+                f"{path}: more than {MOST} colors; a mask has one color per class. Was it resized, or saved as JPEG? Export it "
                 "again as PNG, or take two classes by --threshold 128"
             )
         codes = sorted(code_of(color) for _, color in found)
@@ -131,7 +131,7 @@ def find_code(path: Path, code: int, how: Decoding) -> tuple[int, int]:
 
 
 def gray_levels(image: Image.Image) -> np.ndarray:
-    """Gray levels 0 to 255, [H, W]: of the alpha channel, if it is what differs; of 16 bits the upper 8."""
+    """Gray levels 0 to 255, [H, W]: of the alpha channel if only it varies; of 16 bits the upper 8."""
     if image.mode in ("RGBA", "LA"):
         alpha = np.asarray(image.getchannel("A"))
         if alpha.min() < alpha.max():
@@ -166,7 +166,7 @@ def _open(path: Path) -> tuple[Image.Image, bool]:
 
 
 def _transparent(image: Image.Image, path: Path) -> np.ndarray | None:
-    """Which pixels are transparent, bool [H, W]; None: none, or all of them, as some programs write it without meaning it."""
+    """Transparent pixels, bool [H, W]; None: no pixel, or all pixels, which some programs write by mistake."""
     if image.mode not in ("RGBA", "LA", "PA"):
         return None
     alpha = np.asarray(image.getchannel("A"))
@@ -175,7 +175,7 @@ def _transparent(image: Image.Image, path: Path) -> np.ndarray | None:
         row, column = first_pixel(half)
         raise UserError(
             f"{path}: {half.sum():,} pixels are half transparent, as at ({row}, {column}), {alpha[row, column]} of 255: smooth "
-            "edges are of no class. Export the mask without smoothing, or take two classes by --threshold 128"
+            "edges have no class. Export the mask without smoothing, or take two classes by --threshold 128"
         )
     found = alpha == 0
     return found if found.any() and not found.all() else None
@@ -196,8 +196,8 @@ def _integers(image: Image.Image, transparent: np.ndarray | None) -> np.ndarray:
 def common_decoding(seen: Sequence[Seen], how: Decoding, colors: Sequence[Color | None] = ()) -> Decoding:
     """How to read the files of a set.
 
-    Recognizes integers of 8 bits in files of 16, gray masks saved as RGB, and palettes that differ from file to file or have
-    the named `colors` in another order.
+    Recognizes 8-bit integers in 16-bit files, gray masks saved as RGB, and palettes that differ between files or have the named
+    `colors` in another order.
     """
     codes = {code for one in seen for code in one.codes}
     if codes and all(one.wide for one in seen) and max(codes) > 255:
@@ -221,7 +221,7 @@ def _palettes_differ(seen: Sequence[Seen], colors: Sequence[Color | None]) -> bo
 
 
 def decoded_codes(one: Seen, how: Decoding) -> tuple[int, ...]:
-    """The codes that `read_codes` gives for a file."""
+    """The codes of `read_codes` for a file."""
     if how.threshold is not None:
         return (0, 1)
     if one.lossy:

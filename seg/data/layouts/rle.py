@@ -23,7 +23,9 @@ def decode_rle(value: Any, size: tuple[int, int], place: str) -> np.ndarray:
     """
     counts: Any = value.get("counts") if isinstance(value, dict) else None
     if not isinstance(value, dict) or value.get("size") != list(size):
-        raise UserError(f"{place}: its RLE is not of the size of the image, {size[0]}x{size[1]} (height x width)")
+        raise UserError(
+            f"{place}: its RLE has another size than the image, {size[0]}x{size[1]} (height x width); export the file again"
+        )
     if isinstance(counts, str):
         counts = decompress(counts)
     sound = isinstance(counts, list) and all(isinstance(run, int) and not isinstance(run, bool) and run >= 0 for run in counts)
@@ -37,7 +39,7 @@ def decode_rle(value: Any, size: tuple[int, int], place: str) -> np.ndarray:
 def decompress(text: str) -> list[int] | None:
     """The runs of a compressed text: 5 bits a character, lowest first; from the fourth on, differences to the run two before.
 
-    None if the text is not such.
+    None if the text is not compressed RLE.
     """
     runs: list[int] = []
     value = shift = 0

@@ -45,7 +45,9 @@ class Roboflow(Layout):
         first, values = next(iter(named.items()))
         for folder, other in named.items():
             if other != values:
-                raise UserError(f"{self.folder / folder / LIST}: lists other classes than {self.folder / first / LIST}")
+                raise UserError(
+                    f"{self.folder / folder / LIST}: lists other classes than {self.folder / first / LIST}; export both again"
+                )
         names = list(dict.fromkeys(name for _, name in sorted(values.items()) if not is_void(name)))
         table = {value: VOID if is_void(name) else names.index(name) for value, name in values.items()}
         return label_set(names, str(self.folder / first / LIST), table)

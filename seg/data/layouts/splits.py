@@ -1,4 +1,4 @@
-"""Train, val and test: from folders, from lists, or dealt by the hash of the ids."""
+"""Train, val and test: from folders, from lists, or chosen by the hash of the ids."""
 
 import hashlib
 from collections.abc import Iterable
@@ -10,27 +10,27 @@ from ..voc import meant_id
 from .base import Layout, Samples, Splits, split_name
 
 VAL_SHARE = 0.2
-"""Share of the images that are dealt to val if the layout has none."""
+"""Share of the images for val if the layout has none."""
 
 
 def deal(ids: Iterable[str], share: float) -> tuple[list[str], list[str]]:
-    """Deal ids to train and val, both sorted: val has those with the smallest SHA-256, at least one."""
+    """Split ids into train and val, both sorted: val gets those with the smallest SHA-256, at least one."""
     ranked = sorted(ids, key=lambda item: hashlib.sha256(item.encode()).digest())
     count = min(max(1, round(len(ranked) * share)), len(ranked) - 1)
     return sorted(ranked[count:]), sorted(ranked[:count])
 
 
 def merge(found: Splits, notes: list[str]) -> tuple[Samples, dict[str | None, list[str]]]:
-    """All samples by id, and the ids of each split; ids that several splits have are named after their split."""
+    """All samples by id, and the ids of each split; ids that occur in several splits get their split's name."""
     names = [item for part in found.values() for item in part]
     if len(set(names)) < len(names):
         found = {split: {f"{split}_{item}": sample for item, sample in part.items()} for split, part in found.items()}
-        notes.append("images of different splits have the same name: each is named after its split")
+        notes.append("images of different splits have the same name: each gets its split's name as a prefix")
     return {item: sample for part in found.values() for item, sample in part.items()}, {s: sorted(p) for s, p in found.items()}
 
 
 def read_split_lists(layout: Layout, folders: Iterable[Path], ids: Samples, named: str = "*") -> dict[str, list[str]]:
-    """The lists in these folders whose every line is a sample, by name; lists named like a split have the split's name.
+    """The lists in these folders in which every line is a sample, by name; lists named like a split have the split's name.
 
     Args:
         layout: gets notes about lists that are left out.
@@ -57,23 +57,23 @@ def read_split_lists(layout: Layout, folders: Iterable[Path], ids: Samples, name
                 listed.setdefault(split_name(path.stem) or path.stem, list(dict.fromkeys(meant)))
             else:
                 absent = sum(item not in ids for item in meant)
-                layout.notes.append(f"{path}: {absent} of {len(meant)} ids have no image with a mask: the list is left out")
+                layout.notes.append(f"{path}: {absent} of {len(meant)} ids have no image with a mask: the list is ignored")
     if seen and not listed:
-        raise UserError(f"{seen}: no list there has an image and a mask for each of its ids; add what is missing")
+        raise UserError(f"{seen}: no list there has an image and a mask for each of its ids; add the missing files")
     return listed
 
 
 def complete(splits: dict[str | None, list[str]], share: float | None, notes: list[str], place: str) -> dict[str, list[str]]:
-    """Splits with a train and a val: val is dealt from train if there is none, or if a share is given.
+    """Splits with a train and a val: val is split off train if there is none, or if a share is given.
 
     Args:
         splits: ids of each split or list; None holds those of no split.
         share: of the images for val; None: a fifth, if there is no val.
-        notes: gets a line about what is dealt.
+        notes: gets a line about the split.
         place: the data set, named in errors.
 
     Raises:
-        UserError: there are fewer than two images to deal.
+        UserError: there are fewer than two images.
     """
     found = {name: ids for name, ids in splits.items() if name is not None}
     if share is None and "train" in found and "val" in found:
@@ -88,9 +88,9 @@ def complete(splits: dict[str | None, list[str]], share: float | None, notes: li
     if share is None and "val" in found:
         return found | {"train": sorted(pool)}
     if len(pool) < 2:
-        raise UserError(f"{place}: one image with a mask; two at least, one to train on and one to validate on")
+        raise UserError(f"{place}: only one image with a mask; add more: training and validation need at least one each")
     train, val = deal(pool, VAL_SHARE if share is None else share)
     why = "no folder or list of val" if share is None else f"--split {1 - share:g}"
     notes.append(f"{why}: {len(val)} of {len(pool)} images are chosen for val by the hash of their names")
-    # Other lists, as trainval, stay as they are.
+    # Other lists, such as trainval, are not changed.
     return {name: ids for name, ids in found.items() if name not in ("train", "val")} | {"train": train, "val": val}

@@ -1,4 +1,4 @@
-"""Masks that are not what they seem: smooth edges, and instances instead of classes."""
+"""Detects masks with smooth edges, and masks of instances instead of classes."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,18 @@ from ...errors import UserError
 from .raw_masks import Decoding, Seen, decoded_codes, read_codes, show
 
 LOOKED_AT = 16
-"""Masks that are read again, of those with the most values."""
+"""Number of masks that are read again: those with the most values."""
 FEW = 4
-"""Values of edges alone, or instances in an image, below which nothing is suspected."""
+"""Fewer values that occur only along edges, or fewer instances in an image, are not suspicious."""
 
 
 def refuse_smooth_edges(seen: Sequence[Seen], how: Decoding) -> None:
     """Refuse masks that were resized or drawn with smooth edges.
 
-    Values between those of two regions lie along edges, and have no inside: no pixel whose four neighbors have its value.
+    Values between those of two regions occur only along edges: no pixel has four neighbors of its value.
 
     Raises:
-        UserError: there are more such values than values of regions; names the mask, the number of values, and a pixel.
+        UserError: there are more such values than values of regions; the message names the mask, their number, and a pixel.
     """
     chosen = sorted(seen, key=lambda one: -len(one.codes))[:LOOKED_AT]
     if not chosen or len(chosen[0].codes) < 2 + FEW:
@@ -38,14 +38,14 @@ def refuse_smooth_edges(seen: Sequence[Seen], how: Decoding) -> None:
     row, column = (int(i) for i in np.unravel_index(place.argmax(), place.shape))
     shown = ", ".join(show(code) for code in sorted(solid)[:6])
     raise UserError(
-        f"{one.path}: {len(np.unique(codes))} values, most of them along edges alone, as {show(int(codes[row, column]))} at "
-        f"({row}, {column}) between {shown}: the mask was resized or drawn smoothly, and these values are no class. Export it "
-        "again without smoothing (nearest neighbor), or take two classes, dark and bright, by --threshold 128"
+        f"{one.path}: {len(np.unique(codes))} values, most of them only along edges, such as {show(int(codes[row, column]))} "
+        f"at ({row}, {column}) between {shown}: the mask was resized or drawn smoothly, and these values are not classes. "
+        "Export it again without smoothing (nearest neighbor), or take two classes, dark and bright, by --threshold 128"
     )
 
 
 def _inside(codes: np.ndarray) -> np.ndarray:
-    """Which pixels, but those at the border, have the value of their four neighbors: bool [H-2, W-2]."""
+    """Pixels that have the value of their four neighbors, without the image's border: bool [H-2, W-2]."""
     middle = codes[1:-1, 1:-1]
     neighbors = (codes[:-2, 1:-1], codes[2:, 1:-1], codes[1:-1, :-2], codes[1:-1, 2:])
     found: np.ndarray = np.logical_and.reduce([middle == other for other in neighbors])
@@ -53,10 +53,10 @@ def _inside(codes: np.ndarray) -> np.ndarray:
 
 
 def refuse_instances(seen: Sequence[Seen], how: Decoding) -> None:
-    """Ask about masks that seem to number objects: in every image the values count up from 1, and each is one region.
+    """Refuse masks that seem to number objects: in every image the values count up from 1, and each is one region.
 
     Raises:
-        UserError: it seems so; says how to answer.
+        UserError: the masks seem to number objects; the message has the flags for both meanings.
     """
     if any(one.colored or one.lossy for one in seen):
         return
@@ -76,13 +76,13 @@ def refuse_instances(seen: Sequence[Seen], how: Decoding) -> None:
 
 
 def _counted(codes: Sequence[int]) -> int | None:
-    """The largest of values that count up from 1, beside 0 and 255; None if they do not."""
+    """Largest value, if the values apart from 0 and 255 count up from 1; else None."""
     objects = [code for code in codes if code not in (0, 255)]
     return len(objects) if objects == list(range(1, len(objects) + 1)) else None
 
 
 def _share_connected(codes: np.ndarray) -> float:
-    """Share of the values above 0, but 255, that are one connected region."""
+    """Share of the values above 0, except 255, that are one connected region."""
     import cv2
 
     values = [value for value in np.unique(codes).tolist() if value not in (0, 255)]

@@ -68,7 +68,7 @@ class VocLayout(Layout):
         if not pairs:
             held = ", ".join(next(iter(index.names.values()), "nothing") for index in (images, masks))
             raise UserError(
-                f"{masks.folder}: no mask has the name of an image in {images.folder} (they hold, for one, {held}); rename them"
+                f"{masks.folder}: no mask has the name of an image in {images.folder} (for example {held}); rename the files"
             )
         self.notes.append(f"{images.folder} with {masks.folder}: {len(pairs)} images")
         for index, what in ((images, "images"), (masks, "masks")):
@@ -92,12 +92,14 @@ class VocLayout(Layout):
     def _images(self) -> FileIndex:
         folder = self.image_folder
         if folder is None:
-            raise UserError(f"{self.folder}: masks without images (no folder {voc.IMAGES}); name their folder by --images")
+            raise UserError(
+                f"{self.folder}: masks without images (no folder {voc.IMAGES}); give the folder of the images by --images"
+            )
         return FileIndex(folder, IMAGE_SUFFIXES)
 
     def _masks(self) -> Path:
         if self.mask_folder is None:
-            raise UserError(f"{self.folder}: no folder {' or '.join(self.mask_folders)} with masks; name it by --masks")
+            raise UserError(f"{self.folder}: no folder {' or '.join(self.mask_folders)} with masks; give it by --masks")
         return self.mask_folder
 
 

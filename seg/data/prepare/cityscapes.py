@@ -23,10 +23,10 @@ ARCHIVES = {
     "leftImg8bit": ("leftImg8bit_trainvaltest.zip", "_leftImg8bit.png"),
     "gtFine": ("gtFine_trainvaltest.zip", "_gtFine_labelIds.png"),
 }
-"""Folder in each archive: the archive, and what the names of the needed files end in."""
+"""Folder in each archive: the archive, and the endings of the needed files."""
 SPLITS = ("train", "val", "test")
 LIMIT = 20 << 30
-"""Largest size of the needed files of an archive together, in bytes; the images have about 11 GiB."""
+"""Largest total size of the needed files of an archive, in bytes; the images take about 11 GiB."""
 
 Files = dict[PurePosixPath, ZipInfo]
 
@@ -38,16 +38,15 @@ class PreparedCityscapes:
     path: Path
     """The data set."""
     images: dict[str, int]
-    """Number of images of each split. The masks of test are void: its truth is not published."""
+    """Number of images of each split. The masks of test are void: its ground truth is not published."""
 
 
 def unpack(
     folder: str | Path, archives: Sequence[str | Path] = (), *, progress: Callable[[int, int], None] | None = None
 ) -> int:
-    """Unpack what is needed of the two archives.
+    """Unpack the needed files of the two archives.
 
-    Each split of an archive appears complete or not at all: an interrupted run continues with the next one. Splits that are
-    there stay as they are.
+    Splits are unpacked atomically: an interrupted run continues with the next one. Existing splits are not changed.
 
     Args:
         folder: the folder to write: leftImg8bit/ and gtFine/.
@@ -75,7 +74,7 @@ def unpack(
 
 
 def prepare_cityscapes(folder: str | Path, *, progress: Callable[[int, int], None] | None = None) -> PreparedCityscapes:
-    """Make a data set in VOC layout of the unpacked archives, unless it is there: `seg data init` of the folder.
+    """Make a data set in VOC layout of the unpacked archives, if there is none: `seg data init` of the folder.
 
     Args:
         folder: has leftImg8bit/ and gtFine/. The data set is written to voc/ in it: links to the
@@ -114,7 +113,7 @@ def _find(kind: str, folder: Path, archives: Sequence[str | Path]) -> Path:
 
 
 def _missing(folder: Path, kind: str, archive: Path) -> list[tuple[Path, str, Files]]:
-    """What is to be unpacked of an archive: the archive, a folder in it, and its needed files."""
+    """What to unpack of an archive: the archive, a folder in it, and the needed files."""
     name, ending = ARCHIVES[kind]
 
     def is_needed(path: PurePosixPath) -> bool:

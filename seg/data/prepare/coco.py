@@ -22,7 +22,7 @@ from ..voc import IMAGES, LISTS, MASKS
 from .masks import put_mask
 
 SMALLEST = 1000
-"""An image is used if more pixels than these are of VOC's classes."""
+"""An image is used if more pixels than this number have one of VOC's classes."""
 RENAMED = {
     "airplane": "aeroplane",
     "couch": "sofa",
@@ -52,8 +52,8 @@ def prepare_coco(
 ) -> PreparedCoco:
     """Write a data set in VOC layout with masks of VOC's 20 classes from COCO's instances.
 
-    Crowds are void where no other object is. Small objects stay visible on large ones. Existing masks are compared and stay if
-    they are correct. Each list is written after its masks: an interrupted run has none, and the next one continues.
+    Crowds are void where there is no other object. Small objects stay visible on large ones. Correct existing masks are kept.
+    Each list is written after its masks: an interrupted run has no list, and the next run continues.
 
     Args:
         coco: folder of COCO 2017.

@@ -22,7 +22,7 @@ class Source:
     """Of the archive, in bytes."""
     md5: str
     unpacked: int
-    """Largest size of the archive's files together, in bytes."""
+    """Largest total size of the archive's files, in bytes."""
     folder: str
     """The folder in the archive that is the data set."""
     place: str
@@ -106,7 +106,7 @@ def download(
 ) -> bool:
     """Download and unpack a data set. A run that was killed at any moment resumes where it stopped.
 
-    What has come is in FILE.part beside `out`, and is removed when the data set is complete.
+    The received bytes are in FILE.part beside `out`; it is removed when the data set is complete.
 
     Args:
         source: the data set.
@@ -133,7 +133,7 @@ def download(
         if missing:
             if out.exists() and not (out.is_dir() and not any(out.iterdir())):
                 raise UserError(
-                    f"{out}: exists, but is not all of {source.name} ({missing}); move it away, or choose another with --out"
+                    f"{out}: exists, but {source.name} is incomplete there ({missing}); move it, or choose another with --out"
                 )
             rest = 0 if archive else max(0, source.size - part.size)
             require_space(out.parent, rest, source.unpacked, "choose another folder with --out")
@@ -150,7 +150,7 @@ def download(
 
 
 def _missing(source: Source, out: Path) -> str | None:
-    """What the folder lacks of the data set; None if it is complete."""
+    """Missing parts of the data set in the folder; None if it is complete."""
     try:
         for name, count in source.holds.items():
             place = out / name

@@ -1,4 +1,4 @@
-"""Write the masks of a data set so that a second run finds what the first has done."""
+"""Writes the masks of a data set; a second run keeps correct masks."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from ..voc import save_mask
 
 
 def put_mask(path: Path, mask: np.ndarray) -> str:
-    """Write a mask of VOC's classes, unless the file holds it already: "written", "replaced" or "kept"."""
+    """Write a mask of VOC's classes, unless the file holds it already. Returns "written", "replaced" or "kept"."""
     there = path.exists()
     if there:
         try:

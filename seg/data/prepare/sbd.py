@@ -173,7 +173,7 @@ def prepare_trainaug(
         found = ", ".join(f"{name} {len(lists[name]):,} ({count:,})" for name, count in OFFICIAL.items())
         raise UserError(
             f"{voc}: trainaug would have {len(ids):,} ids, not {expected:,}; the lists hold (in brackets the official ones): "
-            f"{found}; copy what differs again"
+            f"{found}; copy the lists that differ again"
         )
     own = sorted(train | val)
     every = [*own, *sorted({*ids} - train)]

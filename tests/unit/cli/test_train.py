@@ -40,7 +40,7 @@ MISTAKES = {
     "empty split": (
         lambda p: (p / "voc" / "ImageSets" / "Segmentation" / "train.txt").write_text(""),
         [],
-        r"train\.txt: the split is empty",
+        r"train\.txt: the list is empty",
     ),
 }
 

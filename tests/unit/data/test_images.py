@@ -261,7 +261,7 @@ def test_skipped_frames_are_reported(tmp_path):
     pages = [Image.fromarray(RGB)] * 3
     path = save(tmp_path / "image.tif", pages[0], save_all=True, append_images=pages[1:])
     assert images.read_header(path) == (9, 6, 1, 3)
-    assert range_notes(images.decode(path), images.read_header(path)) == ["the first of 3 frames is read"]
+    assert range_notes(images.decode(path), images.read_header(path)) == ["only the first of 3 frames is read"]
     path = save(tmp_path / "image.png", RGB)
     assert images.read_header(path).frames == 1 and not range_notes(images.decode(path), images.read_header(path))
 
@@ -274,7 +274,7 @@ def test_notes_of_several_images_are_counted_and_name_the_first(tmp_path):
     for path in paths:
         np.testing.assert_array_equal(notes.read(path), read_image(path))
     assert notes.lines() == [
-        f"2 images: the first of 3 frames is read ({paths[0]})",
+        f"2 images: only the first of 3 frames is read ({paths[0]})",
         f"1 image: 10 bits per channel, stored in 16: scaled to 8 ({paths[2]})",
     ]
     notes.read(save(tmp_path / "bright.png", np.full((3, 4), 4000, np.uint16)))

@@ -85,7 +85,7 @@ def test_a_validation_split_of_void_alone_is_said_and_not_refused(root):
 
 def test_binary_masks_to_learn_from_are_refused_and_void_in_a_few_is_not(root):
     set_masks(root, range(6), [0, 255])
-    with refused("split train", "0 and 255 alone", "values: {0: NAME, 255: void}"):
+    with refused("split train", "only 0 and 255", "values: {0: NAME, 255: void}"):
         notes_of(root)
     set_masks(root, range(6), [0])
     set_masks(root, [2], [0, 255])

@@ -216,7 +216,7 @@ def test_a_pattern_names_the_predictions_within_each_folder(tmp_path):
     assert scores.miou == 1 and [one.name for one in scores.each] == ["seq0/0_gt", "seq0/2_gt", "seq1/1_gt", "seq1/3_gt"]
     with refused(made, "--pair {stem}_x.png", "no prediction of seq0/0_color", "8 of 8"):
         evaluate_masks(made, truth, VOC, pair="{stem}_x.png")
-    with refused("must hold {stem} once"):
+    with refused("must contain {stem} once"):
         evaluate_masks(made, truth, VOC, pair="pred.png")
 
 

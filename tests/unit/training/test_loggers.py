@@ -162,7 +162,7 @@ def test_a_service_that_fails_is_left_out_and_the_training_goes_on(service, conf
 
     run = Trainer(config("a", f"train.loggers=[tensorboard,{service.name}]"), quiet=True, callbacks=[Break()]).run()
     assert run.iteration == 4 and len(run.metrics) == 5
-    said = f"seg: {service.name} has failed (no route to host); the training goes on without this logger\n"
+    said = f"seg: {service.name} has failed (no route to host); the training continues without this logger\n"
     assert capsys.readouterr().err.count(said) == 1
     assert losses(service) == [1, 2]
 

@@ -108,7 +108,7 @@ def test_activation_checkpointing_stores_less():
 
 
 def test_activation_checkpointing_is_refused_for_smp_networks():
-    with refused("train.checkpoint_activations", "leave it out with model.smp"):
+    with refused("train.checkpoint_activations", "segmentation-models-pytorch; leave it out"):
         make(model={"smp": "Unet", "backbone": "resnet18"}, checkpoint_activations=True)
 
 

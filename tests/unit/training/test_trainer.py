@@ -279,7 +279,7 @@ def test_a_changed_configuration_is_reported_with_its_effect(config, capsys):
         quiet=True,
     )
     told = capsys.readouterr().err
-    assert "seg: train.iterations was 4, is 6: from here on, the schedule is stretched to it" in told
+    assert "seg: train.iterations was 4, is 6: from here on, the schedule is scaled to the new number" in told
     assert "seg: train.learning_rate was 0.01, is 0.005: from here on, the result differs" in told
     assert "seg: data.num_workers was 0, is 1: the weights do not depend on it" in told
     assert "seg: train.loss was {'cross_entropy': 1.0}, is {'cross_entropy': 1.0, 'dice': 1.0}" in told

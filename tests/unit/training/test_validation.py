@@ -67,7 +67,7 @@ def test_training_ends_early_without_a_better_validation(config, scored, capsys)
     assert run.miou == pytest.approx(0.3)
     said = (
         "early stopping after iteration 4: no better mIoU than 30.00 % in 2 validations; "
-        "to train on, run the same command with --resume train.patience=null\n"
+        "to continue, run the same command with --resume train.patience=null\n"
     )
     assert said in capsys.readouterr().err
     ended = training(config, "train.patience=2", resume=True)

@@ -133,7 +133,7 @@ def test_images_elsewhere_are_named(tmp_path):
     (tmp_path / "photos").mkdir()
     for number in (1, 2, 3):
         (tmp_path / f"data/{number}.png").rename(tmp_path / f"photos/{number}.png")
-    with refused("none of its 3 images is there", "--images"):
+    with refused("none of its 3 images was found", "--images"):
         create_dataset(tmp_path / "data")
     assert create_dataset(tmp_path / "data", Hints(images=str(tmp_path / "photos"))).splits == {"train": 2, "val": 1}
 
@@ -150,7 +150,7 @@ def test_images_elsewhere_are_named(tmp_path):
         (lambda data: data["annotations"][0].update(segmentation=[[1, 2]]), "1.png: annotation 7: its segmentation"),
         (
             lambda data: data["annotations"][0].update(segmentation={"size": [1, 1], "counts": [1]}),
-            "not of the size",
+            "another size than the image",
         ),
         (lambda data: data.update(categories=3), "must have a list 'categories'"),
         (lambda data: data["categories"].append(None), "categories[2]: 'id' must be an integer"),

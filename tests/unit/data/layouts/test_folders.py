@@ -261,7 +261,7 @@ def test_images_with_the_same_name_in_two_splits_get_different_names(tmp_path):
     for folder, numbers in (("train", range(4)), ("val", range(2))):
         make(tmp_path, dense, numbers, *(part.format(folder) for part in LAYOUTS["CamVid"]))
     made = create_dataset(tmp_path)
-    assert made.splits == {"train": 4, "val": 2} and any("named after its split" in note for note in made.notes)
+    assert made.splits == {"train": 4, "val": 2} and any("gets its split's name" in note for note in made.notes)
     expect(made, dense)
     assert len(list((made.out / "JPEGImages").iterdir())) == 6
 
@@ -331,11 +331,11 @@ def noisy(mask):
 @pytest.mark.parametrize(
     "options, parts",
     [
-        ({"form": noisy}, ["toy_000.png: ", "more than 255 colors; a mask has a color a class", "PNG"]),
+        ({"form": noisy}, ["toy_000.png: ", "more than 255 colors; a mask has one color per class", "PNG"]),
         ({"masks": "masks/toy_{:03d}.jpg"}, ["toy_000.jpg: ", "PNG"]),
         ({"form": lambda mask: mask.astype(np.uint16) * 100}, ["toy_000.png: label 25500", "instances"]),
-        ({"form": lambda mask: mask * 0}, ["one class alone"]),
-        ({"form": lambda mask: mask * 0 + 255}, ["one class alone"]),
+        ({"form": lambda mask: mask * 0}, ["only one class"]),
+        ({"form": lambda mask: mask * 0 + 255}, ["only one class"]),
         ({"masks": "masks/other_{:03d}.png"}, ["no mask has the name of an image", "toy_000.jpg, other_000.png"]),
         ({"images": "pictures/toy_{:03d}.jpg"}, ["no images with masks", "--images"]),
         ({"numbers": [3]}, ["one image with a mask"]),

@@ -73,7 +73,7 @@ def test_a_pattern_says_which_mask_is_of_which_image(pattern, images, masks):
 
 @pytest.mark.parametrize("pattern", ["mask.png", "{stem}{stem}.png", "a=b_{stem}.png", "{name}.png"])
 def test_a_pattern_without_a_stem_is_refused(pattern):
-    with refused(f"--pair {pattern}: must hold {{stem}} once"):
+    with refused(f"--pair {pattern}: must contain {{stem}} once"):
         pair_names(["a.png"], ["b.png"], pattern)
 
 

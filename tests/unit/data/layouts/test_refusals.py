@@ -41,7 +41,7 @@ def several_levels_blurred(mask):
 
 
 SITUATIONS = {
-    "smooth edges": (lambda root: in_folders(root, blurred), ["values, most of them along edges", "at (", "--threshold 128"]),
+    "smooth edges": (lambda root: in_folders(root, blurred), ["values, most of them only along edges", "at (", "--threshold 128"]),
     "smooth edges of several levels": (
         lambda root: in_folders(root, several_levels_blurred),
         ["along edges", "--threshold 128"],
@@ -243,7 +243,7 @@ def test_tasks_without_a_known_image_ask_for_the_export(tmp_path):
     for path in (tmp_path / "images").iterdir():
         path.rename(path.with_name(f"photo-{path.name}"))
     made = create_dataset(tmp_path, out=tmp_path / "made")
-    assert any("in the order of the tasks" in note for note in made.notes)
+    assert any("in the order of their names" in note for note in made.notes)
     save(tmp_path / "images/one-more.png", toy_sample(0)[0])
     with refused("6 tasks and 7 images", "JSON"):
         create_dataset(tmp_path)
