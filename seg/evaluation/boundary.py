@@ -1,4 +1,4 @@
-"""Quality near the boundaries of objects: trimap mIoU and Boundary IoU."""
+"""Scores near the boundaries of objects: trimap mIoU and Boundary IoU."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -83,7 +83,7 @@ class Boundary:
         matrix = confusion_matrix(truth, prediction, len(self.labels))
         width = max(1, round(DIAGONAL * float(np.hypot(*truth.shape))))
         for index in np.flatnonzero(matrix.any(0) | matrix.any(1)):
-            # Void belongs to neither mask, so that a prediction right up to it has the boundary of the ground truth.
+            # Void belongs to neither mask, so a prediction that ends at void has the boundary of the ground truth.
             ours, theirs = (inner_boundary((mask == index) & labeled, width) for mask in (prediction, truth))
             self.intersection[index] += np.count_nonzero(ours & theirs)
             self.union[index] += np.count_nonzero(ours | theirs)

@@ -1,4 +1,4 @@
-"""Calibration: whether of the pixels that a model is 80 % sure of, 80 % are right (arXiv 1706.04599)."""
+"""Calibration: whether 80 % of the pixels predicted with a confidence of 80 % are correct (arXiv 1706.04599)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:  # saved masks are scored without torch
 
 BINS = 15
 PIXELS = 1000
-"""Pixels of an image, evenly spread, that the temperature is fitted on: those of VOC's val take 120 MB."""
+"""Number of pixels per image, evenly spread, to fit the temperature: those of VOC's val take 120 MB."""
 RANGE = (0.05, 20.0)
-"""Temperatures among which the best is looked for."""
+"""Range of the fitted temperature."""
 
 
 class Calibration:
-    """Adds up how sure a model is of the pixels of an evaluation, and how often it is right. Void pixels are ignored.
+    """Measures confidence and accuracy over the pixels of an evaluation. Void pixels are ignored.
 
     Args:
-        temperature: the one that the probabilities are at.
+        temperature: of the probabilities.
     """
 
     def __init__(self, temperature: float = 1.0):
@@ -35,10 +35,10 @@ class Calibration:
         self.confidence = np.zeros(BINS)
         """Sum of the largest probabilities of the pixels in each bin."""
         self.logits: list[np.ndarray] = []
-        """Of the pixels for the fit: float32 [pixels, classes]."""
+        """Logits of the pixels for the fit: float32 [pixels, classes]."""
         self.truths: list[np.ndarray] = []
         self.fitted: float | None = None
-        """The temperature of least negative log-likelihood, after `fit`; None if there are no pixels."""
+        """The temperature with the smallest negative log-likelihood, after `fit`; None if there are no pixels."""
 
     def add(self, predictor: Predictor, image: np.ndarray, truth: np.ndarray) -> np.ndarray:
         """Predict an image and add its pixels.
@@ -103,7 +103,7 @@ class Calibration:
         return torch.from_numpy(np.concatenate(self.logits)), torch.from_numpy(np.concatenate(self.truths)).long()
 
     def rows(self) -> list[dict[str, Any]]:
-        """Each bin: its limits, its pixels, their mean confidence and accuracy (None without pixels)."""
+        """Limits, number of pixels, mean confidence and accuracy of each bin (None without pixels)."""
         found = []
         for number, (pixels, correct, total) in enumerate(zip(self.pixels, self.correct, self.confidence, strict=True)):
             means = (float(total / pixels), float(correct / pixels)) if pixels else (None, None)
@@ -130,9 +130,9 @@ def _ece(pixels: np.ndarray, correct: np.ndarray, confidence: np.ndarray) -> flo
 
 
 def fit_temperature(logits: Tensor, truth: Tensor) -> float:
-    """The temperature T at which the mean of -log softmax(logits / T)[truth] is least.
+    """Return the temperature T that minimizes the mean of -log softmax(logits / T)[truth].
 
-    The mean is convex in 1 / T, so that its slope is 0 at one place, which bisection finds.
+    The mean is convex in 1 / T, so bisection finds where its slope is 0.
 
     Args:
         logits: float32 [pixels, classes].

@@ -1,4 +1,4 @@
-"""The difference of two evaluations of the same images, with a confidence interval of the mIoU's."""
+"""Compares two evaluations of the same images: differences, and a confidence interval of the mIoU."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,8 +103,8 @@ def require_same(scores: Scores, labels: LabelSet, names: Sequence[str]) -> None
 def compare(first: Scores, second: Scores, *, seed: int = 0) -> Comparison:
     """Compare two evaluations by a paired bootstrap over the images.
 
-    Each of RESAMPLES resamples draws as many images as there are, with replacement, and takes both evaluations of them. The
-    interval is that of the percentiles.
+    Each of RESAMPLES resamples draws as many images as there are, with replacement, and compares both evaluations on them. The
+    interval is given by percentiles.
 
     Raises:
         ValueError: the images or classes differ.

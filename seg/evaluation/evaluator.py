@@ -1,4 +1,4 @@
-"""Scores of a model on a split: one confusion matrix over all images, each at its own size."""
+"""Scores a model on a split: one confusion matrix over all images, each at its original size."""
 
 import json
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from .predictions import CLASSES
 from .result import Evaluation
 
 CONTAINED = {"trainval": ("train", "val", "trainval")}
-"""The splits whose images a split of the training contains."""
+"""For each training split, the splits whose images it contains."""
 OnImage = Callable[[int, np.ndarray, np.ndarray, np.ndarray], None]
 """Called with index, image, ground truth and prediction."""
 
@@ -49,7 +49,7 @@ def evaluate_model(
         on_image: called with index, image uint8 [h, w, 3], ground truth and prediction uint8 [h, w] of each image of this
             process, in order, in a background thread.
         boundary: if given, it adds up the boundary scores.
-        calibration: if given, it adds up how sure the model is and how often it is right.
+        calibration: if given, it measures confidence and accuracy.
         read: reads an image.
 
     Returns:
@@ -68,7 +68,7 @@ def evaluate_model(
         if on_image:
             on_image(index, image, truth, prediction)
 
-    # While the network works, the next images are decoded and the last ones scored.
+    # While the network runs, the next images are decoded and the last ones scored.
     mine = range(distributed.rank(), len(split), distributed.world_size())
     with BackgroundWorker() as worker:
         read_samples = prefetch(lambda index: split.sample(index, read), mine)
@@ -148,7 +148,7 @@ def evaluate_split(
 
 
 def _settings(predictor: Predictor, samples: Split, labels: str | None) -> dict[str, Any]:
-    """What an evaluation was made with: the network, the data, and how it was predicted."""
+    """Settings of an evaluation: the network, the data, and the inference."""
     config = predictor.metadata.config if predictor.metadata else None
     settings: dict[str, Any] = {"run": config.name, "network": config.model.title} if config else {}
     settings |= {"data": str(samples.root), "split": samples.name} | ({"labels": labels} if labels else {})
@@ -170,7 +170,7 @@ def _open_data(predictor: Predictor, data: str | Path | None, split: str | None,
 
 
 def _data_labels(predictor: Predictor, root: str | Path, labels: str | None) -> LabelSet:
-    """How the masks of a data set are read as the model's classes; see `evaluate_split`."""
+    """The label set that reads the masks of a data set as the model's classes; see `evaluate_split`."""
     trained = predictor.metadata.config.data if predictor.metadata else None
     path = labels_file(root)
     if labels is None and path and trained and path.parent.resolve() == expand(trained.root).resolve():

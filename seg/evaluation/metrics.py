@@ -1,4 +1,4 @@
-"""The confusion matrix, and the scores that follow from it."""
+"""The confusion matrix, and its scores."""
 
 import threading
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from ..errors import UserError
 from ..labels import VOID, LabelSet
 
 SHORT_RUN = 32
-"""Below this mean length, runs of equal pixels cost more than a histogram."""
+"""If runs of equal pixels are shorter than this on average, a histogram is faster."""
 EXACT_PIXELS = 2**24
-"""Pixels that OpenCV's histogram counts exactly: it counts in float32."""
+"""Largest number of pixels that OpenCV's histogram counts exactly, because it counts in float32."""
 _buffers = threading.local()
-"""Scratch buffers reused across images: allocating them costs, in page faults, several times what the comparisons do."""
+"""Scratch buffers reused across images: the page faults of new ones would take several times as long as the comparisons."""
 
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
@@ -178,7 +178,7 @@ class Scores:
 
     @property
     def pixel_accuracy(self) -> float:
-        """Share of the labeled pixels whose class is predicted."""
+        """Share of the labeled pixels with the correct class."""
         return float(np.diag(self.matrix).sum() / max(1, self.matrix.sum()))
 
     @property

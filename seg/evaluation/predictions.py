@@ -1,4 +1,4 @@
-"""Files of saved predictions: which belongs to which ground truth, their size, and their classes."""
+"""Files of saved predictions: their ground truth, size and classes."""
 
 import json
 from collections import Counter
@@ -19,12 +19,12 @@ from ..labels import LARGEST_VALUE, VOID, LabelSet, from_dict, load
 
 ARRAY = ".npy"
 SUFFIXES = (*MASK_SUFFIXES, ARRAY)
-"""Of predictions that are read."""
+"""Suffixes of predictions."""
 _MAGIC = b"\x93NUMPY"
 CLASSES = "classes"
-"""Text of a prediction's PNG: the names of its classes, as a JSON list."""
+"""Key of the text in a prediction's PNG with the class names, as a JSON list."""
 LOSSY = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in MASK_SUFFIXES)
-"""Suffixes of formats that change values, or may."""
+"""Suffixes of formats that may change values."""
 
 
 class Pair(NamedTuple):
@@ -41,7 +41,7 @@ def pair_predictions(
 ) -> list[Pair]:
     """The prediction of each mask of the ground truth.
 
-    Without a pattern, a prediction has the path of its truth but for the suffix; or its name, if names are unique.
+    Without a pattern, a prediction has the path of its truth apart from the suffix; or its name, if names are unique.
 
     Args:
         predictions: folder of predictions; those without a truth are ignored.
@@ -63,7 +63,7 @@ def pair_predictions(
         wanted = [item for item in wanted if item in truths and _base(truths.names[item]) in fit]
     if not wanted:
         raise UserError(
-            f"{truth}: contains no masks (PNG, BMP, TIFF or GIF)" + (f" that --pair {pattern} fits" if pattern else "")
+            f"{truth}: contains no masks (PNG, BMP, TIFF or GIF)" + (f" that --pair {pattern} matches" if pattern else "")
         )
     for item in wanted:
         if item not in truths:
@@ -82,7 +82,7 @@ def _base(name: str) -> str:
 
 
 def _by_name(wanted: list[str], found: FileIndex) -> dict[str, str]:
-    """The prediction of each id: the same path, or else the same name, where it is unique on both sides."""
+    """The prediction of each id: the same path, or else the same name, if it is unique on both sides."""
     partners = {item: item for item in wanted if item in found}
     if not partners:
         counts, bases = Counter(map(_base, found)), Counter(map(_base, wanted))
@@ -125,28 +125,28 @@ def _missing(missing: list[str], total: int, predictions: Path, found: FileIndex
     stem = _base(item)
     near = next((_base(name) for name in found.names.values() if stem in _base(name)), None)
     if near:
-        return f"{start}. There is {near}: say how they are named by --pair '{near.replace(stem, '{stem}', 1)}'"
+        return f"{start}. There is {near}: describe the names by --pair '{near.replace(stem, '{stem}', 1)}'"
     return f"{start}. Predict it, or name the images to score by --split"
 
 
 def lossy_message(path: Path) -> str:
     """Why a prediction in a lossy format is refused."""
     return (
-        f"{path}: a prediction in a lossy format such as JPEG, whose compression changes classes, most of all along edges: its "
-        "score would not be the model's. Save predictions as PNG or .npy"
+        f"{path}: a prediction in a lossy format such as JPEG, whose compression changes classes, mainly along edges, and so "
+        "the score. Save predictions as PNG or .npy"
     )
 
 
 def open_array(path: Path, num_classes: int) -> np.ndarray:
-    """The class map in a .npy file, [H, W] of integers, read when it is used.
+    """The class map in a .npy file, integers [H, W], memory-mapped.
 
     Raises:
-        UserError: damaged, or not a class map, as probabilities.
+        UserError: the file is damaged, or not a class map, for example probabilities.
     """
     try:
         with open(path, "rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
-                raise ValueError("it does not begin as one")
+                raise ValueError("it does not start like one")
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # numpy raises ValueError, EOFError, SyntaxError and more
         raise UserError(f"{path}: not a readable .npy file ({reason(error)}); write it by np.save, as integers") from error

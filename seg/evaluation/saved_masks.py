@@ -83,7 +83,7 @@ def evaluate_folders(
 
 
 def _labels_of(predictions: Path, first: Path, truth: LabelSet) -> LabelSet:
-    """How the predictions are read: as class indices of the truth, or by the names that they have themselves."""
+    """The label set that reads the predictions: as class indices of the truth, or by their own class names."""
     found = labels_of(predictions, first)
     if found is None:
         return truth
@@ -96,9 +96,9 @@ def _labels_of(predictions: Path, first: Path, truth: LabelSet) -> LabelSet:
 
 
 class Resized:
-    """Resizes predictions to their truth by nearest neighbor, and measures what that costs.
+    """Resizes predictions to their truth by nearest neighbor, and measures the loss.
 
-    The measure is the mIoU of a perfect mask of the same size, resized the same way.
+    The loss is measured by the mIoU of a perfect mask, resized to the prediction's size and back.
     """
 
     def __init__(self) -> None:
@@ -122,12 +122,12 @@ class Resized:
         return got
 
     def note(self, labels: LabelSet) -> str:
-        """What was done, and what it does to the score."""
+        """Describe the resizing and its effect on the score."""
         limit = Scores.over(labels, self._perfect).miou
         text = (
             f"{self.count} of {len(self._perfect)} predictions were resized to their truth by nearest neighbor "
-            f"({self._first}). The truth itself, resized so and back, scores mIoU {100 * limit:.2f} %: for the model's own "
-            "score, predict at the size of the image"
+            f"({self._first}). The ground truth itself, resized so and back, scores mIoU {100 * limit:.2f} %: for the "
+            "model's own score, predict at the size of the image"
         )
         odd = f"; {self._distorted} have another aspect ratio: are they cropped or turned?"
         return text + (odd if self._distorted else "")
@@ -209,5 +209,5 @@ def _refuse_sizes(pairs: Sequence[Pair], num_classes: int) -> None:
     more = f" ({len(found)} of {len(pairs)} differ)" if len(pairs) > 1 else ""
     raise UserError(
         f"{pair.prediction}: {got[0]}x{got[1]} pixels, its truth is {wanted[0]}x{wanted[1]}, so it is {by}{more}. Scores are "
-        "taken at the size of the ground truth: predict at that size, or add --resize-predictions, which says what it costs"
+        "computed at the size of the ground truth: predict at that size, or add --resize-predictions, which reports the loss"
     )

@@ -14,12 +14,12 @@ LABELME = "5.5.0"
 
 
 class Outlines(NamedTuple):
-    """How regions become polygons."""
+    """Settings of the conversion of regions to polygons."""
 
     tolerance: float = 1.0
-    """Largest distance in pixels of a region's border to its polygon."""
+    """Largest distance between a region's border and its polygon, in pixels."""
     least_area: int = 1
-    """Pixels of the smallest region that is written."""
+    """Smallest region that is written, in pixels."""
 
 
 class CocoImage(NamedTuple):
@@ -29,18 +29,18 @@ class CocoImage(NamedTuple):
     height: int
     width: int
     annotations: list[dict[str, Any]]
-    """With class indices, without ids."""
+    """COCO annotations with class indices, without ids."""
 
 
 def labelme(mask: np.ndarray, labels: LabelSet, image: str, outlines: Outlines) -> dict[str, Any]:
-    """A mask as a labelme annotation: a polygon for each region, each over those before.
+    """Return a mask as a labelme annotation: a polygon for each region; later polygons cover earlier ones.
 
-    labelme's polygons have no holes: what lies in a hole comes later, if need be as background.
+    labelme's polygons have no holes: the content of a hole is a later polygon, also if it is background.
 
     Args:
         mask: uint8 [H, W], class indices.
         labels: of the classes.
-        image: path of the image, as seen from the folder of the annotation.
+        image: path of the image, relative to the folder of the annotation.
         outlines: of the polygons.
     """
     covered = np.zeros(mask.shape, bool)
@@ -65,7 +65,7 @@ def _filled(region: Region) -> np.ndarray:
 
 
 def coco_image(mask: np.ndarray, labels: LabelSet, name: str, outlines: Outlines) -> CocoImage:
-    """A mask as annotations of COCO: one for each region that is not background. A line to each hole and back cuts it out.
+    """Return a mask as COCO annotations: one for each region that is not background. A line to each hole and back cuts it out.
 
     Args:
         mask: uint8 [H, W], class indices.
@@ -83,7 +83,7 @@ def coco_image(mask: np.ndarray, labels: LabelSet, name: str, outlines: Outlines
 
 
 def coco(images: Iterable[CocoImage], labels: LabelSet) -> dict[str, Any]:
-    """The file of all images. Categories are numbered from 1, in the order of the classes; background is none."""
+    """Return the file of all images. Categories are numbered from 1, in the order of the classes, without background."""
     classes = [index for index in range(len(labels)) if index != labels.background]
     ids = {index: number for number, index in enumerate(classes, 1)}
     content: dict[str, Any] = {"info": {"description": "predicted by seg"}, "licenses": []}

@@ -1,4 +1,4 @@
-"""How sure a model is: probabilities, the largest of them, and entropy."""
+"""Confidence of a model: probabilities, the largest probability, and entropy."""
 
 import math
 from collections.abc import Iterator
@@ -10,27 +10,27 @@ from torch import Tensor
 Strips = Iterator[tuple[slice, Tensor]]
 """Rows of an image, and their values: float32 [classes, rows, W]."""
 TINY = 1e-30
-"""Least probability of which a logarithm is taken."""
+"""Smallest probability in a logarithm."""
 
 
 class Confidence(NamedTuple):
-    """What a model is sure of at each pixel of an image."""
+    """The confidence of a model at each pixel of an image."""
 
     mask: np.ndarray
     """uint8 [H, W]: the class."""
     probability: np.ndarray
-    """float32 [H, W], from 1 / classes to 1: the probability of that class."""
+    """float32 [H, W], from 1 / classes to 1: the probability of the class."""
     entropy: np.ndarray
-    """float32 [H, W], from 0 (one class alone) to 1 (all classes alike): the entropy of the probabilities as a share of its
-    largest value, the logarithm of the number of classes."""
+    """float32 [H, W], from 0 (one class has probability 1) to 1 (all classes are equally probable): the entropy of the
+    probabilities, divided by its largest value, the logarithm of the number of classes."""
 
 
 def logit_strips(scores: Strips, are_logits: bool) -> Strips:
-    """What softmax makes probabilities of: logits, or the logarithms of the mean of several softmaxes, as of scales and flip.
+    """Yield inputs of the softmax: logits, or the logarithm of the mean of several softmaxes (scales and flip).
 
     Args:
-        scores: of an image, as `score_strips` gives them.
-        are_logits: of a single scale without flip.
+        scores: of an image, as `score_strips` yields them.
+        are_logits: whether the scores are logits, of a single scale without flip.
     """
     for place, rows in scores:
         yield place, rows if are_logits else rows.clamp(min=TINY).log()
@@ -42,7 +42,7 @@ def probabilities(logits: Strips, size: tuple[int, int], temperature: float = 1.
     Args:
         logits: see `logit_strips`.
         size: height and width of the image.
-        temperature: what logits are divided by before the softmax.
+        temperature: divisor of the logits before the softmax (arXiv 1706.04599).
 
     Returns:
         float32 [classes, H, W], whose sum over classes is 1.
@@ -57,7 +57,7 @@ def probabilities(logits: Strips, size: tuple[int, int], temperature: float = 1.
 
 
 def confidence(logits: Strips, size: tuple[int, int], temperature: float = 1.0) -> Confidence:
-    """Compute what a model is sure of in an image; see `probabilities`. Few rows of them are in memory at a time."""
+    """Compute the confidence of a model in an image; see `probabilities`. Only a few rows are in memory at a time."""
     mask, probability, entropy = (np.empty(size, kind) for kind in (np.uint8, np.float32, np.float32))
     for place, strip in logits:
         rows = (strip / temperature).softmax(0)

@@ -24,13 +24,13 @@ Sample: TypeAlias = tuple[Path, Path, np.ndarray | UserError]
 
 
 def how_it_is_seen(path: Path, image: np.ndarray, predictor: Predictor) -> str | None:
-    """A line for an image [h, w, 3] that the network looks at in a smaller size; else None."""
+    """Return a line if an image [h, w, 3] is reduced for the network; else None."""
     height, width = predictor.looking_size(image)
     if (height, width) == image.shape[:2]:
         return None
-    why = "the size of the images that it was trained on; --longest native shows it every pixel"
-    why = why if predictor.config.longest == "auto" else "as --longest says"
-    return f"{path}: {image.shape[1]}x{image.shape[0]} pixels; the network looks at it in {width}x{height}, {why}"
+    why = "the size of its training images; --longest native uses every pixel"
+    why = why if predictor.config.longest == "auto" else "set by --longest"
+    return f"{path}: {image.shape[1]}x{image.shape[0]} pixels; reduced to {width}x{height} for the network, {why}"
 
 
 def predict_images(
@@ -45,9 +45,9 @@ def predict_images(
 
     Args:
         predictor: the model.
-        inputs: what `find_inputs` takes, or has found.
+        inputs: arguments or result of `find_inputs`.
         out: folder to write.
-        mode: as `Writer` takes it.
+        mode: see `Writer`.
         on_image: called with (done, total) after each image.
         outlines: of polygons; None: the defaults.
 
@@ -55,7 +55,7 @@ def predict_images(
         The files that were written, and a line for each image that could not be read.
 
     Raises:
-        UserError: before the first file is written, if two outputs would have one name or an input would be overwritten.
+        UserError: two outputs would have the same name, or an input would be overwritten. Nothing is written then.
     """
     pairs = inputs.images if isinstance(inputs, Inputs) else find_images(inputs)
     write = Writer(Path(out), mode, predictor.labels, outlines or Outlines())
@@ -67,7 +67,7 @@ def predict_images(
         predicted = ((sample, None if image is None else predictor.confidence(image)) for sample, image in samples)
     else:
         predicted = predictor.stream(samples)
-    # While the network works, the next images are read and the last pictures written.
+    # While the network runs, the next images are read and the last pictures written.
     with BackgroundWorker() as worker:
         for done, ((target, path, pixels), found) in enumerate(predicted, 1):
             if found is None:
@@ -85,7 +85,7 @@ def predict_images(
 def _read(
     items: Sequence[tuple[Path, Path]], notes: RangeNotes, predictor: Predictor
 ) -> Iterator[tuple[Sample, np.ndarray | None]]:
-    """Yield each image with its place, or None for one that cannot be read. The first that is looked at smaller is said."""
+    """Yield each image with its paths, or None if it cannot be read. A line is printed for the first reduced image."""
 
     def read(item: tuple[Path, Path]) -> np.ndarray | UserError:
         try:
@@ -106,7 +106,7 @@ def _read(
 
 
 def _targets(images: Iterable[tuple[Path, Path]], write: Writer) -> dict[Path, Path]:
-    """Return {file to write: image}. Raises UserError if two outputs have one name or an input would be overwritten."""
+    """Return {file to write: image}. Raises UserError if two outputs have the same name or an input would be overwritten."""
     pairs = [(image, write.folder / place.with_suffix(write.suffix)) for image, place in images]
     sources = {image.resolve() for image, _ in pairs}
     targets: dict[Path, Path] = {}

@@ -1,4 +1,4 @@
-"""What a person names to predict: images, folders, patterns, lists, videos and cameras."""
+"""Inputs of a prediction: images, folders, patterns, lists, videos and cameras."""
 
 import glob
 import os
@@ -14,11 +14,11 @@ from ..files import read_lines
 KNOWN = f"known are {' '.join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))}, and .txt for a list"
 UNKNOWN = f"its suffix is not that of an image or video; {KNOWN}"
 CAMERA = "camera:"
-"""Begins the name of a camera; its number follows."""
+"""Prefix of a camera; its number follows."""
 
 
 class Inputs(NamedTuple):
-    """Files to predict, each with its path below the output folder."""
+    """Files to predict, each with its path in the output folder."""
 
     images: list[tuple[Path, Path]]
     videos: list[tuple[str, Path]]
@@ -33,7 +33,7 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]]) -> Inputs:
             lists of paths, or of ids of a data set in VOC layout, one a line; lines that start with # are comments.
 
     Raises:
-        UserError: an input gives neither image nor video, or two videos would be written under one name.
+        UserError: an input has neither images nor videos, or two videos would be written to the same file.
     """
     found = Inputs([], [])
     for item in map(str, inputs):
@@ -47,21 +47,21 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]]) -> Inputs:
     for video, place in found.videos:
         other = outputs.setdefault(place.with_suffix(".mp4"), video)
         if other != video:
-            raise UserError(f"{other} and {video}: their outputs would have one name; predict them into two folders")
+            raise UserError(f"{other} and {video}: their outputs would have the same name; predict them into two folders")
     return found
 
 
 def find_images(inputs: Iterable[str | os.PathLike[str]]) -> list[tuple[Path, Path]]:
-    """The images of `find_inputs`. Raises UserError, also if there are videos alone."""
+    """The images of `find_inputs`. Raises UserError, also if there are only videos."""
     inputs = list(inputs)
     found = find_inputs(inputs)
     if inputs and not found.images:
-        raise UserError(f"{', '.join(map(str, inputs))}: no image; images are wanted here, not videos")
+        raise UserError(f"{', '.join(map(str, inputs))}: no images found; this command needs images, not videos")
     return found.images
 
 
 def names_several(source: object) -> bool:
-    """Whether this is the path of a folder, or a pattern that is not the name of a file itself."""
+    """Whether this is the path of a folder, or a pattern that does not name an existing file."""
     if not isinstance(source, str | os.PathLike):
         return False
     path = Path(source)
@@ -82,7 +82,7 @@ def _files_of(item: str) -> list[tuple[Path, Path]]:
         if not (is_image(path) or is_video(path)):
             hidden = path.name.startswith(".")
             why = (
-                "its name starts with a dot, as hidden files do; rename it"
+                "it is hidden: its name starts with a dot; rename it"
                 if hidden
                 else f"its suffix is not that of an image or video; {KNOWN}"
             )
@@ -90,12 +90,12 @@ def _files_of(item: str) -> list[tuple[Path, Path]]:
         return [(path, Path(path.name))]
     matches = [Path(match) for match in sorted(glob.glob(item, recursive=True)) if _fits(Path(match))]
     if not matches:
-        raise UserError(f"{item}: no such image, video or folder, and no image or video fits it as a pattern")
+        raise UserError(f"{item}: no such image, video or folder, and no image or video matches it as a pattern")
     return _placed(matches)
 
 
 def _fits(path: Path) -> bool:
-    """Whether a file that was found, not named, is an image or video. TypeScript has the suffix of MPEG transport streams."""
+    """Whether a file found in a folder is an image or video: TypeScript files have the suffix of MPEG transport streams."""
     if path.suffix.lower() != ".ts":
         return is_image(path) or is_video(path)
     try:
@@ -106,7 +106,7 @@ def _fits(path: Path) -> bool:
 
 
 def _placed(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Paths with their places: their names, or if two are the same, their paths below the common folder."""
+    """Paths with their output paths: their names, or, if two are equal, their paths below the common folder."""
     if len({path.stem for path in paths}) == len({*paths}):
         return [(path, Path(path.name)) for path in paths]
     whole = [os.path.abspath(path) for path in paths]
@@ -115,7 +115,7 @@ def _placed(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
 
 
 def _listed(path: Path) -> list[tuple[Path, Path]]:
-    """The files in the list at `path`. A VOC id is placed under its id, which may name folders."""
+    """The files in the list at `path`. The output path of a VOC id is the id, which may have folders."""
     paths, ids = [], {}
     for line in read_lines(path):
         found = next((file for file in (Path(line), path.parent / line) if os.path.isfile(file)), None)
@@ -128,12 +128,12 @@ def _listed(path: Path) -> list[tuple[Path, Path]]:
             raise UserError(f"{path}: lists {line}: {UNKNOWN}")
         paths.append(found)
     if not paths:
-        raise UserError(f"{path}: an empty list; it must name one image per line")
+        raise UserError(f"{path}: the list is empty; write one image per line")
     return [(found, ids.get(found, place)) for found, place in _placed(paths)]
 
 
 def _of_id(path: Path, line: str) -> Path:
-    """The image of an id of a VOC split, of whatever suffix."""
+    """The image of an id of a VOC split, with any suffix."""
     start = path.parent / "../.." / IMAGES / line
     found = [image for image in (f"{start}{suffix}" for suffix in IMAGE_SUFFIXES) if os.path.isfile(image)]
     if not found:  # also for a line that is no valid path

@@ -1,4 +1,4 @@
-"""The size at which a network looks at an image: objects should be as large as in its training."""
+"""Size of an image for the network: objects should be as large as in its training."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,25 +12,26 @@ from torch import Tensor
 from .scores import ROWS, mean_scores, softmax
 
 FAR = 1.5
-"""Times the training images' size from which on an image is far larger. Training shows images at up to twice their size, and
-knows objects well at most of these sizes."""
+"""An image is reduced if it is more than this factor larger than the training images. Training uses images at up to twice their
+size, so the network recognizes objects at most of these sizes."""
 
 
 SHARPEN = (-0.1, 1.2, -0.1)
-"""Filter along both axes of a reduced image. The mean of areas leaves 64 % of the finest detail; with it, 90 % remain, about as
-in a photo of that size. Enlarged photos come back with an error of 1 gray level instead of 3.5, and their masks agree."""
+"""Sharpening filter along both axes of a reduced image. Area averaging alone keeps 64 % of the contrast of the finest detail;
+with the filter it is 90 %, about as in a photo of that size. An enlarged photo that is reduced again differs by 1 gray level
+instead of 3.5."""
 
 
 def looking_size(size: tuple[int, int], longest: Any, trained: int | None) -> tuple[int, int]:
-    """Height and width at which an image is looked at.
+    """Height and width of an image for the network.
 
     Args:
         size: height and width of the image.
         longest: `native`, `auto` or a number of pixels; see `seg.config.InferenceConfig`.
-        trained: longest side of the images of the training; None: unknown, and `auto` is then `native`.
+        trained: longest side of the training images; None: unknown, and `auto` is then `native`.
 
     Returns:
-        The size, or a smaller one of the same shape.
+        The size, or a smaller size with the same aspect ratio.
     """
     limit, side = trained if longest == "auto" else None if longest == "native" else longest, max(size)
     if limit is None or side <= limit * (FAR if longest == "auto" else 1):
@@ -48,11 +49,11 @@ def reduced(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def enlarged_mask(maps: list[Tensor], padded: Sequence[int], small: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """The mask of an image at its own size, from the scores of the reduced image. Few rows of scores are in memory at a time.
+    """The mask of an image at its original size, from the scores of the reduced image. Only a few rows are in memory at a time.
 
     Args:
-        maps: logits [1, classes, h', w'] for each scale and flip, as `score_maps` gives them.
-        padded: height and width of the input that the maps stand for.
+        maps: logits [1, classes, h', w'] for each scale and flip, from `score_maps`.
+        padded: height and width of the padded input of the maps.
         small: height and width of the reduced image, in the input's top left corner.
         size: height and width of the image.
 
@@ -68,7 +69,7 @@ def enlarged_mask(maps: list[Tensor], padded: Sequence[int], small: tuple[int, i
 def score_strips(
     maps: list[Tensor], padded: Sequence[int], small: tuple[int, int], size: tuple[int, int]
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Scores of an image at its own size, some rows at a time; see `enlarged_mask`.
+    """Yield the scores of an image at its original size, some rows at a time; see `enlarged_mask`.
 
     Yields:
         Rows, and their float32 [classes, rows, W]: the logits of a single map, else the mean of the softmaxes.
@@ -83,9 +84,9 @@ def score_strips(
 
 
 def enlarged_classes(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A mask uint8 [h, w] of a reduced image at the image's own size, from a model that gives no scores.
+    """Enlarge the mask uint8 [h, w] of a reduced image to the original size, for a model without scores.
 
-    Each pixel gets the class with the largest part in the bilinear mean of its neighbors, so that edges are smooth.
+    Each pixel gets the class with the largest share in the bilinear interpolation of its neighbors, so that edges are smooth.
     """
     if mask.shape == size:
         return mask
@@ -109,7 +110,7 @@ def _rows(
 
 
 def _places(pixels: Tensor, small: int, full: int, padded: int) -> Tensor:
-    """Where the centers of pixels of the full side lie on the maps, from -1, the center of the first input pixel, to 1."""
-    # Reducing averages areas: the borders of both images coincide, not the centers of their outer pixels.
+    """Positions on the maps of the pixel centers of the full side, from -1, the center of the first input pixel, to 1."""
+    # Reducing averages areas, so the borders of both images coincide, not the centers of their outer pixels.
     inside = ((pixels + 0.5) * (small / full) - 0.5).clamp(0, small - 1)
     return inside * (2 / max(1, padded - 1)) - 1

@@ -1,4 +1,4 @@
-"""What is written of an image and its mask: pictures, and polygons for annotation tools."""
+"""Writes predictions: pictures, and polygons for annotation tools."""
 
 import os
 from pathlib import Path
@@ -37,7 +37,7 @@ class Writer:
         self.images: list[CocoImage] = []
 
     def __call__(self, target: Path, source: Path, pixels: np.ndarray, found: np.ndarray | Confidence) -> None:
-        """Write what belongs to one image.
+        """Write the outputs of one image.
 
         Args:
             target: the file, with `suffix`.
@@ -69,9 +69,9 @@ class Writer:
                 Image.fromarray(drawn).save(temporary)
 
     def finish(self, written: list[Path]) -> list[Path]:
-        """Write what belongs to all images, of all processes; each must call this. Returns the files that this one wrote."""
+        """Write the outputs for all images together. All processes must call this. Returns this process's files."""
         if self.mode == "labelme" and written and distributed.is_main():
-            # For `labelme --labels`, and for seg data init: the classes, in their order, also those that no image has.
+            # For `labelme --labels` and seg data init: all classes in their order, also those in no image.
             write_text(self.folder / LABELME_CLASSES, "".join(f"{name}\n" for name in self.labels.names))
         if self.mode != "coco":
             return written
@@ -83,7 +83,7 @@ class Writer:
 
 
 def picture(image: np.ndarray, mask: np.ndarray, labels: LabelSet, mode: str) -> Image.Image:
-    """The picture of an image uint8 [h, w, 3] and its mask uint8 [h, w], in a mode that is one."""
+    """Draw an image uint8 [h, w, 3] and its mask uint8 [h, w], in a mode of pictures."""
     if mode == "overlay":
         return Image.fromarray(visualize.with_legend(visualize.overlay(image, mask, labels), [mask], labels))
     if mode == "side-by-side":

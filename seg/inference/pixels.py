@@ -1,4 +1,4 @@
-"""Images as people hold them: paths, PIL images, NumPy arrays, torch tensors."""
+"""Converts images to arrays: paths, PIL images, NumPy arrays, torch tensors."""
 
 import os
 from typing import Any
@@ -13,10 +13,10 @@ from .inputs import find_images, names_several
 
 
 def to_pixels(image: Any) -> np.ndarray:
-    """Return uint8 RGB [H, W, 3] of an image as `Predictor` takes it.
+    """Return uint8 RGB [H, W, 3] of an image that `Predictor` accepts.
 
     Raises:
-        UserError: it is not such an image.
+        UserError: it is not an image.
     """
     if isinstance(image, str | os.PathLike):
         return read_image(image)
@@ -51,12 +51,12 @@ def several(image: Any) -> list[Any] | None:
 
 
 def _of_fractions(image: np.ndarray) -> np.ndarray:
-    """uint8 of values from 0 to 1. Raises UserError for others, such as those of normalized images."""
+    """Convert values from 0 to 1 to uint8. Raises UserError for other values, such as those of normalized images."""
     low, high = (float(image.min()), float(image.max())) if image.size else (0.0, 1.0)
     if not (low >= 0 and high <= 1):
         raise UserError(
             f"an image {image.dtype} {list(image.shape)} with values from {low:.3g} to {high:.3g}: must be from 0 to 1, or "
-            "uint8, 0 to 255. The Predictor normalizes images itself: give them as they were read"
+            "uint8, 0 to 255. The Predictor normalizes images itself: give images that are not normalized"
         )
     levels: np.ndarray = np.rint(image * 255).astype(np.uint8)
     return levels

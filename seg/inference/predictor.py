@@ -1,4 +1,4 @@
-"""From pixels to masks: the one place that knows how a network is applied to an image."""
+"""Applies a network to images: the only place where pixels become masks."""
 
 import math
 import os
@@ -27,21 +27,21 @@ from .scores import argmax_masks, score_maps
 from .tiles import blend_tiles
 
 LOOKAHEAD = 8
-"""Images among which those of one size are put into one batch."""
+"""Number of consecutive images in which images of equal size are batched."""
 PIXELS_PER_BATCH = {"cpu": 8 * 129**2, "cuda": 8 * 513**2}
-"""Pixels of a batch. On a processor small images take a third less time in a batch; large ones take the same."""
+"""Largest number of pixels in a batch. On a CPU, small images take a third less time in a batch; large ones take the same."""
 
 Sample = TypeVar("Sample")
 Looked: TypeAlias = tuple[Sample, np.ndarray | None, tuple[int, int]]
-"""A sample, its image as it is looked at, and the size of the image itself."""
+"""A sample, its image at the network's size, and the original size of the image."""
 
 
 class Predictor:
-    """A model with its label set and inference configuration; it gives the mask of any image.
+    """Predicts masks of images with a model, its label set and its inference configuration.
 
-    It owns all that a correct prediction needs: evaluation mode, output stride, the size at which an image is looked at,
-    canvas, scales, flip, tiles and batching. The model's own mode and output stride are restored after each call, so that a
-    model in training can be validated.
+    It handles everything that a correct prediction needs: evaluation mode, output stride, size of the network's input, canvas,
+    scales, flip, tiles and batching. The mode and output stride of the model are restored after each call, so that a model in
+    training can be validated.
 
     An image is a path, a PIL image of any mode, a NumPy array [H, W, 3] (RGB) or [H, W] (gray), or a torch tensor [3, H, W],
     [1, H, W] or shaped as an array; uint8, 0 to 255, or floating point, 0 to 1. Files and PIL images are turned upright by
@@ -51,11 +51,11 @@ class Predictor:
         model: a network with `logits`, `logits_stride`, `output_stride`, `mean` and `std`, or an exported model with `masks`.
         labels: the classes of the model's outputs, in order.
         config: how to predict. `output_stride` None means that of the model.
-        metadata: what the weights file says about itself, if the model comes from one.
+        metadata: of the weights file, if the model comes from one.
         precision: of a PyTorch network, instead of that of `config`; scores stay float32.
 
     Raises:
-        UserError: the model cannot honor a setting.
+        UserError: the model does not support a setting.
     """
 
     def __init__(
@@ -78,29 +78,29 @@ class Predictor:
 
     @classmethod
     def of(cls, model: SegmentationModel, metadata: Metadata) -> "Predictor":
-        """A predictor of a model and the metadata of its weights file."""
+        """Create a predictor from a model and the metadata of its weights file."""
         return cls(model, metadata.labels, metadata.config.evaluate, metadata=metadata)
 
     def native(self) -> "Predictor":
-        """This predictor without the size that `config.longest=auto` means, as for evaluation."""
+        """This predictor for evaluation: with `config.longest=auto`, images are not reduced."""
         if self.config.longest != "auto":
             return self
         config = replace(self.config, longest="native")
         return Predictor(self.model, self.labels, config, metadata=self.metadata, precision=self.precision)
 
     def looking_size(self, image: np.ndarray) -> tuple[int, int]:
-        """Height and width at which the network looks at an image [h, w, 3]: its own, or smaller; see `config.longest`."""
+        """Height and width of an image [h, w, 3] for the network: its size, or smaller; see `config.longest`."""
         trained = self.metadata.trained_size if self.metadata else None
         return looking_size((image.shape[0], image.shape[1]), self.config.longest, trained)
 
     @property
     def score(self) -> dict[str, Any]:
-        """What the weights scored, such as {"iteration": 2000, "miou": 0.41}; empty if unknown."""
+        """Score of the weights, such as {"iteration": 2000, "miou": 0.41}; empty if unknown."""
         return self.metadata.score if self.metadata else {}
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by for probabilities, as stored by `seg evaluate --store-temperature`; else 1."""
+        """Temperature of the softmax (arXiv 1706.04599), as stored by `seg evaluate --store-temperature`; else 1."""
         return self.metadata.temperature if self.metadata else 1.0
 
     @property
@@ -115,7 +115,7 @@ class Predictor:
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """Device of the model."""
         return next(self.model.parameters(), torch.empty(0)).device
 
     def to(self, device: torch.device | str) -> "Predictor":
@@ -161,11 +161,11 @@ class Predictor:
             image: an image; see the class.
 
         Returns:
-            float32 [C, H, W] at the image's own size; the sum over C is 1. With several scales or flip: the mean of their
-            softmaxes. They are at the temperature that is stored with the weights; see docs/evaluate.md.
+            float32 [C, H, W] at the image's size; the sum over C is 1. With several scales or flip, the mean of their
+            softmaxes. The temperature that is stored with the weights is applied; see docs/evaluate.md.
 
         Raises:
-            UserError: it is not an image, or the model is an exported one, which gives masks alone.
+            UserError: it is not an image, or the model is an exported one, which returns only masks.
         """
         pixels = to_pixels(image)
         return probabilities(self.logit_strips(pixels), pixels.shape[:2], self.temperature)
@@ -176,27 +176,29 @@ class Predictor:
         return confidence(self.logit_strips(pixels), pixels.shape[:2], self.temperature)
 
     def logit_strips(self, pixels: np.ndarray) -> Strips:
-        """What softmax makes probabilities of, some rows at a time. Raises UserError as `probabilities`."""
+        """Yield inputs of the softmax, some rows at a time. Raises UserError as `probabilities`."""
         return logit_strips(self._score_strips(pixels), self._is_single_map())
 
     def scores(self, pixels: np.ndarray) -> Tensor:
-        """The scores whose argmax is the mask of an image uint8 RGB [h, w, 3]: float32 [classes, h, w], logits for a single
+        """Scores of an image uint8 RGB [h, w, 3], whose argmax is the mask: float32 [classes, h, w], the logits of a single
         scale without flip, else the mean of the softmaxes. Raises UserError as `probabilities`."""
         return torch.cat([rows for _, rows in self._score_strips(pixels)], 1)
 
     @torch.inference_mode()
     def _score_strips(self, pixels: np.ndarray) -> Strips:
         if hasattr(self.model, "masks"):
-            raise UserError("an exported model gives masks alone; load the weights that it was exported from for probabilities")
+            raise UserError(
+                "an exported model returns only masks; for probabilities, load the weights that it was exported from"
+            )
         small = reduced(pixels, self.looking_size(pixels))
         with evaluation_mode(self.model, self.config.output_stride), autocast(self.device, self.precision):
             return score_strips(*self._maps([small]), (small.shape[0], small.shape[1]), (pixels.shape[0], pixels.shape[1]))
 
     def stream(self, samples: Iterable[tuple[Sample, np.ndarray | None]]) -> Iterator[tuple[Sample, np.ndarray | None]]:
-        """Predict masks of a stream of images, in order; images of one size share a batch.
+        """Predict masks of a stream of images, in order; images of equal size share a batch.
 
         Args:
-            samples: (sample, image) pairs: anything, and uint8 RGB [h, w, 3], or None for an image that could not be read.
+            samples: (sample, image) pairs: any object, and uint8 RGB [h, w, 3], or None for an image that could not be read.
 
         Yields:
             (sample, mask): mask uint8 [h, w], or None for an image of None. At most LOOKAHEAD images are in memory.
@@ -208,7 +210,7 @@ class Predictor:
                 if image is not None:
                     image = reduced(image, self.looking_size(image))
                 block.append((sample, image, size))
-                # An image that fills a batch may be large: no other image waits in memory with it.
+                # An image that fills a batch may be large, so no other image is kept in memory.
                 if len(block) == LOOKAHEAD or (image is not None and self._batch_size(image) == 1):
                     yield from self._block(block)
                     block = []
@@ -249,7 +251,7 @@ class Predictor:
         return bool(image.shape[0] * image.shape[1] > self.config.tile**2)
 
     def _batch_size(self, image: np.ndarray) -> int:
-        """How many images of this size go through the network at once."""
+        """Number of images of this size in a batch."""
         if self._is_tiled(image):
             return 1
         pixels = math.prod(padded_size(image, self.config.canvas)) * max(self.config.scales) ** 2
@@ -274,8 +276,8 @@ class Predictor:
 
     @torch.inference_mode()
     def _masks(self, images: list[np.ndarray], sizes: list[tuple[int, int]]) -> list[np.ndarray]:
-        """uint8 [H, W] of its own size for each image [h, w, 3] of one padded size; a tiled image comes alone. Only a few rows
-        of full-size scores are in memory at a time."""
+        """Masks uint8 [H, W] at their original sizes, of images [h, w, 3] of one padded size; a tiled image must be alone. Only
+        a few rows of full-size scores are in memory at a time."""
         if hasattr(self.model, "masks"):  # an exported model
             found: list[np.ndarray] = self.model.masks(images)
             return [enlarged_classes(mask, size) for mask, size in zip(found, sizes, strict=True)]
@@ -290,7 +292,7 @@ class Predictor:
             ]
 
     def _maps(self, images: list[np.ndarray]) -> tuple[list[Tensor], tuple[int, int]]:
-        """Scores [N, classes, h', w'] of images of one padded size, at each scale and flip, and the size they stand for."""
+        """Scores [N, classes, h', w'] of images of one padded size, at each scale and flip, and the size of their input."""
         if any(self._is_tiled(image) for image in images):
             (image,) = images
             grid, size = blend_tiles(self.model, image, self.config, self.device)

@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 
 _FINE = 3
-"""Parts of a pixel. An outline through the centers of a region's outermost parts has the centers of its pixels inside, and no
-others."""
+"""Subdivisions of a pixel. An outline through the centers of a region's outermost parts encloses the centers of exactly its
+pixels."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """A connected part of a mask that has one class: its pixels touch by their sides."""
+    """A connected region of one class in a mask (4-connectivity)."""
 
     index: int
     """Of the class."""
@@ -83,6 +83,6 @@ def regions(mask: np.ndarray) -> Iterator[Region]:
 
 
 def _simplified(outline: np.ndarray, tolerance: float) -> np.ndarray:
-    """The points of an outline of OpenCV's that matter, three at least: int [N, 2]."""
+    """Simplify an outline of OpenCV to at least three points: int [N, 2]."""
     points: np.ndarray = (cv2.approxPolyDP(outline, tolerance, True) if tolerance > 0 else outline)[:, 0]
     return points if len(points) >= 3 else np.resize(points, (3, 2))

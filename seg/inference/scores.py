@@ -12,7 +12,7 @@ from ..models.ops.resize import resize
 from ..models.preprocess import normalize
 
 ROWS = {"cpu": 64, "gpu": 513}
-"""Rows of a mask that are computed at a time. On a CPU, their logits then stay in the cache; on a GPU, launches are few."""
+"""Number of mask rows computed at a time. On a CPU, their logits stay in the cache; on a GPU, launches are few."""
 
 
 def scaled_side(side: int, scale: float) -> int:

@@ -13,9 +13,9 @@ from ..models.preprocess import pad_to_canvas
 from .scores import mean_scores, score_maps
 
 OVERLAP = 128
-"""Least overlap of two tiles, in pixels."""
+"""Smallest overlap of two tiles, in pixels."""
 GRID_STRIDE = 4
-"""Stride of the grid on which tiles are blended, whatever the network's output stride."""
+"""Stride of the grid on which tiles are blended, for any output stride."""
 
 
 def tile_starts(side: int, tile: int) -> list[int]:
@@ -40,7 +40,7 @@ def blend_tiles(
 ) -> tuple[Tensor, tuple[int, int]]:
     """Score an image of any size tile by tile, and blend the scores where tiles overlap.
 
-    Each tile is scored as an image of its own, at all scales. Its scores weigh less towards its border. Tiles begin at
+    Each tile is scored like a whole image, at all scales. The weight of its scores decreases towards its border. Tiles start at
     multiples of 16, so that their grids coincide.
 
     Args:
@@ -50,7 +50,7 @@ def blend_tiles(
         device: where the model is.
 
     Returns:
-        Scores [1, classes, h', w'] at stride 4, and the image size that they stand for, sides of 16 k + 1.
+        Scores [1, classes, h', w'] at stride 4, and the size of their input, with sides of 16 k + 1.
     """
     padded = pad_to_canvas(image, 33)
     size = (padded.shape[-2], padded.shape[-1])

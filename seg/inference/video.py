@@ -99,7 +99,7 @@ def predict_video(
             contextlib.closing(Encoder(temporary, path, clip, legend)) as encoder,
             BackgroundWorker() as worker,
         ):
-            # Decoding runs ahead of the network, drawing and encoding behind it, each in a thread of its own.
+            # Decoding, drawing and encoding run in their own threads, beside the network.
             decoded = stack.enter_context(contextlib.closing(prefetch(lambda _: next(clip.frames, None), itertools.count(), 1)))
             for frame in itertools.islice(decoded, frames):
                 if frame is None:
@@ -113,7 +113,7 @@ def predict_video(
                 raise UserError(f"{source}: no frame can be read; is the file complete?")
         notes = ["the sound is left out"] * clip.audio
         if done and (seen := predictor.looking_size(pixels)) != pixels.shape[:2]:
-            notes.append(f"the network looked at frames in {seen[1]}x{seen[0]}")
+            notes.append(f"frames were reduced to {seen[1]}x{seen[0]} for the network")
         if clip.total and done < clip.total:
             notes.append(f"the file states {clip.total} frames: is it cut short?")
         return WrittenVideo(path, done, time.monotonic() - began, notes)
@@ -123,7 +123,7 @@ def picture(image: np.ndarray, mask: np.ndarray, labels: LabelSet, mode: str, le
     """Return the drawn frame, RGB uint8 [h, w, 3], or [h, 2 w, 3] for side-by-side; a legend lies over its last rows."""
     drawn = visualize.color(mask, labels) if mode == "palette" else visualize.overlay(image, mask, labels)
     if legend:
-        # Each class once: in the order of the classes, so that they stay in their places from frame to frame.
+        # In the order of the classes, so that the legend does not change its order between frames.
         strip = visualize.legend([np.unique(mask)], labels, mask.shape[1])
         if 3 * len(strip) <= len(drawn):
             bottom = drawn[-len(strip) :]
@@ -142,7 +142,7 @@ def _readable(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _file(path: Path) -> Iterator[Clip]:
     with _readable(path):
-        # A file of any name may be a playlist: its links to the network are not followed.
+        # Any file may be a playlist; its links to the network are not followed.
         container = av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
     with container:
         if not container.streams.video:
@@ -178,7 +178,7 @@ def _camera(source: str) -> Iterator[Clip]:
     number = source.removeprefix("camera:")
     if not number.isdecimal():
         raise UserError(f"{source}: give a camera by its number, such as camera:0")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its warnings say less than our error
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the error below is clearer than its warnings
     camera = cv2.VideoCapture(int(number))
     try:
         if not camera.isOpened():
@@ -200,7 +200,7 @@ def _camera(source: str) -> Iterator[Clip]:
 
 
 class Encoder:
-    """Encodes pictures of one size into an H.264 file, which the first picture opens."""
+    """Encodes pictures of one size into an H.264 file, opened at the first picture."""
 
     def __init__(self, path: Path, name: Path, clip: Clip, legend: bool):
         self.path, self.name, self.clip, self.legend = path, name, clip, legend
@@ -225,7 +225,7 @@ class Encoder:
         self.container = container
 
     def close(self) -> None:
-        """Write what the codec still holds, and close the file."""
+        """Flush the codec, and close the file."""
         if self.container:
             with self._translated_errors(), self.container:
                 self.container.mux(self.stream.encode())

@@ -1,4 +1,4 @@
-"""The archive of masks for the PASCAL VOC evaluation server: it is written, then checked by reading it back.
+"""Writes the archive of masks for the PASCAL VOC evaluation server, and checks it by reading it back.
 
 Section 5.3 of the VOC2012 development kit, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html: a palette
 PNG an image, results/VOC2012/Segmentation/COMPETITION_SPLIT_cls/ID.png, all in one tar.gz. Its VOCevalseg.m refuses a mask of
@@ -31,11 +31,11 @@ from ..weights.resolve import resolve_weights
 from .predictor import Predictor
 
 LIMIT = 2**24
-"""Most bytes of a mask file, and of what follows the last file: a small archive can unpack to more than the memory holds."""
+"""Largest mask file, and largest rest after the last file, in bytes: a small archive could unpack to more than the memory."""
 
 
 def folder(competition: str, split: Split) -> str:
-    """Return where the server looks for the masks: `comp5` if trained on VOC2012's own data only, `comp6` if on any."""
+    """Return the server's folder of the masks: `comp5` if trained only on VOC2012's data, `comp6` if on any data."""
     return f"results/VOC2012/Segmentation/{competition}_{split.name}_cls"
 
 
@@ -137,10 +137,10 @@ def check_archive(path: str | Path, split: Split, competition: str = "comp6", na
         path: the archive.
         split: images, without masks.
         competition: `comp5` or `comp6`.
-        name: what errors call the archive; default: its path.
+        name: name of the archive in errors; default: its path.
 
     Raises:
-        UserError: the first fault, and the number of others.
+        UserError: the archive has faults; the message has the first one and the number of others.
     """
     name = name or path
     if not Path(path).is_file():
@@ -185,7 +185,7 @@ def check_archive(path: str | Path, split: Split, competition: str = "comp6", na
 
 
 def _fault(content: bytes, image: Path) -> str | None:
-    """Return why the server refuses this mask of the image; None if it takes it."""
+    """Return why the server would refuse this mask of the image; None if it accepts it."""
     wanted = _size(image)
     try:
         Image.open(io.BytesIO(content), formats=("PNG",)).verify()  # decoding skips the checksums
@@ -195,7 +195,7 @@ def _fault(content: bytes, image: Path) -> str | None:
                     f"{mask.size[0]}x{mask.size[1]} pixels, but its image is {wanted[0]}x{wanted[1]} ({image}); do not resize"
                 )
             if mask.mode != "P":
-                return f"mode {mask.mode}; the server takes PNGs with a palette (mode P), with the class as the index"
+                return f"mode {mask.mode}; the server accepts PNGs with a palette (mode P), with the class as the index"
             values, palette = np.asarray(mask), np.reshape(mask.getpalette() or [], (-1, 3))
     except Exception as error:  # Pillow raises whatever it runs into
         return f"not a readable PNG ({reason(error)})"
@@ -205,7 +205,7 @@ def _fault(content: bytes, image: Path) -> str | None:
             return f"the color of class {index} in its palette is {theirs}, not VOC's {color}"
     if values.max() >= len(VOC):
         row, column = np.unravel_index((values >= len(VOC)).argmax(), values.shape)
-        return f"value {values[row, column]} at ({row}, {column}); the server takes 0 to 20, and no void"
+        return f"value {values[row, column]} at ({row}, {column}); the server accepts 0 to 20, and no void"
     return None
 
 

@@ -1,1 +1,1 @@
-"""An evaluation as a page to look at: one HTML file that needs nothing beside it."""
+"""Reports of evaluations: one self-contained HTML file."""

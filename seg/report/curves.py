@@ -9,17 +9,17 @@ from pathlib import Path
 WIDTH, HEIGHT = 420, 220
 """Size of a chart, in units of its drawing."""
 LEFT, RIGHT, TOP, BOTTOM = 64, 36, 12, 28
-"""Margins, for the numbers of the axes: half of 1,000,000 is right of the last point."""
+"""Margins, for the numbers of the axes: half of the label 1,000,000 is to the right of the last point."""
 POINTS = 300
-"""Most points of a curve; with more events, a point is the mean of several."""
+"""Largest number of points of a curve; with more events, a point is the mean of several."""
 TITLES = {"loss": "Loss", "lr": "Learning rate", "miou": "mIoU on the validation split"}
 UNITS = {"miou": "\N{NO-BREAK SPACE}%"}
 
 
 def read_curves(path: str | Path) -> dict[str, list[tuple[int, float]]]:
-    """Read (iteration, value) of `loss`, `lr` and `miou` from a run's metrics.jsonl; without such a file there are none.
+    """Read (iteration, value) of `loss`, `lr` and `miou` from a run's metrics.jsonl; empty if there is no such file.
 
-    A line that a kill has cut short is skipped.
+    Incomplete lines of a killed run are skipped.
     """
     curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
     path = Path(path)
@@ -44,7 +44,7 @@ class Chart:
     """Positions of the grid lines, and their values."""
     columns: list[tuple[float, str]]
     each: int
-    """Number of events of which a point is the mean."""
+    """Number of events that are averaged in a point."""
     summary: str
     """The curve in words."""
 
@@ -91,7 +91,7 @@ def summarize(name: str, curve: list[tuple[int, float]]) -> str:
 
 
 def tick_label(value: float, step: float) -> str:
-    """Write a number of an axis; very small and very large ones as 2.5e-06."""
+    """Format a number of an axis; very small and very large numbers as 2.5e-06."""
     return f"{value:.10g}" if 1e-4 <= step < 1e5 or value == 0 else f"{value:.3g}"
 
 

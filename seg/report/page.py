@@ -1,4 +1,4 @@
-"""The HTML page of an evaluation, and evaluations read from such pages."""
+"""Writes the HTML page of an evaluation, and reads evaluations from such pages."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Against:
     """The pictures in its page as JSON, by the name of the image; empty without a page."""
 
     def require_same(self, labels: LabelSet, names: Sequence[str]) -> None:
-        """Raise UserError if its classes or the names of its images are not these."""
+        """Raise UserError if it has other classes or names of images."""
         try:
             require_same(self.scores, labels, names)
         except ValueError as error:
@@ -58,7 +58,7 @@ class Against:
         return compare(self.scores, scores)
 
     def prediction(self, name: str, picture: Picture) -> bytes:
-        """Its prediction of an image, uint8 [height, width] at the size of the picture; empty if it has none of that size."""
+        """Its prediction of an image, uint8 [height, width] at the size of the picture; empty if there is none of that size."""
         if name not in self.pictures:
             return b""
         try:
@@ -80,7 +80,9 @@ def read_against(source: str | Path) -> Against:
     try:
         page = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: the report cannot be read ({reason(error)}); write one with seg evaluate --report") from error
+        raise UserError(
+            f"{path}: the report cannot be read ({reason(error)}); write it again with seg evaluate --report"
+        ) from error
     # In these scripts every < is escaped: the next one ends the script.
     held = dict(re.findall(r'<script type="application/json" id="(data|picture-\d+)">([^<]*)</script>', page))
     try:
@@ -112,7 +114,7 @@ def write_report(
         boundary: boundary scores.
         curves: those of `read_curves`.
         against: another evaluation to compare with.
-        calibration: how sure the model is, and how often it is right.
+        calibration: confidence and accuracy of the model.
 
     Raises:
         UserError: `against` has other images or classes, or the page cannot be written.
@@ -163,7 +165,7 @@ def _environment() -> Environment:
 
 
 def subject(settings: dict[str, Any]) -> str:
-    """What the page is about, for its title: the run and the network, or where the weights or masks come from."""
+    """Subject of the page, for its title: the run and the network, or the source of the weights or masks."""
     known = [str(settings[key]) for key in ("run", "network") if settings.get(key)]
     return ", ".join(known) or str(next((settings[key] for key in ("weights", "predictions") if key in settings), "evaluation"))
 
@@ -175,7 +177,7 @@ def missing_parts(
     curves: dict[str, list[tuple[int, float]]] | None,
     against: Against | None,
 ) -> dict[str, str]:
-    """Parts that the page does not have, and how to add each."""
+    """Missing parts of the page, and how to add each."""
     parts = {}
     if not boundary:
         parts["Boundary scores"] = "add --boundary to seg evaluate"
@@ -229,7 +231,7 @@ def in_page(scores: Scores, pictures: dict[int, Picture], against: Against | Non
 
 
 def class_rows(scores: Scores, boundary: Boundary | None, comparison: Comparison | None) -> list[dict[str, Any]]:
-    """The rows of the table of classes, the highest IoU first, those without one last."""
+    """The rows of the table of classes, the highest IoU first, classes without IoU last."""
     truth = np.zeros(len(scores.labels), int)
     for one in scores.each:
         for index in {entry[0] for entry in one.entries}:
@@ -271,12 +273,12 @@ def points(value: float | None) -> str:
 
 
 def css(color: Iterable[int]) -> str:
-    """A color as CSS writes it."""
+    """A color in CSS syntax."""
     return "#{:02x}{:02x}{:02x}".format(*color)
 
 
 def text(value: Any) -> str:
-    """A setting as people write it."""
+    """A setting as text for readers."""
     if isinstance(value, list | tuple):
         return ", ".join(map(text, value))
     if value is None or isinstance(value, bool):

@@ -29,7 +29,7 @@ def reliability(calibration: Calibration) -> dict[str, Any]:
     for row in calibration.rows():
         if row["pixels"]:
             accuracy, place = row["accuracy"], across(row["low"])
-            words = f"{100 * row['confidence']:.1f} % sure on average, {100 * accuracy:.1f} % right"
+            words = f"{100 * row['confidence']:.1f} % mean confidence, {100 * accuracy:.1f} % correct"
             share = f"{row['pixels']:,} pixels, {100 * row['pixels'] / total:.1f} % of all"
             box = {"x": place + 1, "y": down(accuracy), "width": round(SIDE / BINS - 2, 1), "height": round(accuracy * SIDE, 1)}
             bars.append(box | {"text": f"{words}; {share}"})

@@ -1,4 +1,4 @@
-"""Runtimes: the engines that run a network, and the exported models that `seg export` writes."""
+"""Runtimes: engines that run a network, and exported models of `seg export`."""
 
 RUNTIMES = ("torch", "compile", "onnx", "openvino")
 """torch: PyTorch with batch norm folded. compile: the same through torch.compile, which first takes about a minute."""

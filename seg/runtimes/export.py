@@ -1,4 +1,4 @@
-"""Export a model as one file for other programs: uint8 RGB to the class of each pixel, with the inference settings within."""
+"""Exports a model as one file for other programs: uint8 RGB to the class of each pixel, including the inference settings."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ MAX_DIFFERENT = 0.001
 
 @dataclass
 class Export:
-    """What was written, and how it agrees with the model."""
+    """Report of an export: the file, and its agreement with the model."""
 
     path: str
     format: str
@@ -50,7 +50,7 @@ class Export:
     output_stride: int
     precision: Precision = "float32"
     equal: float | None = None
-    """Share of the pixels of the test images that have the model's class; None: the file holds weights only."""
+    """Share of the pixels of the test images with the same class as the model; None: the file holds only weights."""
     sizes: tuple[str, ...] = ()
     """Sizes of the test images, HxW, without repetitions."""
     tested: int = 0
@@ -67,14 +67,14 @@ class Export:
             rest = "" if self.precision == "float32" else f" and {self.precision}"
             kind = f"int8{rest} graph, calibrated on {self.calibrated} images"
         where = f"{self.tested} other images" if self.calibrated else f"test images of {' and '.join(self.sizes)}"
-        return f"{self.path}: {kind}; {settings}; the model's class on {100 * self.equal:.3f} % of the pixels of {where}"
+        return f"{self.path}: {kind}; {settings}; same class as the model on {100 * self.equal:.3f} % of the pixels of {where}"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
 
     def compare(self, run: Run, predictor: Predictor, tests: list[np.ndarray], step: Callable[[], None]) -> None:
-        """Note the share of the pixels of batches [N, H, W, 3] on which the exported model gives the predictor's class.
+        """Measure the share of pixels of batches [N, H, W, 3] on which exported model and predictor give the same class.
 
         Raises:
             UserError: a float32 graph differs on more than `MAX_DIFFERENT` of them.
@@ -88,8 +88,8 @@ class Export:
         self.tested, self.sizes = len(tests), tuple(dict.fromkeys(f"{b.shape[1]}x{b.shape[2]}" for b in tests))
         if not self.calibrated and self.precision == "float32" and 1 - self.equal > MAX_DIFFERENT:
             raise UserError(
-                f"{self.path}: not written: the exported model's class is not the model's on {100 * (1 - self.equal):.2f} % of "
-                f"pixels of the test images, more than {100 * MAX_DIFFERENT} %; try another --format"
+                f"{self.path}: not written: the class differs from the model's on {100 * (1 - self.equal):.2f} % of the pixels of "
+                f"the test images, more than {100 * MAX_DIFFERENT} %; try another --format"
             )
 
 
@@ -97,7 +97,7 @@ class ExportWrapper(nn.Module):
     """A model with its preprocessing: uint8 RGB [N, H, W, 3] -> uint8 [N, H, W], the class of each pixel. With confidence, also
     float32 [N, H, W], the probability of that class.
 
-    It gives the masks of a `Predictor` with one scale and no flip, for sizes that are symbols of torch.export.
+    It returns the masks of a `Predictor` with one scale and no flip. Sizes may be symbols of torch.export.
 
     Args:
         model: a segmentation model in evaluation mode, at the wanted output stride.
@@ -118,7 +118,7 @@ class ExportWrapper(nn.Module):
         # Channels-last: argmax is faster.
         scores = resize(logits, size).permute(0, 2, 3, 1).contiguous()
         found = [scores.argmax(3).to(torch.uint8), *([scores.softmax(3).amax(3)] if self.confidence else [])]
-        # torch.export would trace a slice as one that always cuts something off.
+        # torch.export would specialize a slice to images that are smaller than the canvas.
         mask, *rest = (x.index_select(1, torch.arange(height)).index_select(2, torch.arange(width)) for x in found)
         return (mask, *rest) if rest else mask
 
@@ -151,10 +151,10 @@ def export(
         progress: called as `progress(done, total)` after each step.
 
     Returns:
-        What was written, and how it agrees with the model.
+        A report of the file and its agreement with the model.
 
     Raises:
-        UserError: the suffix is not that of the format, a library is not installed, an image cannot be read, or the class of a
+        UserError: the suffix does not match the format, a library is not installed, an image cannot be read, or the class of a
             float32 export differs from the model's on more than `MAX_DIFFERENT` of the pixels. Nothing is written then.
     """
     out, network = Path(out), cast(nn.Module, model)
@@ -186,7 +186,7 @@ def export(
 
 
 def _check_request(format: str, out: Path, quantized: bool, confidence: bool, newest: bool, precision: Precision) -> None:
-    """Find mistakes before any work."""
+    """Check the arguments before any work."""
     suffix = FORMATS[format]
     if out.suffix != suffix:
         raise UserError(f"{out}: a file of --format {format} ends in {suffix}; name it {out.with_suffix(suffix)}")
@@ -194,7 +194,7 @@ def _check_request(format: str, out: Path, quantized: bool, confidence: bool, ne
         raise UserError(f"{out}: --int8 is for --format openvino and onnx, not {format}; leave it out, or choose one of them")
     if confidence and format == "safetensors":
         raise UserError(
-            f"{out}: --confidence is an output of a graph, and weights have none; leave it out, or choose a --format"
+            f"{out}: --confidence adds an output to a graph, but safetensors holds only weights; choose another --format"
         )
     if newest and format != "onnx":
         raise UserError(f"{out}: --newest is for --format onnx, not {format}; leave it out")
@@ -266,6 +266,6 @@ def write(graph: Any, format: str, out: Path, metadata: dict[str, str]) -> None:
         else:
             for key, value in metadata.items():
                 graph.set_rt_info(value, [weights_file.FORMAT, key])
-            # The weights first: the .xml never exists without its .bin.
+            # The weights come first, so that the .xml never exists without its .bin.
             with atomic_write(out.with_suffix(".bin")) as weights:
                 import_extra("openvino").serialize(graph, temporary, weights)

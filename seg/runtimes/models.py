@@ -1,4 +1,4 @@
-"""Models whose network runs outside of PyTorch, with the interface of a PyTorch model."""
+"""Models that run outside of PyTorch, with the interface of a PyTorch model."""
 
 import json
 from collections.abc import Callable
@@ -102,8 +102,8 @@ class ExportedModel(nn.Module):
         if wanted == own or (key == "output_stride" and wanted is None):
             return
         raise UserError(
-            f"{self.name}: evaluate.{key}={json.dumps(wanted)}: this exported model has {key}={json.dumps(own)} within, which "
-            "cannot change; leave out the setting, or use the weights file that the model was exported from"
+            f"{self.name}: evaluate.{key}={json.dumps(wanted)}: this exported model has a fixed {key}={json.dumps(own)}; leave "
+            "out the setting, or use the weights file that the model was exported from"
         )
 
     def masks(self, images: list[np.ndarray]) -> list[np.ndarray]:

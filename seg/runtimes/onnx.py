@@ -1,4 +1,4 @@
-"""ONNX and ONNX Runtime. Float32 on the CPU, with as many threads as PyTorch."""
+"""ONNX and ONNX Runtime, in float32 on the CPU, with as many threads as PyTorch."""
 
 import re
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from .models import Open, Run
 from .pytorch import export_program
 
 IR_VERSION, OPSET = 9, 18
-"""Versions of the format that exported files have: those of ONNX Runtime 1.17 are 9 and 20."""
+"""Versions of exported files: ONNX Runtime 1.17 supports up to 9 and 20."""
 NEWEST_IR_VERSION, NEWEST_OPSET = 11, 23
-"""The newest that PyTorch has operators for; they need ONNX Runtime 1.22."""
+"""The newest versions that PyTorch supports; they need ONNX Runtime 1.22."""
 
 
 def onnx_logits(model: nn.Module) -> Run:
@@ -73,7 +73,7 @@ def to_onnx(
 
 
 def _clean(graph: Any, axes: Sequence[str]) -> None:
-    """Name the free axes, and remove the exporter's notes: the older version has none, and they hold paths of this machine."""
+    """Name the free axes, and remove the exporter's notes: older versions have none, and they contain paths of this machine."""
     values = (*graph.input, *graph.output, *graph.value_info)
     for item in (graph, *graph.node, *graph.initializer, *values):
         item.ClearField("metadata_props")
@@ -105,7 +105,7 @@ def open_session(model: bytes | Path, name: str) -> Any:
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library's exceptions have no common base class
-        raise UserError(f"{name}: not a model that ONNX Runtime runs ({reason(error)}); export it again") from error
+        raise UserError(f"{name}: ONNX Runtime cannot run this model ({reason(error)}); export it again") from error
 
 
 def session_runner(session: Any) -> Run:
@@ -115,7 +115,7 @@ def session_runner(session: Any) -> Run:
 
 
 def read_exported(path: Path) -> tuple[Open, dict[str, str]]:
-    """Read an exported .onnx file: what opens it, and its metadata. Raises UserError where it is damaged."""
+    """Read an exported .onnx file: a function that opens it, and its metadata. Raises UserError if it is damaged."""
     session = open_session(path, str(path))
     try:
         return lambda precision: session_runner(session), session.get_modelmeta().custom_metadata_map

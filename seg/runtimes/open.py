@@ -1,4 +1,4 @@
-"""Open WEIGHTS for prediction: weights of this project as they are or converted to a runtime, or an exported model."""
+"""Opens WEIGHTS for prediction: weights of this project in PyTorch or converted to a runtime, or an exported model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from .models import ExportedModel, Run, RuntimeModel
 from .pytorch import fast_model
 
 ON_CPU = ("onnx", "openvino")
-"""The runtimes that compute on the CPU alone."""
+"""The runtimes that compute only on the CPU."""
 
 
 def open_runtime(
@@ -30,25 +30,25 @@ def open_runtime(
     """Open a model for prediction.
 
     Args:
-        weights: WEIGHTS as `resolve_weights` takes them.
+        weights: WEIGHTS as for `resolve_weights`.
         runtime: one of `RUNTIMES`; None: PyTorch, with batch norm as trained.
-        overrides: `key=value` settings over those in the file.
-        device: as `seg.distributed.device` takes it; None: auto.
+        overrides: `key=value` settings that replace those in the file.
+        device: as for `seg.distributed.device`; None: auto.
 
     Returns:
         The model in evaluation mode, and its metadata. With a runtime, the model has the output stride of
         `metadata.config.evaluate`, and keeps it.
 
     Raises:
-        UserError: the weights cannot be read, the runtime is unknown or not installed, the device is absent, or an exported
-            model cannot follow a setting, or the runtime or the hardware lacks the precision.
+        UserError: the weights cannot be read, the runtime is unknown or not installed, the device is absent, an exported model
+            has a different fixed setting, or the runtime or the hardware does not support the precision.
     """
     check_device_name(device or "auto")
     path = resolve_network(weights)
     if path.suffix in EXPORTED_SUFFIXES:
         check_on_cpu(device, f"{path}: an exported model")
         if runtime:
-            raise UserError(f"{path}: an exported model has its runtime within; leave out the runtime {runtime}")
+            raise UserError(f"{path}: an exported model has a fixed runtime; leave out the runtime {runtime}")
         exported, metadata = open_exported(path)
         exported.require(from_dict(as_dict(metadata.config), str(path), overrides).evaluate)
         return cast(SegmentationModel, exported), metadata
@@ -64,7 +64,7 @@ def open_runtime(
 
 
 def check_on_cpu(device: object, what: str, *accepted: str) -> None:
-    """Raise a UserError if a device is chosen, other than auto and the accepted ones, for what runs on the CPU alone."""
+    """Raise a UserError if a device is chosen, other than auto and the accepted ones, for a runtime of the CPU only."""
     if device is not None and str(device) not in ("auto", *accepted):
         raise UserError(f"{what} runs on the CPU; leave out the device {device}")
 
@@ -75,7 +75,7 @@ def in_runtime(
     """Convert a model to a runtime.
 
     Args:
-        model: a segmentation model; it stays as it is.
+        model: a segmentation model; not changed.
         runtime: one of `RUNTIMES`. `onnx` and `openvino` compute on the CPU, with as many threads as PyTorch.
         output_stride: of the converted model, 8, 16 or 32; None: the model's. `onnx` and `openvino` cannot change it later.
         precision: in which the model will predict. `openvino` is converted to it; a Predictor takes PyTorch to it.
@@ -104,7 +104,7 @@ def in_runtime(
 
 
 def open_exported(path: str | Path) -> tuple[ExportedModel, Metadata]:
-    """Open a model that `seg export` wrote.
+    """Open an exported model of `seg export`.
 
     Args:
         path: an .onnx file, or an .xml file with its .bin beside it.
@@ -128,7 +128,7 @@ def open_exported(path: str | Path) -> tuple[ExportedModel, Metadata]:
 
 
 def _checked(run: Run, path: Path, classes: int) -> Run:
-    """Check what an exported model returns: a damaged one may open, and fail only when it runs."""
+    """Run an exported model once: a damaged one may open, and fail only when it runs."""
 
     def checked(images: np.ndarray) -> np.ndarray:
         try:
@@ -136,7 +136,7 @@ def _checked(run: Run, path: Path, classes: int) -> Run:
         except Exception as error:  # the libraries' exceptions have no common base class
             raise UserError(f"{path}: the model does not run ({reason(error)}); export it again") from error
         if masks.dtype != np.uint8 or masks.shape != images.shape[:3] or masks.max() >= classes:
-            raise UserError(f"{path}: the model does not give one of {classes} classes for each pixel; export it again")
+            raise UserError(f"{path}: the model does not return one of {classes} classes for each pixel; export it again")
         return masks
 
     return checked

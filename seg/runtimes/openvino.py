@@ -59,7 +59,7 @@ def compiled(model: Any, precision: Precision = "float32") -> Run:
     """Compile an `openvino.Model` for the CPU: a function from its only input to its first output, as arrays."""
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
-        # OpenVINO's own default is bfloat16 on processors that have it. Int8 layers stay int8.
+        # OpenVINO's default is bfloat16 on processors that support it. Int8 layers stay int8.
         "INFERENCE_PRECISION_HINT": HINTS[precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
@@ -68,7 +68,7 @@ def compiled(model: Any, precision: Precision = "float32") -> Run:
 
 
 def read_exported(path: Path) -> tuple[Open, dict[str, str]]:
-    """Read an exported .xml file: what opens it, and its metadata. Raises UserError where it is damaged."""
+    """Read an exported .xml file: a function that opens it, and its metadata. Raises UserError if it is damaged."""
     if not path.with_suffix(".bin").is_file():
         raise UserError(
             f"{path.with_suffix('.bin')}: no such file; an OpenVINO model is two files, .xml and .bin, side by side"
@@ -76,7 +76,7 @@ def read_exported(path: Path) -> tuple[Open, dict[str, str]]:
     try:
         model = core().read_model(path)
     except RuntimeError as error:
-        raise UserError(f"{path}: not a model that OpenVINO reads ({reason(error)}); export it again") from error
+        raise UserError(f"{path}: OpenVINO cannot read this model ({reason(error)}); export it again") from error
     keys = ("format", "config", "labels", "score")
     metadata = {key: model.get_rt_info([FORMAT, key]).astype(str) for key in keys if model.has_rt_info([FORMAT, key])}
     return functools.partial(compiled, model), metadata

@@ -13,7 +13,7 @@ def fast_model(model: SegmentationModel, *, compiled: bool = False) -> Segmentat
     """Make a copy of a model that predicts faster: batch norm folded, weights channels-last.
 
     Args:
-        model: a segmentation model; it stays as it is.
+        model: a segmentation model; not changed.
         compiled: run `logits` through torch.compile too; the first call then takes about a minute.
 
     Returns:
@@ -30,7 +30,7 @@ def export_program(module: nn.Module, example: Tensor, dynamic: tuple[int, ...])
 
     Args:
         module: takes one tensor and returns one.
-        example: a tensor that it takes.
+        example: an input tensor.
         dynamic: the axes of the input whose size is free in the graph.
 
     Returns:

@@ -16,7 +16,7 @@ def quantize(graph: Any, format: str, images: list[np.ndarray], fine: int) -> An
     """Quantize the dense convolutions of a graph to int8, by NNCF's post-training quantization.
 
     Each output channel of a weight has its own scale, and biases are corrected. Depthwise convolutions, sums and the first
-    `fine` dense convolutions stay in float32: they take little of the time, and most of the difference comes from them.
+    `fine` dense convolutions stay in float32: they take little time, and quantizing them would cause most of the difference.
 
     Args:
         graph: an `onnx.ModelProto` or an `openvino.Model`.
@@ -48,7 +48,7 @@ def quantize(graph: Any, format: str, images: list[np.ndarray], fine: int) -> An
 
 
 def fine_convolutions(model: nn.Module) -> int:
-    """Count the dense convolutions up to the low-level features, which decide where the borders in the masks are.
+    """Count the dense convolutions up to the low-level features, which determine the borders in the masks.
 
     Args:
         model: a segmentation model.

@@ -1,1 +1,1 @@
-"""The page and its API: an image in, its mask out, over HTTP."""
+"""The web page and its API: HTTP requests with an image are answered with its mask."""

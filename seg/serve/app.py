@@ -39,9 +39,9 @@ BYTES = 20 * 2**20
 PIXELS = 25_000_000
 """The largest image, in pixels."""
 WAITING = 16
-"""Most images that are waiting or in work."""
+"""Largest number of images that wait or are processed."""
 HELD = 256 * 2**20
-"""Most bytes of uploads in memory."""
+"""Largest total size of uploads in memory, in bytes."""
 SECONDS = 60
 """Time limit of an upload."""
 
@@ -57,7 +57,7 @@ POLICY = (
 DOCS_POLICY = POLICY.replace("script-src 'self'", "script-src 'self' 'unsafe-inline'").replace(
     "style-src 'self'", "style-src 'self' 'unsafe-inline'"
 )
-"""For Swagger's page, whose start-up script is inline."""
+"""Content security policy of Swagger's page, whose start-up script is inline."""
 
 
 class Service:
@@ -65,7 +65,7 @@ class Service:
 
     Args:
         predictor: the model.
-        name: what the page calls it.
+        name: name of the model on the page.
     """
 
     def __init__(self, predictor: Predictor, name: str):
@@ -212,7 +212,7 @@ def _answer_errors_in_json(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> JSONResponse:  # only the log gets the traceback
-        return JSONResponse({"detail": "the service failed on this request; its log says why"}, 500)
+        return JSONResponse({"detail": "the service failed on this request; its log has the reason"}, 500)
 
 
 def _add_information(app: FastAPI, service: Service) -> None:
@@ -275,7 +275,7 @@ def make_app(service: Service) -> FastAPI:
             service.waiting += 1
             try:
                 async with service.turn:
-                    if await request.is_disconnected():  # it has gone while it waited
+                    if await request.is_disconnected():  # the client has disconnected
                         return Response(status_code=400)
                     loop = asyncio.get_running_loop()
                     return await loop.run_in_executor(service.thread, service.segment, content, form)
@@ -284,7 +284,7 @@ def make_app(service: Service) -> FastAPI:
         except asyncio.TimeoutError as error:
             raise HTTPException(408, f"upload: took longer than {SECONDS} seconds", {"Connection": "close"}) from error
         except ClientDisconnect:
-            return Response(status_code=400)  # nobody receives it
+            return Response(status_code=400)  # the client has disconnected
         finally:
             service.held -= len(body)
 

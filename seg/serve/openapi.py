@@ -1,4 +1,4 @@
-"""What the API documentation says about the answers, with examples."""
+"""Descriptions of the answers for the API documentation, with examples."""
 
 from typing import Any
 

@@ -22,7 +22,7 @@ DARK = """
   .swagger-ui .highlight-code, .swagger-ui .microlight { filter: invert(1) hue-rotate(180deg); }
 }
 """
-"""Swagger's page has no dark colors: they are turned around, but for the code, which is dark already."""
+"""Swagger's page has no dark colors: its colors are inverted, except those of code, which is already dark."""
 
 
 def add_page(app: FastAPI) -> None:

@@ -10,11 +10,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ..errors import UserError
 
 IDLE = 60
-"""Seconds after which a connection without a request in work is closed."""
+"""Seconds after which an idle connection is closed."""
 
 
 class Connection(H11Protocol):
-    """uvicorn's connection with a time limit: uvicorn waits without end for slow requests and for clients that do not read."""
+    """uvicorn's connection with a time limit: uvicorn waits forever for slow requests and for clients that do not read."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -30,7 +30,7 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def cut(self) -> None:
-        """Close the connection unless a request is in work."""
+        """Close the connection if no request is being processed."""
         if self.cycle is None or self.cycle.response_complete:
             self.transport.abort()
 

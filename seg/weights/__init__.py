@@ -1,1 +1,1 @@
-"""Weights: where they come from, how they are read into a network, and the file format of this project."""
+"""Weights: sources, loading into a network, and the file format of this project."""

@@ -10,16 +10,16 @@ from .sources import open_source
 
 
 def convert(source: str | Path, out: str | Path, labels: LabelSet | None = None) -> Report:
-    """Write the network of a source to a .safetensors file: the whole network, or as much of it as the source has.
+    """Write the network of a source to a .safetensors file: the whole network, or the parts that the source has.
 
     Args:
         source: see `sources.KINDS`.
         out: the file to write.
-        labels: the classes of the network; None: those that the source names, or the 21 of VOC.
+        labels: the classes of the network; None: those of the source, or the 21 of VOC.
 
     Returns:
-        What matched. If something is `missing`, the file holds the backbone, or all but the classifier: a training starts
-        from it.
+        A report of the matched tensors. If some are `missing`, the file holds only the backbone, or everything but the
+        classifier: a training can start from it.
 
     Raises:
         UserError: the source cannot be read or does not fit a network, or has another number of classes than the label set.

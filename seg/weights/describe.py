@@ -1,4 +1,4 @@
-"""From a network to the configuration that builds it."""
+"""Determines the configuration of a network from its modules."""
 
 from typing import Any
 
@@ -29,17 +29,17 @@ def unwrapped(network: nn.Module) -> nn.Module:
 
 
 def model_config_of(network: nn.Module) -> ModelConfig:
-    """Read a network's configuration off its modules.
+    """Determine the configuration of a network from its modules.
 
     Args:
-        network: a segmentation network that `build_model` or a constructor of `seg.models` made.
+        network: a segmentation network made by `build_model` or a constructor of `seg.models`.
 
     Returns:
-        The configuration. `build_model` makes a network of the same function from it; `initialization`, which only matters
-        before training, is the default.
+        The configuration, from which `build_model` makes an equivalent network. `initialization` is the default: it matters
+        only before training.
 
     Raises:
-        UserError: the network is of another class, or a part of it was replaced.
+        UserError: the network has another class, or a part of it was replaced.
     """
     what = type(network).__name__
     if type(network) is DeepLabV3Plus:
@@ -59,8 +59,8 @@ def model_config_of(network: nn.Module) -> ModelConfig:
     changed = [name for name in [*ours, *theirs] if ours.get(name) != theirs.get(name)]
     if changed:
         raise UserError(
-            f"{what}: its part '{changed[0]}' is not as seg builds it; a weights file can only hold networks as seg.models and "
-            "configurations make them"
+            f"{what}: its part '{changed[0]}' was replaced; a weights file can only hold unchanged networks of seg.models or "
+            "of configurations"
         )
     return config
 
@@ -110,7 +110,7 @@ def _kernel_and_channels(conv: nn.Module) -> tuple[int, int]:
 
 
 def _structure(network: nn.Module) -> dict[str, Any]:
-    """What makes a network's function: the shapes of its tensors, and how its modules use them."""
+    """Signature of a network's function: the shapes of its tensors, and the settings of its modules."""
     found: dict[str, Any] = {name: value.shape for name, value in network.state_dict().items()}
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):

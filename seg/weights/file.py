@@ -22,28 +22,28 @@ from .fitting import Report, Weights, fit, match
 FORMAT = "seg"
 """The value of `format` in the metadata of our files."""
 SCORE = {"iteration": int, "miou": int | float, "split": str, "iou": dict}
-"""Keys of a score. `iou` is that of each class, by its name; null where it is undefined."""
+"""Keys of a score. `iou` has the IoU of each class by name; null if undefined."""
 
 PARTS = ("backbone.", "aspp.", "dpc.", "decoder.")
-"""The parts of a network without its classifier, which a file may hold alone: the backbone, or all of them."""
+"""The parts of a network without its classifier. A file may hold only the backbone, or all of them."""
 ORIGIN = {"name", "address", "license", "trained_on", "scores"}
 """Keys of the origin of a published model."""
 
 
 @dataclass
 class Metadata:
-    """What a weights file says about itself."""
+    """Metadata of a weights file."""
 
     config: Config
     labels: LabelSet
     score: dict[str, Any]
-    """Such as {"iteration": 2000, "miou": 0.41}, with the keys of `SCORE`; empty where never validated."""
+    """Such as {"iteration": 2000, "miou": 0.41}, with the keys of `SCORE`; empty if never validated."""
     origin: dict[str, Any] = field(default_factory=dict)
     """Of a converted published model: `PublishedModel.origin`; else empty."""
     trained_size: int | None = None
-    """Longest side of the images of the training, in pixels: their median; None: unknown."""
+    """Median longest side of the training images, in pixels; None: unknown."""
     temperature: float = 1.0
-    """What logits are divided by before the softmax that gives probabilities."""
+    """Temperature of the softmax for probabilities (arXiv 1706.04599)."""
 
     def data_root(self) -> Path:
         """The data folder of the training. Raises UserError if it is not here."""
@@ -86,7 +86,7 @@ def open_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
 
 
 def store_temperature(path: str | Path, temperature: float) -> None:
-    """Write a temperature into the metadata of a weights file of ours; its tensors stay as they are.
+    """Write a temperature into the metadata of a weights file of ours; its tensors are not changed.
 
     Raises:
         UserError: the file cannot be read or written.
@@ -134,14 +134,14 @@ def read_metadata(metadata: dict[str, str], path: str | Path) -> Metadata:
 
 
 def is_score(value: Any) -> bool:
-    """Whether the keys of `SCORE` that a value has are of the right types."""
+    """Whether the keys of `SCORE` in a value have the right types."""
     if not isinstance(value, dict) or not all(isinstance(value[key], kind) for key, kind in SCORE.items() if key in value):
         return False
     return all(iou is None or isinstance(iou, int | float) for iou in value.get("iou", {}).values())
 
 
 def file_metadata(model: nn.Module, about: Metadata) -> dict[str, str]:
-    """Make the metadata of a file that holds the model: what `read_metadata` reads, and the input statistics."""
+    """Make the metadata of a model's file, for `read_metadata`, with the input statistics."""
     return {
         "format": FORMAT,
         "config": json.dumps(as_dict(about.config)),
@@ -155,13 +155,13 @@ def file_metadata(model: nn.Module, about: Metadata) -> dict[str, str]:
 
 
 def write(path: str | Path, model: nn.Module, about: Metadata, *, only: str | tuple[str, ...] = "") -> None:
-    """Write a model's weights and what they are, atomically.
+    """Write a model's weights and their metadata, atomically.
 
     Args:
         path: the .safetensors file.
         model: a network that `about.config.model` builds.
-        about: configuration, classes, score, and where the weights come from.
-        only: write only the tensors whose names begin with this, or one of these, such as `backbone.`.
+        about: configuration, classes, score, and origin of the weights.
+        only: write only the tensors whose names start with this, or one of these, such as `backbone.`.
 
     Raises:
         UserError: the file cannot be written.
@@ -182,7 +182,7 @@ def write_weights(
     origin: dict[str, Any] | None = None,
     trained_size: int | None = None,
 ) -> Report:
-    """Write weights that were read from elsewhere: a whole network, all but its classifier, or the backbone.
+    """Write weights from another source: a whole network, a network without its classifier, or a backbone.
 
     Args:
         path: the .safetensors file.
@@ -192,7 +192,7 @@ def write_weights(
         origin, trained_size: see `Metadata`.
 
     Returns:
-        What matched. What is `missing` is not in the file either: nobody takes it for trained.
+        A report of the matched tensors. Tensors that are `missing` are not written.
 
     Raises:
         UserError: the weights fit no network, or the file cannot be written.
@@ -204,7 +204,7 @@ def write_weights(
     report = fit(model, weights)
     absent = {name.split(".")[0] + "." for name in report.missing}
     if absent and absent != {"classifier."} and not all(name.startswith("backbone.") for name in report.matched):
-        raise UserError(f"{report}; neither a whole network, nor all but its classifier, nor a backbone alone")
+        raise UserError(f"{report}; not a whole network, nor a network without classifier, nor a backbone")
     only = tuple(part for part in PARTS if part not in absent) if absent else ""
     write(path, model, Metadata(config, labels, weights.score, origin or {}, trained_size), only=only)
     return report
@@ -218,7 +218,7 @@ def save(
     config: Config | None = None,
     score: dict[str, Any] | None = None,
 ) -> None:
-    """Write a network of your own training loop as a weights file, which every verb and `seg.load` take.
+    """Write a network of your own training loop as a weights file for every verb and `seg.load`.
 
     Args:
         path: the .safetensors file to write.
@@ -226,7 +226,7 @@ def save(
         labels: its classes: a label set; a built-in one's name, such as "voc", or its YAML file; or the names of the classes in
             order.
         config: settings to store, such as how to predict; its model section is replaced by that of the network.
-        score: what the network scored, with keys of `SCORE`, such as {"miou": 0.41, "split": "val"}.
+        score: score of the network, with keys of `SCORE`, such as {"miou": 0.41, "split": "val"}.
 
     Raises:
         UserError: the network is not one of ours or holds a NaN or an infinite value, the number of labels is not that of its

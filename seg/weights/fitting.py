@@ -1,4 +1,4 @@
-"""Tensors under our names, and how they fit a network."""
+"""Matches tensors of a source with those of a network."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ CLASSIFIERS = ("classifier.", "image_classifier.", "network.segmentation_head.")
 
 @dataclass
 class Weights:
-    """Tensors under our names, and what is known of the network that they were made for."""
+    """Tensors under our names, and the known settings of their network."""
 
     source: str
     tensors: dict[str, Tensor]
@@ -40,7 +40,7 @@ class Weights:
 
 @dataclass
 class Report:
-    """What loading weights did, by the names of the network's tensors (`unexpected`: of the source's)."""
+    """Report of loading weights, by the names of the network's tensors (`unexpected`: of the source's)."""
 
     source: str
     matched: list[str] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Report:
     unexpected: list[str] = field(default_factory=list)
     """In the source, but unused."""
     notes: list[str] = field(default_factory=list)
-    """What a warm start did, one line for each layer."""
+    """Notes of a warm start, one line for each layer."""
 
     def __str__(self) -> str:
         total = len(self.matched) + len(self.reinitialized) + len(self.missing)
@@ -74,7 +74,7 @@ def summary(names: list[str]) -> str:
 
 
 def fit(model: nn.Module, weights: Weights, *, partial: bool = False) -> Report:
-    """Copy tensors into a model: all that `match` finds, or none.
+    """Copy tensors into a model: all matching tensors, or none.
 
     Raises:
         UserError: as `match`, or a tensor holds a NaN or an infinite value.
@@ -84,7 +84,7 @@ def fit(model: nn.Module, weights: Weights, *, partial: bool = False) -> Report:
     for name in report.matched:
         if tensors[name].is_complex() or not tensors[name].to(state[name].dtype).isfinite().all():
             raise UserError(
-                f"{weights.source}: tensor '{name}' holds a value that is no finite number; copy, download or train it again"
+                f"{weights.source}: tensor '{name}' holds a NaN or an infinite value; copy, download or train it again"
             )
     with torch.no_grad():
         for name in report.matched:
@@ -93,7 +93,7 @@ def fit(model: nn.Module, weights: Weights, *, partial: bool = False) -> Report:
 
 
 def match(model: nn.Module, weights: Weights, *, partial: bool = False) -> Report:
-    """Report what `fit` would do, by names and shapes alone.
+    """Report what `fit` would do, from names and shapes only.
 
     Args:
         model: the network; it may be on the meta device.
@@ -129,7 +129,7 @@ def match(model: nn.Module, weights: Weights, *, partial: bool = False) -> Repor
         raise UserError(
             f"{weights.source}: does not fill the backbone of this model: {len(absent)} of its tensors are missing, first "
             f"'{(absent or ['all'])[0]}'; {_fitting(report)}{_remedy(model, weights)}; "
-            "set model.weights_use=partial to use what fits"
+            "set model.weights_use=partial to use the tensors that fit"
         )
     return report
 

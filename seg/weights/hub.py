@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: download `hf:OWNER/NAME`, and upload what `seg share` wrote."""
+"""The Hugging Face Hub: download `hf:OWNER/NAME`, and upload folders of `seg share`."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ from ..extras import quiet_hub
 SHARED = "model.safetensors"
 """The weights in a folder that `seg share` wrote, and on the Hub."""
 FILES = (SHARED, "config.json", "README.md")
-"""What `seg share` writes."""
+"""Files that `seg share` writes."""
 
 
 def push(folder: str | Path, name: str) -> str:
-    """Upload what `seg share` wrote to the Hugging Face Hub, with the token of `hf auth login` or HF_TOKEN.
+    """Upload a folder of `seg share` to the Hugging Face Hub, with the token of `hf auth login` or HF_TOKEN.
 
     Args:
-        folder: what `seg share` wrote.
+        folder: written by `seg share`.
         name: OWNER/NAME; the repository is created if it does not exist.
 
     Returns:

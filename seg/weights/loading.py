@@ -43,17 +43,17 @@ def read_into(model: nn.Module, source: str | Path, *, partial: bool = False) ->
 
 
 def open_model(source: str | Path, overrides: Sequence[str] = ()) -> tuple[SegmentationModel, Metadata]:
-    """Build the segmentation network that a weights file of ours describes, and load the weights.
+    """Build the segmentation network of a weights file of ours, and load the weights.
 
     Args:
-        source: WEIGHTS as `resolve_weights` takes them, except for exported models.
+        source: WEIGHTS as for `resolve_weights`, except for exported models.
         overrides: `key=value` settings over those in the file.
 
     Returns:
         The network in evaluation mode on the CPU, and the metadata, with the overrides applied.
 
     Raises:
-        UserError: there is no such file, it is not one of ours, is damaged, or holds no segmentation network.
+        UserError: the file is missing, damaged or not one of ours, or holds no segmentation network.
     """
     tensors, raw = open_safetensors(resolve_network(source))
     metadata = read_metadata(raw, source)

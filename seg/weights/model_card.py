@@ -41,7 +41,7 @@ def model_card(metadata: Metadata, parameters: int, name: str) -> str:
     """Write the model card.
 
     Args:
-        metadata: that of the weights file. What it does not say is left out, or said to be unknown.
+        metadata: of the weights file. Missing parts are left out, or called unknown.
         parameters: number of parameters.
         name: OWNER/NAME on the Hub.
 

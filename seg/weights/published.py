@@ -1,4 +1,4 @@
-"""Get published models: download the archive, read its checkpoint, and keep the model as a weights file of this project."""
+"""Gets published models: downloads the archive, reads its checkpoint, and stores the model as a weights file."""
 
 import contextlib
 import re
@@ -18,9 +18,9 @@ from ..progress import Progress, by_mebibyte, is_quiet, mebibytes, print_stderr
 from .zoo import PublishedModel, find
 
 LIMIT = 4 << 30
-"""Largest size of the files in an archive together, in bytes; those of the published ones have about 0.7 GB."""
+"""Largest total size of the files in an archive, in bytes; the published archives have about 0.7 GB."""
 PAUSE = 0.5
-"""Seconds between looks whether another process is ready."""
+"""Seconds between checks whether another process is ready."""
 
 
 def place_of(model: PublishedModel) -> Path:
@@ -29,13 +29,13 @@ def place_of(model: PublishedModel) -> Path:
 
 
 def get(name: str, archive: str | Path | None = None, mirrors: Iterable[str] = (), quiet: bool = False) -> Path:
-    """Return the weights file of a published model. The first time, it is downloaded and converted.
+    """Return the weights file of a published model. It is downloaded and converted at the first use.
 
-    The SHA-256 of the archive is recorded then, in ARCHIVE.sha256, and compared at later downloads.
+    The SHA-256 of the archive is then stored in ARCHIVE.sha256, and compared at later downloads.
 
     Args:
         name: one of `zoo.MODELS`.
-        archive: a copy of the archive, instead of a download. One in the folder of the weights file is found there.
+        archive: a copy of the archive, instead of a download. A copy in the folder of the weights file is found automatically.
         mirrors: see `seg.download.addresses`.
         quiet: print nothing; also where `is_quiet`.
 
@@ -63,7 +63,7 @@ def get(name: str, archive: str | Path | None = None, mirrors: Iterable[str] = (
 
 @contextlib.contextmanager
 def _only_process(path: Path, name: str, quiet: bool) -> Iterator[None]:
-    """Hold the lock of a model: of several processes that want it, such as the ranks of a training, one gets it for all."""
+    """Hold the lock of a model: of several processes, such as the ranks of a training, only one downloads it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")
@@ -73,7 +73,7 @@ def _only_process(path: Path, name: str, quiet: bool) -> Iterator[None]:
         waiting = False
         while not try_lock(file, "file"):
             if not waiting and not quiet:
-                print_stderr(f"{name}: waiting for another process that gets it")
+                print_stderr(f"{name}: waiting for another process that downloads it")
             waiting = True
             time.sleep(PAUSE)
         yield
@@ -131,20 +131,20 @@ def write_published(model: PublishedModel, prefix: Path, out: Path) -> None:
     """Convert the checkpoint of a published model. Every tensor is verified by its CRC-32C.
 
     Args:
-        model: which one it is.
+        model: its entry in the table.
         prefix: of the checkpoint, without `.index`.
         out: the .safetensors file to write.
 
     Raises:
         UserError: the checkpoint is damaged, or of another network.
     """
-    # They cost a second, which a model that is already here need not wait for.
+    # Imported late: they take a second, which a cached model does not need.
     from ..labels import BUILT_IN, VOC
     from .file import write_weights
     from .tensorflow import open_checkpoint
 
     weights = open_checkpoint(model.name, prefix)
-    # The masks of a data set that seg data init made hold class indices, whatever those of the original hold.
+    # The masks of a data set made by seg data init hold class indices, whatever values the original masks have.
     labels = replace(BUILT_IN[model.labels], values=None) if model.labels else VOC
     found = weights.settings["backbone"], weights.settings.get("context", "aspp"), weights.classes
     classes = (None, len(labels) + model.unused_outputs) if model.labels else (None,)

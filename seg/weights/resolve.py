@@ -1,4 +1,4 @@
-"""WEIGHTS, as every verb and `seg.load` take them: from what a person gives to a file on this machine."""
+"""Resolves WEIGHTS, the argument of every verb and of `seg.load`, to a file on this machine."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ PICKLES = (".pt", ".pth", ".pkl", ".bin")
 
 
 def resolve_weights(source: str | Path) -> Path:
-    """Find the file that WEIGHTS stand for.
+    """Find the file of WEIGHTS.
 
     Args:
         source: the name of a published model (fetched and converted at the first use), a run's folder (its best.safetensors),
@@ -24,8 +24,8 @@ def resolve_weights(source: str | Path) -> Path:
         The path of the file. It is not opened here.
 
     Raises:
-        UserError: a folder has no weights yet, weights cannot be fetched, a name is misspelled, or the source is of a kind that
-            has to be converted first or has no segmentation classes.
+        UserError: a folder has no weights yet, weights cannot be downloaded, a name is misspelled, or the source must be
+            converted first or has no segmentation classes.
     """
     text = str(source)
     if text in zoo.MODELS:
@@ -48,7 +48,7 @@ def resolve_weights(source: str | Path) -> Path:
         raise UserError(f"{path}: a training state, which only seg train --resume reads; give the run's folder, {path.parent}")
     if path.is_file() and path.suffix in PICKLES:
         raise UserError(
-            f"{path}: a pickle, which is never opened, because opening one can run code; save the network with seg.save, or "
+            f"{path}: a pickle, which seg never opens because it can run code; save the network with seg.save, or "
             "its state_dict with safetensors.torch.save_file, and convert that with seg convert"
         )
     if not path.exists():
@@ -57,7 +57,7 @@ def resolve_weights(source: str | Path) -> Path:
 
 
 def resolve_network(source: str | Path) -> Path:
-    """`resolve_weights` for prediction. A published backbone, which has no segmentation classes, is not downloaded for it.
+    """`resolve_weights` for prediction. Published backbones are refused before the download: they have no segmentation classes.
 
     Raises:
         UserError: as `resolve_weights`, or the source is a published backbone.

@@ -17,10 +17,10 @@ from .model_card import model_card
 def share(weights: str | Path, out: str | Path, name: str = "OWNER/NAME") -> Path:
     """Write a folder for the Hugging Face Hub: model.safetensors, config.json and the model card README.md.
 
-    Paths of this machine are left out: of data and weights, only the last part of the path is kept.
+    Paths of this machine are removed: only the last part of paths of data and weights is kept.
 
     Args:
-        weights: WEIGHTS as `resolve_weights` takes them, except for exported models.
+        weights: WEIGHTS as for `resolve_weights`, except for exported models.
         out: the folder to write.
         name: the name on the Hub that the card's example uses.
 

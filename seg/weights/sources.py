@@ -1,4 +1,4 @@
-"""The supported sources of weights: each source's tensors under our names, and which network they are for."""
+"""Reads the supported sources of weights: tensors under our names, and the settings of their network."""
 
 import inspect
 import json
@@ -27,7 +27,7 @@ def open_source(source: str | Path) -> Weights:
         source: one of `KINDS`.
 
     Raises:
-        UserError: there is no such source, it is damaged, or it is for a network that is not read here.
+        UserError: the source is missing or damaged, or its network is not supported.
     """
     text = str(source)
     scheme, _, name = text.partition(":")
@@ -50,14 +50,14 @@ def open_source(source: str | Path) -> Weights:
 def _timm(source: str, theirs: dict[str, Tensor]) -> Weights:
     if (backbone := timm.backbone_of(theirs)) is None:
         raise UserError(
-            f"{source}: not weights of a network that is read here; a tensor in it: '{min(theirs, default='')}'; give {KINDS}"
+            f"{source}: not weights of a supported network (it has a tensor '{min(theirs, default='')}'); give {KINDS}"
         )
     settings = {"backbone": backbone} | ({} if backbone == "xception" else {"activation_placement": "tf"})
     return Weights(source, timm.to_ours(theirs), settings)
 
 
 def _is_smp_folder(path: Path) -> bool:
-    """Whether this is a folder to be read as one of segmentation-models-pytorch: not a run, and not one of `seg share`."""
+    """Whether this may be a folder of segmentation-models-pytorch: not a run, and not of `seg share`."""
     if not (path / "config.json").is_file():
         return False
     try:
@@ -67,7 +67,7 @@ def _is_smp_folder(path: Path) -> bool:
 
 
 def _smp(folder: Path) -> Weights:
-    """Read what `save_pretrained` of segmentation-models-pytorch wrote: config.json and model.safetensors."""
+    """Read a folder written by `save_pretrained` of segmentation-models-pytorch: config.json and model.safetensors."""
     from ..models.smp import ARCHITECTURES  # costs seconds
 
     try:
@@ -82,7 +82,7 @@ def _smp(folder: Path) -> Weights:
         default = 3 if key == "in_channels" else signature[key].default if key in signature else None
         default = list(default) if isinstance(default, tuple) else default
         if key not in ("classes", "encoder_weights", "encoder_output_stride") and value != default:
-            raise UserError(f"{folder}: {key}={value}: only models with the library's default, {default}, are read")
+            raise UserError(f"{folder}: {key}={value}: only models with the library's default, {default}, are supported")
     tensors, _ = open_safetensors(folder / "model.safetensors")
     settings = {"smp": architecture, "backbone": encoder, "weights": config.get("encoder_weights")}
     if "encoder_output_stride" in config:

@@ -32,11 +32,11 @@ TYPES = {
     22: "<u4",
     23: "<u8",
 }
-"""NumPy's name of each TensorFlow DataType that is read."""
+"""NumPy's name of each supported TensorFlow DataType."""
 
 
 class DamagedError(Exception):
-    """The bytes are not those that were written."""
+    """The file is damaged."""
 
 
 def read_bundle(prefix: str | Path) -> dict[str, np.ndarray]:
@@ -97,7 +97,7 @@ class Entry:
 
 
 def _read_tensor(entry: Entry, data: np.ndarray) -> np.ndarray | None:
-    """Return the tensor whose bytes are `data`; None for a type that is not read, such as strings."""
+    """Return the tensor with the bytes `data`; None for an unsupported type, such as strings."""
     if len(data) != entry.size:
         raise DamagedError(f"the file ends before its {entry.size} bytes at {entry.offset}")
     if entry.dtype not in TYPES:
@@ -112,7 +112,7 @@ def _read_tensor(entry: Entry, data: np.ndarray) -> np.ndarray | None:
 
 
 def _check_covered(shards: list[tuple[Path, np.ndarray]], entries: dict[str, Entry]) -> None:
-    """Check that every byte belongs to a tensor: TensorFlow writes no others, and no checksum covers them."""
+    """Check that every byte belongs to a tensor: TensorFlow writes no other bytes, and no checksum covers them."""
     for number, (path, data) in enumerate(shards):
         end = 0
         for offset, size in sorted((e.offset, e.size) for e in entries.values() if e.shard == number):
@@ -120,7 +120,7 @@ def _check_covered(shards: list[tuple[Path, np.ndarray]], entries: dict[str, Ent
                 break
             end = max(end, offset + size)
         if end != len(data):
-            raise UserError(f"{path}: damaged (bytes from {end} on belong to no tensor); copy or download it again")
+            raise UserError(f"{path}: damaged (the bytes after {end} belong to no tensor); copy or download it again")
 
 
 def _check(data: bytes, masked: int) -> None:

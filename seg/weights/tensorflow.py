@@ -1,4 +1,4 @@
-"""Checkpoints of the released TensorFlow DeepLab: variable names in ours, and which network a checkpoint holds.
+"""Checkpoints of the released TensorFlow DeepLab: translates variable names, and infers the network.
 
 Names and layouts: tensorflow/models, research/deeplab (model.py, core/xception.py).
 """
@@ -112,7 +112,7 @@ def read_checkpoint(prefix: str | Path) -> dict[str, torch.Tensor]:
 
 
 def open_checkpoint(source: str, prefix: str | Path) -> Weights:
-    """Read a checkpoint, and which network it is for; see `read_checkpoint`. `source` names it in messages."""
+    """Read a checkpoint, and infer its network; see `read_checkpoint`. `source` is its name in messages."""
     tensors = read_checkpoint(prefix)
     return Weights(source, tensors, model_settings(tensors))
 

@@ -92,12 +92,10 @@ def download(name: str) -> dict[str, Tensor]:
         The tensors under timm's names.
 
     Raises:
-        UserError: the name is that of a network that is not read here, or the download failed.
+        UserError: the network is not supported, or the download failed.
     """
     if name.split(".")[0] not in NETWORKS:
-        raise UserError(
-            f"timm:{name}: not an Xception that is read here; give one of {', '.join(NETWORKS)}, with a tag such as .tf_in1k"
-        )
+        raise UserError(f"timm:{name}: not a supported network; give one of {', '.join(NETWORKS)}, with a tag such as .tf_in1k")
     import timm  # costs seconds
 
     try:
@@ -106,5 +104,5 @@ def download(name: str) -> dict[str, Tensor]:
         return tensors
     except (RuntimeError, OSError, ValueError) as error:
         raise UserError(
-            f"timm:{name}: cannot be downloaded ({reason(error)}); download its model.safetensors elsewhere and give its path"
+            f"timm:{name}: cannot be downloaded ({reason(error)}); download its model.safetensors by other means and give its path"
         ) from error

@@ -1,6 +1,6 @@
 """Start a modified (aligned) Xception from ImageNet weights of the original, with a function as close to it as possible.
 
-Layers that both networks have are copied. Layers that only the modified network has pass their input on:
+Layers of both networks are copied. Layers that only the modified network has are initialized so that they change little:
 
 - A batch norm after a depthwise convolution: its statistics are measured on a few images, and scale and shift make it the
   identity. If a ReLU follows, the shift lifts the values above zero, and the mean of the next batch norm subtracts the lift.
@@ -21,9 +21,9 @@ from ..models.xception import FAMILY, Xception, XceptionBlock
 from .fitting import Report, Weights
 
 DEVIATIONS = 6.0
-"""Values down to so many standard deviations below their mean pass an inserted ReLU."""
+"""An inserted ReLU passes values down to this number of standard deviations below their mean."""
 RIDGE = 0.1
-"""Ridge of the least-squares fit, relative to the inputs' mean square; with it, images outside the fit gain as much."""
+"""Ridge of the least-squares fit, relative to the inputs' mean square; with it, the fit also holds for other images."""
 
 
 def counterparts(name: str) -> dict[str, str | None]:
@@ -56,13 +56,13 @@ def warm_start(model: nn.Module, weights: Weights, images: Tensor) -> Report:
         model: its backbone is an aligned Xception of full width with the `tf` placement: ReLU before each separable
             convolution, as in the original.
         weights: those of the original Xception.
-        images: N,3,H,W, normalized, to measure statistics on; a few dozen are enough.
+        images: [N, 3, H, W], normalized, to measure statistics; a few dozen are enough.
 
     Returns:
-        What matched, with a note for each block.
+        A report of the matched tensors, with a note for each block.
 
     Raises:
-        UserError: the backbone is another one, or the weights are not those of the original Xception.
+        UserError: the backbone is not supported, or the weights are not those of the original Xception.
     """
     backbone = model.backbone
     if weights.settings["backbone"] != "xception":
@@ -110,7 +110,7 @@ def _as_published(backbone: Xception) -> bool:
 
 
 class _WarmStart:
-    """The state of a warm start: what was copied, and what is to be measured."""
+    """The state of a warm start: copied tensors, and batch norms to measure."""
 
     def __init__(self, backbone: Xception, original: Xception, report: Report):
         self.backbone, self.original, self.report = backbone, original, report
@@ -227,7 +227,7 @@ class _Fit:
         self.wanted = wanted
 
     def see(self, module: XceptionBlock, inputs: tuple[Tensor, ...]) -> None:
-        """Forward pre-hook of the block: what its residual branch should give."""
+        """Forward pre-hook of the block: computes the target of its residual branch."""
         assert module.shortcut is not None
         self.branch = self.wanted - module.shortcut(inputs[0])
 

@@ -13,7 +13,7 @@ from ..errors import UserError
 
 PLACE = "download.tensorflow.org/models"
 LICENSE = "Apache-2.0"
-"""Of the released code and its checkpoints."""
+"""License of the released code and its checkpoints."""
 SIX_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 EIGHT_SCALES = (0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 VOC_SIZE, CITYSCAPES_SIZE = (513, 513), (1025, 2049)
@@ -53,13 +53,13 @@ class PublishedModel:
     labels: str | None = None
     """Name of the built-in label set; None: a backbone that was trained on ImageNet."""
     data: str = ""
-    """Folder of the data set that it was trained on, as the documents have it."""
+    """Folder of its training data, as in the documentation."""
     split: str = ""
     """Split of the training."""
     scores: tuple[PublishedScore, ...] = ()
     context: str = "aspp"
     unused_outputs: int = 0
-    """Outputs of the classifier before that of the first class. No target of the training ever had their values."""
+    """Number of classifier outputs before the first class. They were never targets in the training."""
 
     @property
     def archive(self) -> Archive:
@@ -68,13 +68,13 @@ class PublishedModel:
             self.name,
             self.file,
             (f"https://{PLACE}/{self.file}", f"http://{PLACE}/{self.file}"),
-            remedy=f"name a mirror in SEG_MIRRORS, or download http://{PLACE}/{self.file} elsewhere and run: "
+            remedy=f"set a mirror in SEG_MIRRORS, or download http://{PLACE}/{self.file} on another machine and run: "
             f"seg models get {self.name} --from-archive {self.file}",
         )
 
     @property
     def origin(self) -> dict[str, Any]:
-        """What the metadata of the converted file say of it."""
+        """Origin for the metadata of the converted file."""
         return {
             "name": self.name,
             "address": f"http://{PLACE}/{self.file}",
@@ -172,7 +172,7 @@ def find(name: str) -> PublishedModel:
     """Return the published model of a name.
 
     Raises:
-        UserError: there is none; the message names the nearest.
+        UserError: there is no such model; the message has the nearest name.
     """
     if name not in MODELS:
         raise UserError(f"{name}: no published model of this name{_nearest(name) or '; seg models lists them'}")
@@ -180,7 +180,7 @@ def find(name: str) -> PublishedModel:
 
 
 def refuse_misspelled(source: str) -> None:
-    """Raise a UserError if WEIGHTS are no file and look like a misspelled name of a published model."""
+    """Raise a UserError if WEIGHTS are not a file and look like a misspelled name of a published model."""
     if not Path(source).suffix and not set(source) & set("/\\:") and (nearest := _nearest(source)):
         raise UserError(f"{source}: no such file, and no published model of this name{nearest}")
 

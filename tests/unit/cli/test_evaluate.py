@@ -136,7 +136,7 @@ def test_a_photo_far_larger_than_those_of_the_training_is_reduced(place, weights
     Image.new("RGB", (640, 480), (200, 60, 60)).save(photo)
     for flags, said in (([], 1), (["--longest", "native"], 0), (["--longest", "auto"], 1)):
         code, _, err = run(capsys, "predict", weights, photo, photo, "--out", "out", "--mode", "index", "--quiet", *flags)
-        assert code == 0 and err.count("the network looks at it in 64x48") == said == err.count("\n")
+        assert code == 0 and err.count("reduced to 64x48 for the network") == said == err.count("\n")
     with Image.open(place / "out/photo.png") as mask:
         assert mask.size == (640, 480)
     assert run(capsys, "predict", weights, photo, "--out", "out", "--mode", "confidence", "--quiet")[0] == 0

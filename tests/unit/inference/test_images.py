@@ -181,7 +181,7 @@ def test_the_first_image_that_is_seen_smaller_is_named_once(tmp_path, capsys):
         assert read(tmp_path / "out/c.png").shape == (300, 40)
         return capsys.readouterr().err
 
-    wanted = "b.png: 201x60 pixels; the network looks at it in 50x15, the size of the images that it was trained on; --longest"
+    wanted = "b.png: 201x60 pixels; reduced to 50x15 for the network, the size of its training images; --longest"
     assert said().count("\n") == 1 and wanted in said()
     assert said(longest="native") == ""
-    assert "b.png: 201x60 pixels; the network looks at it in 100x30, as --longest says" in said(longest=100)
+    assert "b.png: 201x60 pixels; reduced to 100x30 for the network, set by --longest" in said(longest=100)

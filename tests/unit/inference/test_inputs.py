@@ -74,7 +74,7 @@ def test_an_input_without_an_image_is_refused(tmp_path):
     cases = {
         "none.png": "no such image",
         "empty": "no images or videos",
-        "empty.txt": "an empty list",
+        "empty.txt": "the list is empty",
         "*.jpg": "no such image",
     }
     for item, wanted in cases.items():

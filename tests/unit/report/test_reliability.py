@@ -25,7 +25,7 @@ def test_a_bar_stands_for_a_bin_with_pixels(calibration):
     low, high = drawn["bars"]
     assert low["x"] == pytest.approx(LEFT + 9 / BINS * SIDE + 1) and low["height"] == pytest.approx(0.25 * SIDE)
     assert low["y"] + low["height"] == pytest.approx(drawn["bottom"]) and high["height"] == pytest.approx(0.9 * SIDE)
-    assert high["text"] == "97.0 % sure on average, 90.0 % right; 300 pixels, 75.0 % of all"
+    assert high["text"] == "97.0 % mean confidence, 90.0 % correct; 300 pixels, 75.0 % of all"
     assert calibration.ece == pytest.approx((abs(25 - 62) + abs(270 - 291)) / 400)
     assert drawn["ticks"][0] == (LEFT, TOP + SIDE, "0") and drawn["ticks"][-1] == (LEFT + SIDE, TOP, "100")
 

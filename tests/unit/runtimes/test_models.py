@@ -163,7 +163,7 @@ def test_an_exported_graph_predicts_classes_only():
     predictor = Predictor(graph, VOC, InferenceConfig(tile=257))
     masks = predictor.predict(images)
     assert predictor.predict(np.zeros((300, 300, 3), np.uint8)).shape == (300, 300)
-    with refused("exported model gives masks alone"):
+    with refused("exported model returns only masks"):
         predictor.probabilities(images[0])
     for mask, image in zip(masks, images, strict=True):
         np.testing.assert_array_equal(mask, image[..., 0])
@@ -174,12 +174,12 @@ def test_a_file_that_is_not_an_exported_graph_is_refused(tmp_path):
         with refused(name, "no such exported model"):
             open_exported(tmp_path / name)
         (tmp_path / name).write_bytes(b"no graph")
-    with refused("a.onnx", "not a model that ONNX Runtime runs"):
+    with refused("a.onnx", "ONNX Runtime cannot run this model"):
         open_exported(tmp_path / "a.onnx")
     with refused("a.bin", "no such file", "side by side"):
         open_exported(tmp_path / "a.xml")
     (tmp_path / "a.bin").write_bytes(b"")
-    with refused("a.xml", "not a model that OpenVINO reads"):
+    with refused("a.xml", "OpenVINO cannot read this model"):
         open_exported(tmp_path / "a.xml")
 
 
@@ -207,7 +207,7 @@ def test_a_damaged_graph_that_opens_is_refused_when_it_runs(tmp_path, model):
 
     image = np.zeros((5, 7, 3), np.uint8)
     write(helper.make_node("Identity", ["x"], ["y"]))
-    with refused("a.onnx", "does not give one of 21 classes for each pixel"):
+    with refused("a.onnx", "does not return one of 21 classes for each pixel"):
         open_exported(tmp_path / "a.onnx")[0].masks([image])
     write(helper.make_node("Squeeze", ["x"], ["z"]), helper.make_node("Concat", ["x", "z"], ["y"], axis=0))
     with refused("a.onnx", "the model does not run"):

@@ -254,7 +254,7 @@ def test_without_a_network_one_line_says_what_to_fetch_and_where_to_put_it(serve
     file = MODELS[VOC].file
     Image.fromarray(picture(60, 80)).save("photo.png")
     last = run(capsys, "predict", VOC, "photo.png", "--out", "masks")[2].splitlines()[-1]
-    assert f"download http://download.tensorflow.org/models/{file} elsewhere and run: " in last
+    assert f"download http://download.tensorflow.org/models/{file} on another machine and run: " in last
     command = f"seg models get {VOC} --from-archive {file}"
     assert last.endswith(command)
     (tmp_path / file).write_bytes(made[1][VOC])

@@ -103,9 +103,9 @@ def test_the_image_classifier_is_timms(tmp_path):
 @pytest.mark.parametrize("name", ["xception65p", "resnet18"])
 def test_networks_that_are_not_ours_are_refused(tmp_path, name):
     save_file(timm.create_model(name, pretrained=False).state_dict(), tmp_path / "model.safetensors")
-    with refused(tmp_path / "model.safetensors", "not weights of a network that is read here"):
+    with refused(tmp_path / "model.safetensors", "not weights of a supported network"):
         read_into(
             build_model(ModelConfig(backbone="xception65", activation_placement="tf"), 21), tmp_path / "model.safetensors"
         )
-    with refused(f"timm:{name}", "not an Xception that is read here"):
+    with refused(f"timm:{name}", "not a supported network"):
         download(name)

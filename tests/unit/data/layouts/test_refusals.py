@@ -41,7 +41,7 @@ def several_levels_blurred(mask):
 
 
 SITUATIONS = {
-    "smooth edges": (lambda root: in_folders(root, blurred), ["values, most of them only along edges", "at (", "--threshold 128"]),
+    "smooth edges": (lambda root: in_folders(root, blurred), ["most of them only along edges", "at (", "--threshold 128"]),
     "smooth edges of several levels": (
         lambda root: in_folders(root, several_levels_blurred),
         ["along edges", "--threshold 128"],
