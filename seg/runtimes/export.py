@@ -88,8 +88,8 @@ class Export:
         self.tested, self.sizes = len(tests), tuple(dict.fromkeys(f"{b.shape[1]}x{b.shape[2]}" for b in tests))
         if not self.calibrated and self.precision == "float32" and 1 - self.equal > MAX_DIFFERENT:
             raise UserError(
-                f"{self.path}: not written: the class differs from the model's on {100 * (1 - self.equal):.2f} % of the pixels of "
-                f"the test images, more than {100 * MAX_DIFFERENT} %; try another --format"
+                f"{self.path}: not written: the class differs from the model's on {100 * (1 - self.equal):.2f} % of the pixels "
+                f"of the test images, more than {100 * MAX_DIFFERENT} %; try another --format"
             )
 
 

@@ -104,5 +104,5 @@ def download(name: str) -> dict[str, Tensor]:
         return tensors
     except (RuntimeError, OSError, ValueError) as error:
         raise UserError(
-            f"timm:{name}: cannot be downloaded ({reason(error)}); download its model.safetensors by other means and give its path"
+            f"timm:{name}: cannot be downloaded ({reason(error)}); download its model.safetensors yourself and give its path"
         ) from error
