@@ -67,7 +67,7 @@ def load(weights: Any, device: torch.device | str | None = None, runtime: str | 
 
 
 def _check_weights(weights: Any, function: str) -> None:
-    """Raise UserError for a network where weights are to be named."""
+    """Raise UserError if a network is given instead of the name of weights."""
     if not isinstance(weights, str | PathLike):
         raise UserError(
             f"{function}: {type(weights).__name__} is not the name of weights; seg.save(net, 'net.safetensors', labels=[...]) "
@@ -97,7 +97,7 @@ def train(
         The run: `best` (weights file), `folder`, `metrics` (the logged values), `miou` and `stopped`.
 
     Raises:
-        UserError: a setting, the data or the folder is wrong, or the run cannot go on.
+        UserError: a setting, the data or the folder is wrong, or the run cannot continue.
     """
     from .training.trainer import Trainer
 
@@ -127,7 +127,7 @@ def evaluate(
     """Score a model on a split of a data set, each image at its own size.
 
     Args:
-        weights: what `load` takes, or a Predictor.
+        weights: as for `load`, or a Predictor.
         data: folder in VOC layout; None is that of the training.
         split: name of a list in ImageSets/Segmentation; None is the validation split of the training.
         device, runtime, settings: see `load`; not with a Predictor.
@@ -153,12 +153,12 @@ def export(model: Any, out: str | Path, **options: Any) -> "Export":
     """Export a model as one file for other programs; the suffix of the file chooses the format.
 
     Args:
-        model: a Predictor, or weights as `load` takes them.
+        model: a Predictor, or weights as for `load`.
         out: FILE.onnx, FILE.xml (OpenVINO), FILE.pt2 (torch.export) or FILE.safetensors (weights only).
         options: `calibrate`, images for int8 quantization; `confidence` and `newest`; see `seg.runtimes.export.export`.
 
     Returns:
-        What was written, and how it agrees with the model.
+        A report of the file and its agreement with the model.
 
     Raises:
         UserError: the suffix is unknown, a library is not installed, or the exported model differs from the model.
@@ -183,13 +183,13 @@ def export(model: Any, out: str | Path, **options: Any) -> "Export":
 def save(
     network: nn.Module, path: str | Path, labels: LabelSet | Sequence[str] | str, *, score: dict[str, Any] | None = None
 ) -> Path:
-    """Save a network of your own training loop, so that `load` and every verb take it.
+    """Save a network of your own training loop, for `load` and every verb.
 
     Args:
         network: one of our networks, made by `seg.models` or a configuration.
         path: FILE.safetensors.
         labels: a LabelSet, the names of the classes in index order, or a label set as `data.labels` names it, such as "voc".
-        score: what it scored, such as {"miou": 0.41, "split": "val"}.
+        score: score of the network, such as {"miou": 0.41, "split": "val"}.
 
     Returns:
         The path.

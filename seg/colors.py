@@ -7,7 +7,7 @@ Color = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
 BACKGROUND_NAMES = ("background", "_background_", "bg")
-"""Names of a class that means everything else, in lower case. Annotation tools use all three."""
+"""Names of the background class in lower case. Annotation tools use all three."""
 DISTINCT: tuple[Color, ...] = (
     (230, 159, 0),
     (86, 180, 233),

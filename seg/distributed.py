@@ -25,7 +25,7 @@ BUILDS = {
     "mps": "a Mac with an Apple GPU",
     "xpu": "an Intel GPU and PyTorch's build for it",
 }
-"""What each kind of device needs. `auto` takes the first that is available, in this order; else the CPU."""
+"""Requirements of each kind of device. `auto` takes the first available one, in this order; else the CPU."""
 
 
 def restarts() -> int:
@@ -85,7 +85,9 @@ def device(name: str | torch.device = "auto") -> torch.device:
         return torch.device("cpu")
     count = _count(kind)
     if not count:
-        raise UserError(f"device={name}: PyTorch finds none here; it needs {BUILDS[kind]}. device=auto takes what is here")
+        raise UserError(
+            f"device={name}: PyTorch finds none here; it needs {BUILDS[kind]}. device=auto takes an available device"
+        )
     if index and world_size() > 1:
         raise UserError(f"device={name}: each of the {world_size()} processes takes its own GPU; give device={kind}")
     if index and int(index) >= count:

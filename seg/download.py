@@ -25,7 +25,7 @@ from .progress import MIB, Progress, by_mebibyte, mebibytes, print_stderr
 TIMEOUT = 20.0
 """Seconds to wait for a connection, and for the next byte."""
 TRIES = 3
-"""Connections to one address in a row that bring nothing new, before the next address is tried."""
+"""Number of consecutive connections to one address without new bytes before the next address is tried."""
 PAUSE = 1.0
 """Seconds before the second try; the third waits twice that."""
 
@@ -35,7 +35,7 @@ class Archive:
     """A published archive."""
 
     name: str
-    """What it holds, for messages."""
+    """Description of the content, for messages."""
     file: str
     """Its file name."""
     urls: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class Archive:
     checksum: str | None = None
     """`md5:...` or `sha256:...`, in hexadecimal digits; None: unknown."""
     remedy: str = "name a --mirror, or download the file elsewhere and give it by --from-archive"
-    """What to do if no address has it."""
+    """Remedy if no address has the archive."""
 
 
 def addresses(archive: Archive, mirrors: Iterable[str] = ()) -> list[str]:
@@ -74,7 +74,7 @@ def addresses(archive: Archive, mirrors: Iterable[str] = ()) -> list[str]:
 
 
 class Part:
-    """An archive as far as it has come: a file open for appending, and beside it what its bytes are from."""
+    """A partial archive: a file open for appending, and beside it the source of its bytes."""
 
     def __init__(self, path: Path, file: FileIO) -> None:
         self.path, self.file, self.metadata = path, file, path.with_name(f"{path.name}.json")
@@ -97,7 +97,7 @@ class Part:
             raise UserError(f"{self.path}: cannot be written ({error.strerror}); make room and run it again") from error
 
     def source(self, url: str | None = None) -> dict[str, object]:
-        """What the bytes are from: `url`, `validator` (ETag or date) and `size` of the whole; empty if from another address."""
+        """Source of the bytes: `url`, `validator` (ETag or date) and `size` of the whole; empty if from another address."""
         try:
             found = json.loads(self.metadata.read_text(encoding="utf-8"))
             return found if isinstance(found, dict) and url in (None, found["url"]) else {}
@@ -136,20 +136,20 @@ def exclusive_part(path: Path, remedy: str = "wait for that one") -> Iterator[Pa
 
 
 class _UselessError(Exception):
-    """Why an address does not give the archive."""
+    """Reason why an address does not deliver the archive."""
 
 
 def fetch(archive: Archive, part: Part, urls: list[str], quiet: bool = False) -> None:
-    """Complete a part from the first address that can.
+    """Complete a partial archive from the first address that can.
 
     Args:
         archive: the archive.
-        part: as far as it has come; on failure, what came is kept.
+        part: the partial archive; on failure, the received bytes are kept.
         urls: see `addresses`.
         quiet: print nothing.
 
     Raises:
-        UserError: no address gives the archive with the right checksum, or the disk is full.
+        UserError: no address delivers the archive with the right checksum, or the disk is full.
     """
     known = archive.size if archive.size is not None else part.source().get("size")
     if isinstance(known, int) and part.size >= known > 0 and _is_right(archive, part, quiet):
@@ -162,9 +162,11 @@ def fetch(archive: Archive, part: Part, urls: list[str], quiet: bool = False) ->
             problems.append(f"{urlsplit(url).netloc}: {error}")
             if not quiet and following and urlsplit(following).netloc != urlsplit(url).netloc:
                 print_stderr(f"{url}: {error}; trying the next address")
-    kept = f"; the {mebibytes(part.size)} MiB that came are kept" if part.size else ""
+    kept = f"; the {mebibytes(part.size)} MiB received are kept" if part.size else ""
     causes = "; ".join(dict.fromkeys(problems))
-    raise UserError(f"{archive.name}: no address gave {archive.file} ({causes}){kept}; run it again later, {archive.remedy}")
+    raise UserError(
+        f"{archive.name}: no address delivered {archive.file} ({causes}){kept}; run it again later, {archive.remedy}"
+    )
 
 
 def _fetch_from(archive: Archive, part: Part, url: str, quiet: bool) -> None:
@@ -194,7 +196,7 @@ def _fetch_from(archive: Archive, part: Part, url: str, quiet: bool) -> None:
             problem = f"wrong bytes: another {(archive.checksum or 'size').partition(':')[0]}"
             if not resumed:
                 break
-            # Its beginning may be an older file's or another address's: once more from the start.
+            # The first bytes may be those of an older file or of another address: start again.
         failed = 0 if size > furthest else failed + 1
         furthest = max(furthest, size)
         if failed < TRIES and not quiet:
@@ -213,8 +215,7 @@ def _is_right(archive: Archive, part: Part, quiet: bool) -> bool:
 
 
 def _receive(archive: Archive, part: Part, url: str, quiet: bool) -> tuple[bool, int]:
-    """Make one connection, and append what it gives or start again. Return whether earlier bytes were kept, and the size of the
-    whole."""
+    """Make one connection, and append its bytes or start again. Return whether earlier bytes were kept, and the total size."""
     headers, offset = {"User-Agent": "seg", "Accept-Encoding": "identity"}, part.size
     if offset:
         headers["Range"] = f"bytes={offset}-"
@@ -226,7 +227,7 @@ def _receive(archive: Archive, part: Part, url: str, quiet: bool) -> tuple[bool,
             match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", given.get("Content-Range", ""))
             if not match or int(match[1]) != offset:
                 part.clear()
-                raise ValueError("other bytes than those asked for")
+                raise ValueError("the server sent other bytes than requested")
             said = None if match[2] == "*" else int(match[2])
         else:
             offset, said = 0, int(given["Content-Length"]) if "Content-Length" in given else None

@@ -183,7 +183,7 @@ def test_a_model_without_its_classifier_is_one_to_start_from(server, made):
 def test_a_download_that_broke_off_goes_on_and_wrong_bytes_are_never_used(server, made, tmp_path, capsys):
     good = made[1][VOC]
     server.stops = [len(good) // 2, 0, 0, 0]
-    assert "no address gave" in run(capsys, "models", "get", VOC)[2]
+    assert "no address delivered" in run(capsys, "models", "get", VOC)[2]
     assert f"{MODELS[VOC].file}.part" in cached(tmp_path)
     server.requests.clear()
     assert run(capsys, "models", "get", VOC)[0] == 0

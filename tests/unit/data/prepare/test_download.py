@@ -266,7 +266,7 @@ def test_a_download_asks_for_uncompressed_bytes(server, tmp_path):
 
 def test_a_failed_download_gives_one_line_and_keeps_the_partial_file(server, tmp_path):
     server.plan = [{"status": 404}, {"stop": HALF}, {"status": 503}]
-    with refused("toy.tar", "404", "503", "MiB that came are kept", "--mirror", "--from-archive"):
+    with refused("toy.tar", "404", "503", "MiB received are kept", "--mirror", "--from-archive"):
         download(toy(f"{server.url}/1/toy.tar", f"{server.url}/2/toy.tar"), tmp_path / "toy", quiet=True)
     assert (tmp_path / "toy.tar.part").read_bytes() == ARCHIVE[:HALF]
     server.requests.clear()
