@@ -268,7 +268,7 @@ def test_a_graph_that_predicts_other_classes_is_not_written(tmp_path, monkeypatc
         return spoilt
 
     monkeypatch.setattr(room, "runner", wrong)
-    with refused("a.pt2", "not written", "0.99 % of pixels", "0.1 %"):
+    with refused("a.pt2", "not written", "0.99 % of the pixels", "0.1 %"):
         export(model, metadata_of(), "torch", tmp_path / "a.pt2")
     assert not list(tmp_path.iterdir())
 

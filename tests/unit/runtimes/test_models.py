@@ -228,7 +228,7 @@ def exported(tmp_path_factory, model):
 
 
 def test_an_exported_model_refuses_a_runtime(exported):
-    with refused("a.onnx", "within", "torch"):
+    with refused("a.onnx", "a fixed runtime", "torch"):
         open_runtime(exported, "torch")
 
 
@@ -244,7 +244,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("override", REFUSED)
 def test_an_exported_model_refuses_settings_that_are_not_its_own(exported, override):
-    with refused("a.onnx", "within", override.replace(",", ", "), REFUSED[override]):
+    with refused("a.onnx", "a fixed", override.replace(",", ", "), REFUSED[override]):
         open_runtime(exported, None, [override])
 
 

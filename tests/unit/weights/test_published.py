@@ -237,7 +237,7 @@ def test_a_damaged_archive_is_refused_and_downloaded_again(server, made, tmp_pat
     server.files[MODELS[VOC].file] = damage(good)
     code, out, err = run(capsys, "models", "get", VOC, "--quiet")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert message in err and "the download is removed: run it again, or name a mirror in SEG_MIRRORS" in err
+    assert message in err and "the download is removed: run it again, or set a mirror in SEG_MIRRORS" in err
     assert cached(tmp_path) == [f"{VOC}.lock"]
     server.files[MODELS[VOC].file] = good
     assert run(capsys, "models", "get", VOC)[0] == 0

@@ -84,7 +84,7 @@ def test_checkpoints_and_pickles_are_never_opened(tmp_path):
         open_runtime(tmp_path / "last.ckpt")
     for name in ("model.pth", "model.pt", "pytorch_model.bin"):
         torch.save({"a": torch.zeros(1)}, tmp_path / name)
-        with refused(name, "never opened", "safetensors"):
+        with refused(name, "seg never opens", "safetensors"):
             open_runtime(tmp_path / name)
-        with refused(name, "never opened", "safetensors"):
+        with refused(name, "seg never opens", "safetensors"):
             read_into(build_model(from_dict(CONFIG, "test").model, 21), tmp_path / name)
