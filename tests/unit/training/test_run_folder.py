@@ -22,7 +22,7 @@ def test_the_effect_of_a_changed_setting_is_stated():
 
     assert effect("train.log_every", 10, 20) == "the weights do not depend on it"
     assert effect("evaluate.flip", False, True) == "the weights do not depend on it"
-    assert "stretched" in effect("train.iterations", 10, 20)
+    assert "scaled to the new number" in effect("train.iterations", 10, 20)
     assert "another place" in effect("data.root", "a", "b")
     assert "batch norm is frozen" in effect("train.grad_accumulation", 1, 2)
     assert "the result differs" in effect("train.seed", 0, 1)
