@@ -1,8 +1,12 @@
 import json
 import shlex
 
+import numpy as np
+
 from seg.data.prepare.sbd import prepare_trainaug
+from seg.labels import VOC
 from tests.helpers.command import first, run, the_line, truncate
+from tests.helpers.toy import save_palette
 
 
 def test_the_data_verbs_work(place, capsys):
@@ -24,6 +28,22 @@ def test_the_data_verbs_work(place, capsys):
     assert code == 0
     assert "val: 3 masks, 0 with problems" in out and "note: no image has bicycle, bird, " in out
     assert "no such data folder" in the_line(capsys, "data", "check", "nowhere")
+
+
+def test_check_lists_the_classes_that_train_and_val_lack(place, capsys):
+    """Of three classes, one is in both splits, and one in each alone."""
+    for number in range(9):
+        only = "cat" if number < 6 else "dog"
+        mask = np.full((48, 64), VOC.names.index(only), np.uint8)
+        mask[:20] = VOC.names.index("person")
+        save_palette(place / "voc" / "SegmentationClass" / f"toy_{number:03d}.png", mask)
+    code, out, _ = run(capsys, "data", "check", "voc", "--json", "check.json", "--quiet")
+    lacking = ["val has no pixel of cat: not scored", "train has no pixel of dog: not learned"]
+    assert code == 0 and [line for line in out.splitlines() if "no pixel" in line] == [f"note: {text}" for text in lacking]
+    said = json.loads((place / "check.json").read_text())["split_notes"]
+    assert [text for text in said if "no pixel" in text] == lacking
+    out = run(capsys, "data", "check", "voc", "--split", "val", "--quiet")[1]
+    assert "no pixel" not in out and "note: no image has background, " in out
 
 
 def test_own_data_is_trained_on_by_the_commands_that_init_names(place, capsys):
