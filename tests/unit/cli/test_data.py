@@ -57,9 +57,17 @@ def test_own_data_is_trained_on_by_the_commands_that_init_names(place, capsys):
     assert made["out"] == "my data/voc" and sum(made["splits"].values()) == 9 and f"{len(made['classes'])} classes" in out
     look, learn = (shlex.split(line.split(":", 1)[1]) for line in out.splitlines()[-2:])
     assert (look.pop(0), learn.pop(0)) == ("seg", "seg")
-    assert run(capsys, *look, "--quiet")[0] == 0
+    report = run(capsys, *look, "--quiet")
+    assert report[0] == 0 and "class_2" in report[1] and "sofa" not in report[1]
+    assert run(capsys, *look[: look.index("--labels")], "--quiet") == report  # labels.yaml in the folder is the default
     learn[learn.index("voc_mini")] = "small.yaml"
     learn.remove("model.weights=timm:legacy_xception.tf_in1k")
+    [labels] = [setting for setting in learn if setting.startswith("data.labels=")]
+    forgotten = the_line(capsys, *(setting for setting in learn if setting != labels))
+    assert (
+        "my data/voc/labels.yaml: lists other classes than data.labels=voc; set data.labels='my data/voc/labels.yaml'"
+        in forgotten
+    )
     assert run(capsys, *learn, "--quiet")[0] == 0
     assert (place / "runs/my-data/best.safetensors").is_file()
     assert "already exists" in the_line(capsys, "data", "init", "my data")
