@@ -624,6 +624,8 @@ def _wrong_type(error: Exception) -> str:
 KINDS = {"(Integer|int)": "a whole number", "(Float|float)": "a number", "bool": "true or false", "str": "a text"}
 """Types of settings, as OmegaConf's errors name them."""
 SUFFIXES = (".yaml", ".yml")
+RUN_CONFIG = "config.yaml"
+"""The configuration in a run's folder, which stands for it."""
 
 
 def names() -> list[str]:
@@ -654,6 +656,8 @@ def find(source: str | Path) -> Path:
         return path
     if path.is_file():
         return path
+    if (path / RUN_CONFIG).is_file():
+        return path / RUN_CONFIG
     close = difflib.get_close_matches(str(source), known, n=1)
     hint = f"did you mean '{close[0]}'? Or " if close else ""
     raise UserError(f"{source}: no such configuration; {hint}give the path of a YAML file, or a name: {', '.join(known)}")

@@ -1,12 +1,12 @@
 """Resumable downloads of published archives, from several addresses, verified by size and checksum."""
 
 import contextlib
+import errno
 import hashlib
 import http.client
 import json
 import os
 import re
-import shutil
 import socket
 import time
 import urllib.error
@@ -139,6 +139,10 @@ class _UselessError(Exception):
     """Reason why an address does not deliver the archive."""
 
 
+class _UnreachableError(_UselessError):
+    """No network, or no such server: most likely so at the next address too."""
+
+
 def fetch(archive: Archive, part: Part, urls: list[str], quiet: bool = False) -> None:
     """Complete a partial archive from the first address that can.
 
@@ -154,16 +158,17 @@ def fetch(archive: Archive, part: Part, urls: list[str], quiet: bool = False) ->
     known = archive.size if archive.size is not None else part.source().get("size")
     if isinstance(known, int) and part.size >= known > 0 and _is_right(archive, part, quiet):
         return
-    problems = []
+    problems: dict[str, list[str]] = {}
     for url, following in zip(urls, [*urls[1:], None], strict=True):
         try:
             return _fetch_from(archive, part, url, quiet)
         except _UselessError as error:
-            problems.append(f"{urlsplit(url).netloc}: {error}")
-            if not quiet and following and urlsplit(following).netloc != urlsplit(url).netloc:
+            problems.setdefault(str(error), []).append(urlsplit(url).netloc)
+            told = quiet or isinstance(error, _UnreachableError)
+            if not told and following and urlsplit(following).netloc != urlsplit(url).netloc:
                 print_stderr(f"{url}: {error}; trying the next address")
     kept = f"; the {mebibytes(part.size)} MiB received are kept" if part.size else ""
-    causes = "; ".join(dict.fromkeys(problems))
+    causes = "; ".join(f"{', '.join(dict.fromkeys(servers))}: {cause}" for cause, servers in problems.items())
     raise UserError(
         f"{archive.name}: no address delivered {archive.file} ({causes}){kept}; run it again later, {archive.remedy}"
     )
@@ -187,8 +192,8 @@ def _fetch_from(archive: Archive, part: Part, url: str, quiet: bool) -> None:
         except (OSError, http.client.HTTPException, ValueError) as error:
             cause = getattr(error, "reason", error)
             problem = reason(cause) if isinstance(cause, Exception) else str(cause)
-            if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
-                raise _UselessError(f"no network, or no such server: {problem}") from error
+            if _is_unreachable(cause, furthest > 0):
+                raise _UnreachableError(f"no network, or no such server: {problem}") from error
         size = part.size
         if size and size == total:
             if _is_right(archive, part, quiet):
@@ -202,6 +207,14 @@ def _fetch_from(archive: Archive, part: Part, url: str, quiet: bool) -> None:
         if failed < TRIES and not quiet:
             print_stderr(f"{url}: {problem}; trying again")
     raise _UselessError(problem)
+
+
+def _is_unreachable(cause: object, connected: bool) -> bool:
+    """Whether an error says that there is no network or no such server; after bytes have come, that may be for a moment."""
+    if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
+        return True
+    absent = isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) in (errno.ENETUNREACH, errno.EHOSTUNREACH)
+    return absent and not connected
 
 
 def _is_right(archive: Archive, part: Part, quiet: bool) -> bool:
@@ -253,16 +266,6 @@ def _receive(archive: Archive, part: Part, url: str, quiet: bool) -> tuple[bool,
                 part.append(piece)
                 step(size)
     return offset > 0, size if total is None else total
-
-
-def require_space(folder: Path, download: int, unpacked: int, remedy: str) -> None:
-    """Raise a UserError with the remedy if the folder has no room for what is to be downloaded and unpacked, in bytes."""
-    need, free = download + unpacked, shutil.disk_usage(folder).free
-    if free < need:
-        raise UserError(
-            f"{folder}: {need / 1e9:.1f} GB are needed ({download / 1e9:.1f} to download, {unpacked / 1e9:.1f} to extract), "
-            f"{free / 1e9:.1f} GB are free; make room, or {remedy}"
-        )
 
 
 def verify(archive: Archive, path: str | Path, quiet: bool = False) -> None:

@@ -221,3 +221,13 @@ def _check_plain(text: str) -> None:
             what = f"the alias *{alias} is not read; write the value out" if depth <= DEEPEST else "nested too deeply"
             line = event.start_mark.line + 1 if event.start_mark else "unknown"
             raise ValueError(f"line {line}: {what}")
+
+
+def require_space(folder: Path, download: int, unpacked: int, remedy: str) -> None:
+    """Raise a UserError with the remedy if the folder has no room for what is to be downloaded and unpacked, in bytes."""
+    need, free = download + unpacked, shutil.disk_usage(folder).free
+    if free < need:
+        raise UserError(
+            f"{folder}: {need / 1e9:.1f} GB are needed ({download / 1e9:.1f} to download, {unpacked / 1e9:.1f} to extract), "
+            f"{free / 1e9:.1f} GB are free; make room, or {remedy}"
+        )

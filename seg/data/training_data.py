@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
 from .. import distributed
 from ..config import DataConfig
 from ..errors import UserError
-from ..labels import LabelSet
+from ..labels import LabelSet, load
 from ..progress import Progress
 from . import findings
 from .findings import Findings
+from .label_mapping import labels_file
 from .range_notes import note_lines
 from .scan import Sample, Scan, examine, look_at, tabulate
 from .sources import Sources, open_sources
@@ -23,6 +25,17 @@ DECODED = 1000
 only the headers are read; other damage is found when the image is used."""
 
 
+def refuse_other_labels(config: DataConfig, labels: LabelSet) -> None:
+    """Refuse the default label set for a data set that has its own: the masks would be read as other classes, in silence.
+
+    Raises:
+        UserError: `data.labels` is VOC's, and the data set's labels.yaml lists other classes.
+    """
+    path = labels_file(config.root) if config.labels == DataConfig.labels else None
+    if path and load(str(path)).names != labels.names:
+        raise UserError(f"{path}: lists other classes than data.labels={config.labels}; set data.labels={quote(str(path))}")
+
+
 class TrainingData:
     """The splits of a training, and their content.
 
@@ -32,10 +45,11 @@ class TrainingData:
         path: file that `keep` writes, and that a later start reads.
 
     Raises:
-        UserError: as `open_split`.
+        UserError: as `open_split` and `refuse_other_labels`.
     """
 
     def __init__(self, config: DataConfig, labels: LabelSet, path: Path):
+        refuse_other_labels(config, labels)
         self.path, self.known = path, Findings(path)
         self.sources: Sources = open_sources(config, labels)
         self.val = open_split(config.root, config.val, labels, config.masks)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -206,15 +207,15 @@ def read_list(path: Path, files: Mapping[str, Path]) -> tuple[tuple[str, ...], l
     except UserError as error:
         return (), [as_problem(path, error)]
     content = path.read_bytes()
-    lines = content.decode("utf-8-sig").splitlines()
+    lines, name = content.decode("utf-8-sig").splitlines(), quote(str(path))
     blank = [number for number, line in enumerate(lines, 1) if line != line.strip() or not line]
     if content.startswith(codecs.BOM_UTF8):
-        wrong.append(f"starts with a byte-order mark; {HARMLESS}: sed -i '1s/^\\xEF\\xBB\\xBF//' {path}")
+        wrong.append(f"starts with a byte-order mark; {HARMLESS}: sed -i '1s/^\\xEF\\xBB\\xBF//' {name}")
     if windows := content.count(b"\r\n"):
-        wrong.append(f"has {windows} Windows line ends; {HARMLESS}: sed -i 's/\\r$//' {path}")
+        wrong.append(f"has {windows} Windows line ends; {HARMLESS}: sed -i 's/\\r$//' {name}")
     if blank:
         more = f" and {len(blank) - 1} more lines" if len(blank) > 1 else ""
-        command = f"sed -i 's/^\\s*//; s/\\s*$//; /^$/d' {path}"
+        command = f"sed -i 's/^\\s*//; s/\\s*$//; /^$/d' {name}"
         wrong.append(f"line {blank[0]}{more} blank, or with blanks around the id; {HARMLESS}: {command}")
     return ids, [Problem(str(path), text) for text in wrong]
 
@@ -263,5 +264,5 @@ def refuse_problems(found: Scan, split: Split) -> None:
     if found.problems:
         more = len(found.problems) - 1
         raise UserError(
-            f"{found.problems[0]}" + (f" (and {more} more: seg data check {split.root} lists them)" if more else "")
+            f"{found.problems[0]}" + (f" (and {more} more: seg data check {quote(str(split.root))} lists them)" if more else "")
         )

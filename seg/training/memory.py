@@ -5,6 +5,7 @@ from torch import nn
 
 from .. import distributed
 from ..config import TrainConfig
+from ..errors import UserError
 from ..memory import available_memory
 from ..models.profile import activations
 from ..precision import Precision, best_precision
@@ -14,6 +15,9 @@ from .tiled_cross_entropy import TILE
 BYTES_PER_PIXEL = 2**15
 """Upper bound of what a network stores of a pixel for the backward pass: aligned Xception-65 in float32, without recomputing,
 stores 6,400 bytes at output stride 16 and 15,400 at 8. If this bound fits, nothing is estimated."""
+MAX_OVERCOMMIT = 4
+"""On a CPU, a training is refused if the estimate is more than this many times the free memory. A GPU reports that it is
+full; a process that fills the main memory is killed without a message."""
 SHARE = 0.9
 """Share of the free memory that the estimate may fill: allocators lose some to fragmentation."""
 
@@ -71,6 +75,9 @@ def choose_recompute(model: nn.Module, config: TrainConfig, height: int, width: 
     Recomputing costs Xception-65 860 kernel launches per step on a GPU, and a tenth of the step's time on a CPU. Prints a line
     if the training does not fit in either case.
 
+    Raises:
+        UserError: on a CPU, if it needs more than `MAX_OVERCOMMIT` times what is free.
+
     Args:
         model, config, height, width: as for `training_memory`.
         device: of the training.
@@ -87,10 +94,12 @@ def choose_recompute(model: nn.Module, config: TrainConfig, height: int, width: 
     if need > SHARE * free and config.recompute == "auto" and not chosen and not decided:
         chosen = True
         need = training_memory(model, config, height, width, precision, chosen, device)
-    if need > free and distributed.is_main():
+    if need > free:
         parts = f"train.grad_accumulation={config.grad_accumulation * 2}, " * (images_at_a_time(config) > 1)
-        print_stderr(
-            f"seg: the training needs about {need / 2**30:.1f} GiB of memory, and {device} has {free / 2**30:.1f} GiB free; if "
-            f"it runs out, set {parts}a smaller data.crop_size, or train.checkpoint_activations=true"
-        )
+        gibibytes = f"{need / 2**30:.1f} GiB of memory, and {device} has {free / 2**30:.1f} GiB free"
+        remedy = f"set {parts}a smaller data.crop_size, or train.checkpoint_activations=true"
+        if device.type == "cpu" and need > MAX_OVERCOMMIT * free:
+            raise UserError(f"the training needs about {gibibytes}; {remedy}")
+        if distributed.is_main():
+            print_stderr(f"seg: the training needs about {gibibytes}; if it runs out, {remedy}")
     return chosen

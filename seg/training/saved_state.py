@@ -9,8 +9,11 @@ from ..config import Config, as_dict
 from ..errors import UserError, reason
 from . import checkpoint
 from .ema import ExponentialMovingAverage
-from .run_folder import State, changed_settings, versions
+from .run_folder import State, changed_settings, resume_command, versions
 from .step import Step
+
+SHAPING, INITIAL = ("model.", "data.labels"), "model.weights"
+"""Settings that decide which tensors a network has, and those of them that do not."""
 
 
 def capture(config: Config, model: nn.Module, step: Step, ema: ExponentialMovingAverage | None, state: State) -> dict[str, Any]:
@@ -42,6 +45,7 @@ def restore(
     Raises:
         UserError: it is not a checkpoint of this configuration.
     """
+    changed: list[str] = []
     try:
         changed = changed_settings(saved["config"], as_dict(config))
         if saved["versions"] != versions():
@@ -56,5 +60,9 @@ def restore(
             ema.load_state_dict(saved["ema"])
         return State(**saved["state"]), changed
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        problem = f"not a checkpoint of this configuration ({reason(error)}); start a new run with name=NAME"
+        # An effect holds no colon.
+        other = [line.rpartition(": ")[0] for line in changed if line.startswith(SHAPING) and not line.startswith(INITIAL)]
+        why = ", and ".join(other) or reason(error)
+        again = f"resume it with its own settings: {resume_command(place.parent)}; or " if other else ""
+        problem = f"not a checkpoint of this configuration ({why}); {again}start a new run with name=NAME"
         raise UserError(f"{place}: {problem}") from error

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import cast
 
 from torch import nn
@@ -62,7 +63,7 @@ def open_model(source: str | Path, overrides: Sequence[str] = ()) -> tuple[Segme
     if metadata.config.model.image_classes is not None:
         raise UserError(
             f"{source}: holds an image classifier, without segmentation classes; start a training from its backbone: "
-            f"seg train CONFIG model.weights={source}"
+            f"seg train CONFIG model.weights={quote(str(source))}"
         )
     weights = Weights(str(source), tensors, as_dict(metadata.config)["model"])
     # First without memory: the metadata of a damaged file may describe a network of any size.
@@ -72,7 +73,7 @@ def open_model(source: str | Path, overrides: Sequence[str] = ()) -> tuple[Segme
         what = "a backbone only, such as ImageNet weights" if alone else "a network without its classifier"
         raise UserError(
             f"{source}: holds {what}, without segmentation classes; start a training from it: "
-            f"seg train CONFIG model.weights={source}"
+            f"seg train CONFIG model.weights={quote(str(source))}"
         )
     if report.missing or report.reinitialized or report.unexpected:
         raise UserError(f"{report}; the file does not hold the network that its metadata describes; copy or download it again")

@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..archives import extract
-from ..download import Archive, addresses, checksum, exclusive_part, fetch, require_space, verify
+from ..download import Archive, addresses, checksum, exclusive_part, fetch, verify
 from ..errors import UserError
-from ..files import cache_folder, write_text
+from ..files import cache_folder, require_space, write_text
 from ..locks import try_lock
 from ..progress import Progress, by_mebibyte, is_quiet, mebibytes, print_stderr
 from .zoo import PublishedModel, find

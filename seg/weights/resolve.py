@@ -1,6 +1,7 @@
 """Resolves WEIGHTS, the argument of every verb and of `seg.load`, to a file on this machine."""
 
 from pathlib import Path
+from shlex import quote
 
 from ..errors import UserError
 from ..files import expand
@@ -39,7 +40,8 @@ def resolve_weights(source: str | Path) -> Path:
         )
     if text.startswith("tf:"):
         raise UserError(
-            f"{text}: a TensorFlow checkpoint; convert it first: seg convert {text} --out model.safetensors, and give that file"
+            f"{text}: a TensorFlow checkpoint; convert it first: seg convert {quote(text)} --out model.safetensors, "
+            "and give that file"
         )
     path = expand(source)
     if path.is_dir():

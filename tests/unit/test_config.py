@@ -342,6 +342,18 @@ def test_a_file_may_have_any_name_but_that_of_a_configuration_of_the_package(tmp
     assert found == ["mine.yml", "voc_mini", "voc_minni"]
 
 
+def test_the_folder_of_a_run_stands_for_its_configuration(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in ("runs/mine", "runs/empty", "voc_mini"):
+        Path(place).mkdir(parents=True)
+    Path("runs/mine/config.yaml").write_text("{name: mine, train: {batch_size: 3}}")
+    for given in ("runs/mine", "runs/mine/", tmp_path / "runs" / "mine"):
+        assert (load(given).train.batch_size, load(given).name) == (3, "mine")
+    assert load("voc_mini").train.batch_size == 6
+    with refused("runs/empty: no such configuration"):
+        load("runs/empty")
+
+
 @pytest.mark.parametrize(
     "name, wanted",
     [

@@ -21,7 +21,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("root", metavar="ROOT", help="data set in VOC layout")
     parser.add_argument("--split", help="check this split only (default: all splits; each file is read once)")
     parser.add_argument(
-        "--labels", metavar="NAME|FILE", default="voc", help="voc, cityscapes, ade20k, camvid, or a YAML file (default: voc)"
+        "--labels",
+        metavar="NAME|FILE",
+        help="voc, cityscapes, ade20k, camvid, or a YAML file (default: labels.yaml in ROOT, otherwise voc)",
     )
     parser.add_argument("--masks", metavar="FOLDER", help="folder of the masks, relative to ROOT")
     parser.add_argument(
@@ -37,12 +39,13 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and return the exit code."""
+    from ...data.label_mapping import labels_file
     from ...data.validation import check
     from ...files import write_json
     from ...labels import load
     from ..tables import class_table, size_table
 
-    labels = load(args.labels)
+    labels = load(args.labels or str(labels_file(args.root) or "voc"))
     with progress("check", quiet=args.quiet) as bar:
         report = check(args.root, labels, args.split, args.masks, args.masks_only, args.convert, bar.update)
     for problem in report.problems:

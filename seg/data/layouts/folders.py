@@ -24,6 +24,7 @@ from .base import Entry, Layout, Sample, Splits, Tree, existing_folder, flat_id,
 from .pairs import IMAGE_WORDS, MASK_WORDS, has_mask_word, pair_names, words
 from .raw_masks import gray_levels
 from .splits import read_split_lists
+from .unread import unread_format
 
 IMAGES = ("images", "image", "imgs", "img", "jpegimages")
 MASKS = ("masks", "mask", "labels", "label", "annotations", "segmentationclassaug", "segmentationclass")
@@ -127,12 +128,40 @@ class Folders(Layout):
             if chosen:
                 self._note(*chosen, len(best))
                 pairs[key] = best
+        pairs = pairs or self._flat()
         if not pairs and not self.hints.masks:
             for key, places in self.places.items():
                 for place in places:
                     best = self._within(place)
                     if best:
                         pairs.setdefault(key, []).extend(best)
+        return pairs
+
+    def _flat(self) -> dict[Key, list[tuple[Path, Path]]]:
+        """Images in folders, such as one for each camera, and all masks in one: named x or camera_x."""
+        pairs: dict[Key, list[tuple[Path, Path]]] = {}
+        for (split, rest), places in self.places.items():
+            masks = [place for place in places if place.role == "mask"]
+            images = {
+                (*below[len(rest) :], name): (below, place.path / name)
+                for (part, below), more in self.places.items()
+                if part == split and len(masks) == 1 and len(below) > len(rest) and below[: len(rest)] == rest
+                for place in more
+                if place.role == "image"
+                for name in place.files
+            }
+            ways = [{key[-1]: found for key, found in images.items()}, {flat_id(*key): found for key, found in images.items()}]
+            whole = [
+                (named, pair_names(named, masks[0].files, self.hints.pair)) for named in ways if len(named) == len(images) > 0
+            ]
+            named, made = max(whole, key=lambda way: len(way[1].masks), default=({}, None))
+            for image, mask in made.masks.items() if made else ():
+                below, path = named[image]
+                pairs.setdefault((split, below), []).append((path, masks[0].path / mask))
+            if made and made.masks:
+                self.notes.append(f"images in folders with {masks[0].path}: {len(made.masks)} images")
+                self.left_out(len(images) - len(made.masks), len(images), "images have no mask")
+                self.left_out(len(masks[0].files) - len(made.masks), len(masks[0].files), "masks have no image")
         return pairs
 
     def _note(self, first: Place, second: Place, how: str, count: int) -> None:
@@ -225,11 +254,19 @@ class Folders(Layout):
         masks = [place for places in self.places.values() for place in places if place.role == "mask"]
         images = [place for places in self.places.values() for place in places if place.role == "image"]
         if images and masks:
-            held = ", ".join(place.files[0] for place in (images[0], masks[0]))
+            image, mask, folder = images[0].files[0], masks[0].files[0], images[0].path.name
+            if stem(image) == stem(mask):
+                return (
+                    f"{masks[0].path}: several folders have images of the name {image}; put the masks of {images[0].path} into "
+                    f"{masks[0].path / folder}, or name them {folder}_{mask}"
+                )
+            held = f"{image}, {mask}"
             return (
                 f"{masks[0].path}: no mask has the name of an image in {images[0].path} (for example {held}); describe "
                 "the names by --pair '{stem}_mask.png', or rename the files"
             )
+        if not masks and (text := unread_format(self.tree)):
+            return text
         return (
             f"{self.folder}: no images with masks found; expected images/ and masks/, or train/ and train_labels/, or the "
             "layout of an annotation tool (see --layout); give the two folders by --images and --masks"

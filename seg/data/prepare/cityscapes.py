@@ -12,9 +12,8 @@ from pathlib import Path, PurePosixPath
 from zipfile import ZipInfo
 
 from ...archives import extract_zip, zipped_files
-from ...download import require_space
 from ...errors import UserError
-from ...files import read_lines
+from ...files import read_lines, require_space
 from ..layouts.base import Hints
 from ..layouts.create import create_dataset
 from ..voc import LISTS

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...archives import extract
-from ...download import Archive, addresses, exclusive_part, fetch, require_space, verify
+from ...download import Archive, addresses, exclusive_part, fetch, verify
 from ...errors import UserError, did_you_mean
+from ...files import require_space
 from ...progress import Progress, by_mebibyte, mebibytes
 
 

@@ -1,8 +1,12 @@
 import json
 import shlex
 
+import numpy as np
+
 from seg.data.prepare.sbd import prepare_trainaug
+from seg.labels import VOC
 from tests.helpers.command import first, run, the_line, truncate
+from tests.helpers.toy import save_palette
 
 
 def test_the_data_verbs_work(place, capsys):
@@ -26,6 +30,22 @@ def test_the_data_verbs_work(place, capsys):
     assert "no such data folder" in the_line(capsys, "data", "check", "nowhere")
 
 
+def test_check_lists_the_classes_that_train_and_val_lack(place, capsys):
+    """Of three classes, one is in both splits, and one in each alone."""
+    for number in range(9):
+        only = "cat" if number < 6 else "dog"
+        mask = np.full((48, 64), VOC.names.index(only), np.uint8)
+        mask[:20] = VOC.names.index("person")
+        save_palette(place / "voc" / "SegmentationClass" / f"toy_{number:03d}.png", mask)
+    code, out, _ = run(capsys, "data", "check", "voc", "--json", "check.json", "--quiet")
+    lacking = ["val has no pixel of cat: not scored", "train has no pixel of dog: not learned"]
+    assert code == 0 and [line for line in out.splitlines() if "no pixel" in line] == [f"note: {text}" for text in lacking]
+    said = json.loads((place / "check.json").read_text())["split_notes"]
+    assert [text for text in said if "no pixel" in text] == lacking
+    out = run(capsys, "data", "check", "voc", "--split", "val", "--quiet")[1]
+    assert "no pixel" not in out and "note: no image has background, " in out
+
+
 def test_own_data_is_trained_on_by_the_commands_that_init_names(place, capsys):
     (place / "voc" / "JPEGImages").rename(place / "voc" / "images")
     (place / "voc" / "SegmentationClass").rename(place / "voc" / "masks")
@@ -37,9 +57,17 @@ def test_own_data_is_trained_on_by_the_commands_that_init_names(place, capsys):
     assert made["out"] == "my data/voc" and sum(made["splits"].values()) == 9 and f"{len(made['classes'])} classes" in out
     look, learn = (shlex.split(line.split(":", 1)[1]) for line in out.splitlines()[-2:])
     assert (look.pop(0), learn.pop(0)) == ("seg", "seg")
-    assert run(capsys, *look, "--quiet")[0] == 0
+    report = run(capsys, *look, "--quiet")
+    assert report[0] == 0 and "class_2" in report[1] and "sofa" not in report[1]
+    assert run(capsys, *look[: look.index("--labels")], "--quiet") == report  # labels.yaml in the folder is the default
     learn[learn.index("voc_mini")] = "small.yaml"
     learn.remove("model.weights=timm:legacy_xception.tf_in1k")
+    [labels] = [setting for setting in learn if setting.startswith("data.labels=")]
+    forgotten = the_line(capsys, *(setting for setting in learn if setting != labels))
+    assert (
+        "my data/voc/labels.yaml: lists other classes than data.labels=voc; set data.labels='my data/voc/labels.yaml'"
+        in forgotten
+    )
     assert run(capsys, *learn, "--quiet")[0] == 0
     assert (place / "runs/my-data/best.safetensors").is_file()
     assert "already exists" in the_line(capsys, "data", "init", "my data")

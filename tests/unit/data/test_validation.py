@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 
 import cv2
@@ -227,6 +229,16 @@ def test_problems_of_a_list_are_reported_and_its_ids_are_read(root, content, wor
     )
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="sed -i takes a suffix elsewhere")
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbftoy_000\n", b"toy_000\r\n", b"toy_000\n\n toy_001\n"])
+def test_the_command_that_mends_a_list_runs_as_printed_where_folders_have_blanks(root, tmp_path, content):
+    place = root.rename(tmp_path / "my own 'data'")
+    list_of(place).write_bytes(content)
+    problem = the_problem(check(place, VOC), list_of(place))
+    subprocess.run(["bash", "-c", "sed" + problem.partition(": sed")[2]], check=True)
+    assert check(place, VOC).problems == []
+
+
 @pytest.mark.parametrize(("content", "words"), [(b"", "is empty"), (b"\n \n", "is empty"), (b"\xff\xd8\xff\xe0", "not a list")])
 def test_an_empty_list_and_a_binary_file_are_reported(root, content, words):
     list_of(root).write_bytes(content)
@@ -385,6 +397,13 @@ def test_the_first_problem_is_raised_with_the_number_of_others(split):
     assert "more" not in str(error.value)
     damage(split, 1, 5)
     with refused(split.images[1], "and 2 more", f"seg data check {split.root}"):
+        validate_split(split)
+
+
+def test_the_command_that_lists_the_problems_is_quoted(root, tmp_path):
+    split = open_split(root.rename(tmp_path / "my data"), "train", VOC)
+    damage(split, 1, 5)
+    with refused(f"seg data check '{split.root}' lists them"):
         validate_split(split)
 
 

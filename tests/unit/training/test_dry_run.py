@@ -1,3 +1,4 @@
+import contextlib
 import re
 
 import pytest
@@ -7,9 +8,10 @@ import yaml
 from seg.cli.main import main
 from seg.config import as_dict
 from seg.training import dry_run as module
-from seg.training import start
+from seg.training import memory, start
 from seg.training.dry_run import dry_run
 from seg.training.trainer import Trainer
+from tests.helpers.toy import refused
 
 
 def test_a_dry_run_says_what_a_training_takes_and_writes_nothing(config, tmp_path, capsys):
@@ -34,6 +36,21 @@ def test_too_little_memory_is_said_with_the_remedy(config, monkeypatch):
     assert dry_run(trainer)["memory"].endswith("; 1024.0 GiB are free")
     monkeypatch.setattr(module, "available_memory", lambda device: 2**10)
     assert "too little; lower train.batch_size" in dry_run(trainer)["memory"]
+
+
+def test_a_training_far_beyond_the_memory_is_refused_before_the_system_kills_it(config, monkeypatch, capsys):
+    need = memory.training_memory(Trainer(config("a"), quiet=True).model, config("a").train, 40, 40, "float32", False)
+    settings = config("a", "train.precision=float32", "train.recompute=false", "data.crop_size=40")
+    capsys.readouterr()
+    for free, refusal in ((need / 2, False), (need / 5, True)):
+        monkeypatch.setattr(memory, "available_memory", lambda device, free=free: int(free))
+        with (
+            refused("the training needs about", "GiB free; set train.grad_accumulation=2, a smaller data.crop_size, or")
+            if (refusal)
+            else contextlib.nullcontext()
+        ):
+            Trainer(settings, quiet=True)
+        assert ("if it runs out, set" in capsys.readouterr().err) is not refusal
 
 
 def test_the_size_of_rectangular_crops_is_said_and_estimated(config):

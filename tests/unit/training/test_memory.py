@@ -8,9 +8,10 @@ import torch
 from seg.config import from_dict
 from seg.models.factory import build_meta_model
 from seg.training import memory
-from seg.training.memory import SHARE, choose_recompute, training_memory
+from seg.training.memory import MAX_OVERCOMMIT, SHARE, choose_recompute, training_memory
 from seg.training.step import prepare_mode
 from tests.helpers.configs import MODEL
+from tests.helpers.toy import refused
 
 CPU = torch.device("cpu")
 SIDE = 65
@@ -80,7 +81,13 @@ def test_a_training_that_does_not_fit_says_so_before_its_first_step(chosen):
     free_and_need = f"{need(True) / 2**30:.1f} GiB", f"{free / 2**30:.1f} GiB free"
     for part in (*free_and_need, "train.grad_accumulation=2", "data.crop_size"):
         assert part in said
-    assert "grad_accumulation" not in chosen(0, batch_size=1)[1]
+    assert "grad_accumulation" not in chosen(need(True, batch_size=1) - 1, batch_size=1)[1]
+
+
+def test_a_training_far_beyond_the_memory_is_refused_on_a_cpu(chosen):
+    with refused("the training needs about", "GiB free", "set train.grad_accumulation=2"):
+        chosen(need(True) // MAX_OVERCOMMIT - 1)
+    assert "if it runs out" in chosen(need(True) // MAX_OVERCOMMIT + 1)[1]
 
 
 def test_more_parts_and_no_moving_average_take_less():

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from seg.cli.main import main
 from seg.config import from_dict
 from seg.errors import UserError
 from seg.models.preprocess import network_input
@@ -293,6 +295,17 @@ def test_another_network_is_not_resumed(config):
     Trainer(config("a"), quiet=True).run()
     with pytest.raises(UserError, match=r"not a checkpoint of this configuration.*start a new run with name=NAME"):
         Trainer(config("a", "model.width=0.25"), resume=True, quiet=True)
+
+
+def test_a_run_that_is_resumed_with_another_network_names_the_settings_and_the_command(config, capsys):
+    trainer = Trainer(config("a b"), quiet=True)
+    trainer.run()
+    with refused("model.backbone was xception41, is xception65", "model.width was 0.125, is 0.25") as error:
+        Trainer(config("a b", "model.backbone=xception65", "model.width=0.25", "model.weights=random"), resume=True, quiet=True)
+    assert "state_dict" not in str(error.value) and "model.weights" not in str(error.value)
+    command = f"seg train '{trainer.folder / 'config.yaml'}' --resume"
+    assert f"resume it with its own settings: {command}; or start a new run" in str(error.value)
+    assert main([*shlex.split(command)[1:], "--quiet"]) == 0
 
 
 def test_two_runs_in_one_folder_are_refused(config):

@@ -12,6 +12,7 @@ from seg.data.layouts.base import Hints
 from seg.data.layouts.create import create_dataset
 from seg.data.voc import open_split
 from seg.labels import VOC, LabelSet, load, voc_color
+from tests.helpers.layouts import closed
 from tests.helpers.toy import CLASSES, refused, toy_sample, toy_voc
 
 COLORS = {0: (0, 0, 0), 1: (9, 200, 7), 8: (64, 64, 128), 12: (255, 255, 255), 15: (60, 40, 222), 255: (1, 2, 3)}
@@ -407,3 +408,26 @@ def test_a_failed_run_leaves_nothing(tmp_path, monkeypatch):
 def test_this_module_does_not_import_torch():
     code = "import sys, seg.data.layouts.create, seg.data.prepare.sbd; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("mask", ["masks/toy_{:03d}.png", "masks/toy_{:03d}_gt.png", "masks/cam0_day 1_toy_{:03d}.png"])
+@pytest.mark.parametrize("above", ["", "unpacked/set/"])
+def test_images_in_folders_may_have_their_masks_in_one(tmp_path, mask, above):
+    for camera, numbers in enumerate((range(5), range(5, 10))):
+        place = mask.replace("cam0", f"cam{camera}")
+        make(tmp_path, closed, numbers, f"{above}images/cam{camera}/day 1/toy_{{:03d}}.jpg", above + place)
+    (tmp_path / f"{above}masks").joinpath(mask.partition("/")[2].format(3)).unlink()
+    made = create_dataset(tmp_path)
+    assert sum(made.splits.values()) == 9
+    assert any("1 of 10 images have no mask" in note for note in made.notes)
+    assert any("cam1_day 1_toy_" in name for name in open_split(made.out, "train", load(str(made.out / "labels.yaml"))).ids)
+    expect(made, closed)
+
+
+def test_images_that_repeat_their_names_in_folders_are_never_given_one_mask(tmp_path):
+    """The mask of camera 0 would be given to the image of camera 1."""
+    for camera in (0, 1):
+        make(tmp_path, closed, range(4), f"images/cam{camera}/toy_{{:03d}}.jpg", "masks/toy_{:03d}.png")
+    remedy = f"put the masks of {tmp_path / 'images/cam0'} into {tmp_path / 'masks/cam0'}, or name them cam0_toy_000.png"
+    with refused("several folders have images of the name toy_000.jpg", remedy):
+        create_dataset(tmp_path)

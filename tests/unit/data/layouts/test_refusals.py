@@ -1,6 +1,7 @@
 """What cannot be read is refused in one line: the file, the place, and the flag that helps. What is left out is said."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -60,6 +61,47 @@ SITUATIONS = {
     "no partner": (lambda root: in_folders(root, closed, mask="masks/other{}.png"), ["no mask has the name", "--pair"]),
     "no images": (lambda root: in_folders(root, closed, "none/x{}.txt.png", "b/y{}.png"), ["--images and --masks"]),
 }
+
+
+UNREAD = {
+    "a/project.json": (
+        [{"id": 1, "data": {"image": "t0.jpg"}, "annotations": []}],
+        "Label Studio's JSON has no masks; also export 'Brush",
+    ),
+    "a/short.json": ([{"id": 1, "image": "t0.jpg", "annotator": 1, "tag": []}], "Label Studio's JSON has no masks"),
+    "ds0/ann/t0.jpg.json": (
+        {"size": {}, "objects": [{"classTitle": "cat"}]},
+        "Supervisely's annotations are not supported; export",
+    ),
+    "labels/train/t0.txt": ("0 0.1 0.2 0.5 0.25 1e-05 0.5\n", "YOLO's polygons are not supported; export them as COCO"),
+    "labels/t0.txt": ("0 0.1 0.2 0.5 0.25", "YOLO's boxes have no masks"),
+    "Annotations/t0.xml": ("<annotation><object><bndbox><xmin>1</xmin></bndbox></object></annotation>", "boxes have no masks"),
+    "annotations.xml": (
+        '<annotations><image id="0"><polygon label="cat" points="1,2"/></image></annotations>',
+        "polygons in XML",
+    ),
+    "train.csv": ("ImageId,EncodedPixels\nt0.jpg,1 3\n", "a table of RLE is not supported; write masks"),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_annotations_that_are_not_read_are_named_with_what_to_export(tmp_path, name):
+    content, words = UNREAD[name]
+    in_folders(tmp_path, closed, mask="none/{}.txt.png")
+    shutil.rmtree(tmp_path / "none")
+    text(tmp_path / name, content)
+    text(tmp_path / "a" / "README.txt", "2007 photos of cats\n")
+    with refused(f"{tmp_path / name}: {words}"):
+        create_dataset(tmp_path)
+
+
+def test_an_archive_is_to_be_unpacked_but_where_there_are_images(tmp_path):
+    text(tmp_path / "Export.ZIP", "PK")
+    with refused("Export.ZIP: an archive; unpack it first"):
+        create_dataset(tmp_path)
+    save(tmp_path / "images/t0.jpg", toy_sample(0)[0])
+    with refused("no images with masks"):
+        create_dataset(tmp_path)
 
 
 @pytest.mark.parametrize("name", SITUATIONS)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seg import archives, download
+from seg import archives
 from seg.config import load
 from seg.data.prepare import cityscapes
 from seg.data.voc import open_split
@@ -181,7 +181,7 @@ def test_what_is_missing_is_named_with_its_remedy(city, tmp_path):
 
 def test_a_full_disk_is_found_before_anything_is_written(city, monkeypatch):
     usage = shutil.disk_usage(city)
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: usage._replace(free=10))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=10))
     with refused("are needed", "--cityscapes"):
         cityscapes.unpack(city)
     assert not (city / "leftImg8bit").exists()

@@ -1,10 +1,13 @@
 import contextlib
+import errno
 import hashlib
 import http.server
 import io
 import os
 import random
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -16,6 +19,7 @@ import pytest
 from seg import download as transfer
 from seg.cli.main import main
 from seg.data.prepare.download import SOURCES, Source, download
+from seg.errors import UserError
 from tests.helpers.toy import refused
 
 FILES = {
@@ -290,6 +294,33 @@ def test_an_unreachable_server_gives_one_line(server, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+OFFLINE = {
+    "no such server": socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+    "no name service": socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"),
+    "no route": OSError(errno.ENETUNREACH, "Network is unreachable"),
+}
+
+
+@pytest.mark.parametrize("case", OFFLINE)
+def test_an_offline_download_ends_at_once_with_one_line_that_says_the_cause_once(case, tmp_path, monkeypatch, capsys):
+    """Name services fail after seconds each, so that tries in a row would take minutes."""
+    tried = []
+
+    def offline(address, *_, **__):
+        tried.append(address[0])
+        raise OFFLINE[case]
+
+    monkeypatch.setattr(socket, "create_connection", offline)
+    monkeypatch.setattr(time, "sleep", lambda seconds: seconds and pytest.fail("it waits"))
+    with pytest.raises(UserError) as error:
+        download(toy("http://one.test/toy.tar", "http://two.test/toy.tar", "http://two.test/again/toy.tar"), tmp_path / "toy")
+    assert f"(one.test, two.test: no network, or no such server: {OFFLINE[case]})" in str(error.value)
+    assert str(error.value).count(OFFLINE[case].strerror) == 1
+    assert tried == ["one.test", "two.test", "two.test"]
+    assert capsys.readouterr().err == ""
+    assert os.listdir(tmp_path) == []
+
+
 def test_mirrors_replace_the_published_addresses(server, tmp_path, monkeypatch):
     source = toy(f"{server.url}/published/toy.tar")
     monkeypatch.setenv("SEG_MIRRORS", f"{server.url}/a, {server.url}/b/")
@@ -326,11 +357,11 @@ def test_another_archive_is_refused_before_it_is_opened(tmp_path):
 def test_a_full_disk_is_reported_before_the_download_starts(server, tmp_path, monkeypatch):
     (tmp_path / "toy.tar.part").write_bytes(ARCHIVE[:HALF])
     need = 2 * len(ARCHIVE) - HALF
-    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda _: type("", (), {"free": need - 1}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("", (), {"free": need - 1}))
     with refused(tmp_path, "GB are needed", "GB are free", "--out"):
         download(toy(f"{server.url}/toy.tar"), tmp_path / "toy", quiet=True)
     assert server.requests == []
-    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda _: type("", (), {"free": need}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("", (), {"free": need}))
     assert download(toy(f"{server.url}/toy.tar"), tmp_path / "toy", quiet=True)
 
 
