@@ -51,5 +51,6 @@ def no_attribute(module: str, name: str, hints: Mapping[str, str], known: Iterab
 
 
 def reason(error: Exception) -> str:
-    """The message of a library's exception, on one line."""
-    return " ".join(str(error).split())[:400] or type(error).__name__
+    """The message of an exception, on one line; of the system's errors without number and path."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:400] or type(error).__name__

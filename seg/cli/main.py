@@ -105,7 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             expand_paths(args)
             return int(args.run(args))
     except UserError as error:
-        print_stderr(f"{name}: {error}")
+        # Some messages start with the command themselves: "seg evaluate: give WEIGHTS ..."
+        print_stderr(str(error) if str(error).startswith(f"{name} ") else f"{name}: {error}")
         return 2
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough. Python would report it again when it flushes at the end.

@@ -18,7 +18,7 @@ def the_line(capsys, *arguments) -> str:
     assert code == 2
     assert out == ""
     assert err.count("\n") == 1, err
-    assert err.startswith("seg: ")
+    assert err.startswith(("seg: ", f"seg {arguments[0]}"))
     return err
 
 

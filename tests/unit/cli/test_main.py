@@ -43,6 +43,11 @@ def test_every_verb_refuses_its_user_errors(place, capsys, arguments, message):
     assert message in the_line(capsys, *arguments)
 
 
+def test_the_command_is_named_once(place, capsys):
+    assert run(capsys, "evaluate")[2].startswith("seg evaluate: give WEIGHTS")
+    assert run(capsys, "evaluate", "none.safetensors")[2].startswith("seg: none.safetensors: ")
+
+
 @pytest.mark.parametrize("arguments", [[], ["data"]])
 def test_seg_alone_prints_its_help(capsys, arguments):
     code, out, err = run(capsys, *arguments)
