@@ -503,6 +503,10 @@ def _check_keys(value: Any, cls: Any, place: str, prefix: str = "") -> None:
             _check_keys(item, section, place, f"{prefix}{key}.")
         if not (isinstance(item, str) and "${" in item):
             check_choice(hints[key], f"{place}: {prefix}{key}", item)
+        if isinstance(item, bool) and (hints[key] is str or str in get_args(hints[key])):
+            # OmegaConf would make it the text False: weights: no.
+            optional = " or null" * (type(None) in get_args(hints[key]))
+            raise UserError(f"{place}: {prefix}{key}={str(item).lower()}: must be {KINDS['str']}{optional}")
         kind = get_origin(hints[key])
         if kind in (list, dict) and not isinstance(item, kind):
             wants = "a list, as [a, b]" if kind is list else "a mapping, as {a: 1.0}"

@@ -360,7 +360,7 @@ def verdict(place: Path, code: int, peak: int, names: tuple[str, ...]) -> str:
     if peak > BYTES:
         return f"used {peak >> 20} MiB"
     for line in lines:
-        if not line.startswith(("seg: ", "seg ")) or not line.isprintable() or len(line) > LONGEST:
+        if not line.startswith(("seg: ", "seg ", "note: ")) or not line.isprintable() or len(line) > LONGEST:
             return f"not a clear line: {line[:LONGEST]!r}"
     out = (place / "stdout").read_text(errors="surrogateescape")
     for line in out.splitlines():

@@ -417,6 +417,8 @@ def test_paths_expand_the_home_folder_and_environment_variables(monkeypatch):
         ("model.decoder.low_level_channels=few", "model.decoder.low_level_channels=few: must be a whole number"),
         ("data.balanced=maybe", "data.balanced=maybe: must be true or false"),
         ("data.root=[1]", "data.root=[1]: must be a text"),
+        ("model.weights=no", "model.weights=false: must be a text or null"),
+        ("name=true", "name=true: must be a text"),
     ],
 )
 def test_a_value_of_another_type_is_refused_with_the_type_that_is_wanted(setting, wanted):
