@@ -30,7 +30,7 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]]) -> Inputs:
 
     Args:
         inputs: images, videos, cameras, folders (searched recursively; hidden files are left out), glob patterns, and .txt
-            lists of paths, or of ids of a data set in VOC layout, one a line; lines that start with # are comments.
+            lists of paths, or of ids of a data set in VOC layout, one per line; lines that start with # are comments.
 
     Raises:
         UserError: an input has neither images nor videos, or two videos would be written to the same file.
