@@ -270,6 +270,7 @@ def test_home_and_end_reach_the_first_and_last_image_and_cell(browser, reports):
             page.keyboard.press(key)
             assert page.inner_text("#viewer-place") == place
         page.keyboard.press("Escape")
+        page.locator("dialog").wait_for(state="hidden")
         page.focus("#matrix td[tabindex='0']")
         for key, cell in (("End", "background → bar: "), ("ArrowDown", "disc → bar: "), ("Home", "disc → background: ")):
             page.keyboard.press(key)

@@ -314,7 +314,7 @@ def test_an_offline_download_ends_at_once_with_one_line_that_says_the_cause_once
     monkeypatch.setattr(time, "sleep", lambda seconds: seconds and pytest.fail("it waits"))
     with pytest.raises(UserError) as error:
         download(toy("http://one.test/toy.tar", "http://two.test/toy.tar", "http://two.test/again/toy.tar"), tmp_path / "toy")
-    assert f"(one.test, two.test: no network, or no such server: {OFFLINE[case]})" in str(error.value)
+    assert f"(one.test, two.test: no network, or no such server: {OFFLINE[case].strerror})" in str(error.value)
     assert str(error.value).count(OFFLINE[case].strerror) == 1
     assert tried == ["one.test", "two.test", "two.test"]
     assert capsys.readouterr().err == ""
