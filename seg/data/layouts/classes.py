@@ -69,7 +69,8 @@ def known_meaning(seen: Sequence[Seen], labels: LabelSet, how: Decoding) -> Mean
         if unknown:
             row, column = find_code(one.path, unknown[0], how)
             count = sum(any(code not in table for code in decoded_codes(other, how)) for other in seen)
-            listed = ", ".join(show(code) for code in list(table)[:12]) + (", ..." if len(table) > 12 else "")
+            alike = [code for code in table if (code >= COLOR) == (unknown[0] >= COLOR)]
+            listed = ", ".join(show(code) for code in alike[:12]) + (", ..." if len(alike) > 12 else "")
             raise UserError(
                 f"{one.path}: value {show(unknown[0])} at ({row}, {column}) has no meaning; {count} of {len(seen)} masks hold "
                 f"such values. Known are {listed}: name all by --values VALUE=CLASS ..., those to ignore as 'void'"

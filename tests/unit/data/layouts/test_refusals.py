@@ -147,7 +147,7 @@ def test_a_mask_that_is_turned_like_its_image_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("texts", "words"),
     [
-        (["0=background", "1=cat"], ["t0.png: value", "at (", "has no meaning", "6 of 6 masks", "Known are 0, 1"]),
+        (["0=background", "1=cat"], ["t0.png: value", "at (", "has no meaning", "6 of 6 masks", "Known are 0, 1: name all"]),
         (["0=background"], ["--values: 'classes' must list 2 to 255 classes"]),
         (["0"], ["--values 0: must be VALUE=CLASS"]),
         (["0="], ["--values 0=: must be VALUE=CLASS"]),
