@@ -15,6 +15,10 @@ SHOWN = 30
 """Largest number of class names in a message."""
 
 
+REMEDIES = {"model": ", or in another file by --labels", "training": ", or of this entry of data.sources"}
+"""Further places of `values`, by the owner of the wanted classes."""
+
+
 def labels_file(folder: str | Path) -> Path | None:
     """The label set that a folder holds; None if it has none."""
     path = Path(folder) / LABELS
@@ -53,7 +57,7 @@ def map_by_name(data: LabelSet, model: LabelSet, place: str, theirs: str = "data
             (ours, [name for name in model.names if _key(name) not in known]),
         )
         differences = "".join(f". Only in the {which}: {_list(names)}" for which, names in alone if names)
-        remedy = ", or in another file by --labels" if ours == "model" else f"; --labels names the label set of the {ours}"
+        remedy = REMEDIES.get(ours, f"; --labels names the label set of the {ours}")
         raise UserError(
             f"{place}: the classes of the {theirs} are not those of the {ours}. {theirs.capitalize()}: {_list(data.names)}. "
             f"{ours.capitalize()}: {_list(model.names)}{differences}. Rename classes that are the same, or map mask values to "

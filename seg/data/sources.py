@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ..config import DataConfig
-from ..labels import LabelSet, parse_values
+from ..labels import LabelSet, load, parse_values
 from .images import read_image
+from .label_mapping import labels_file, map_by_name
 from .voc import Split, open_split
 
 
@@ -58,17 +59,22 @@ def open_sources(config: DataConfig, labels: LabelSet) -> Sources:
 
     Args:
         config: the settings of the data.
-        labels: the classes. The `values` of a source define the class names of the values in its masks.
+        labels: the classes. The `values` of a source define the class names of the values in its masks; without them, the
+            classes in the source's labels.yaml are matched by name.
 
     Raises:
-        UserError: as `open_split`, or the values of a source are not those of a label set.
+        UserError: as `open_split`, or the values of a source are not those of a label set, or its labels.yaml lists a
+            class that the training does not have.
     """
     if not config.sources:
         return Sources((open_split(config.root, config.train, labels, config.masks),))
     splits = []
     for number, source in enumerate(config.sources):
-        values = source.get("values")
-        here = replace(labels, values=parse_values(values, labels.names, f"data.sources[{number}]")) if values else labels
+        here, values, own = labels, source.get("values"), labels_file(source["root"])
+        if values:
+            here = replace(labels, values=parse_values(values, labels.names, f"data.sources[{number}]"))
+        elif own:
+            here = map_by_name(load(str(own)), labels, str(own), ours="training")
         splits.append(open_split(source["root"], source.get("split", config.train), here, source.get("masks")))
     weighted = any("weight" in source for source in config.sources)
     weights = tuple(float(s.get("weight", len(split))) for s, split in zip(config.sources, splits, strict=True))

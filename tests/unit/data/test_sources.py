@@ -1,5 +1,7 @@
 """Several data sets trained on together."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -30,6 +32,21 @@ def test_samples_are_those_of_the_splits_in_order(roots):
     for number, (split, index) in enumerate(places):
         for ours, theirs in zip(found.sample(number), split.sample(index), strict=True):
             np.testing.assert_array_equal(ours, theirs)
+
+
+def test_classes_of_a_source_are_matched_by_name(roots):
+    names = ["background", "car", "aeroplane", *VOC.names[3:7], "bicycle", *VOC.names[8:]]  # 1, 2 and 7 change places
+    Path(roots[1], "labels.yaml").write_text(f"classes: {names}")
+    plain = open_sources(DataConfig(train="train", sources=[{"root": roots[0]}, {"root": roots[2]}]), VOC)
+    found = open_sources(DataConfig(train="train", sources=[{"root": roots[0]}, {"root": roots[1]}]), VOC)
+    for number in range(2):
+        mask, mapped = plain.sample(number)[1], found.sample(len(found.splits[0]) + number)[1]
+        new = np.arange(256, dtype=np.uint8)
+        new[[1, 2, 7]] = 7, 1, 2
+        np.testing.assert_array_equal(mapped, new[mask])
+    Path(roots[1], "labels.yaml").write_text("classes: [background, lorry]")
+    with refused(roots[1], "Only in the data set: lorry", "'values' in labels.yaml, or of this entry of data.sources"):
+        open_sources(DataConfig(train="train", sources=[{"root": roots[0]}, {"root": roots[1]}]), VOC)
 
 
 def test_a_source_has_its_own_split_and_masks(roots, tmp_path):
