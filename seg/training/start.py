@@ -18,7 +18,10 @@ from ..models.summary import summary
 from ..weights.loading import read_into
 from ..weights.sources import open_source
 from ..weights.warm_start import warm_start
+from .batch_norm import all_synchronized
 
+MIN_BATCH_NORM_IMAGES = 12
+"""Smallest batch for which the released code advises to fine-tune batch norm."""
 DAY = 24 * 3600
 LARGE = 5e15
 """Trainings of fewer operations need no estimate of their time on a CPU: 14 hours at 100 billion operations per second."""
@@ -103,6 +106,24 @@ def describe_training(config: Config, classes: int, data: TrainingData, model: n
         f"training: {images} images, {len(data.val)} for validation, {classes} classes; {train.iterations} iterations of "
         f"{train.batch_size} images ({rounded} epochs); {distributed.describe_device(device)}, {train.precision}; "
         f"{trained / 1e6:.1f} of {parameters / 1e6:.1f} million parameters train"
+    )
+
+
+def few_images_for_batch_norm(config: Config, model: nn.Module) -> str | None:
+    """Return a line of advice if published batch norm would train on too few images at a time; None otherwise."""
+    train = config.train
+    if train.freeze_batch_norm != "none" or not (config.model.source or config.model.published):
+        return None
+    images = train.batch_size // train.grad_accumulation
+    alone = distributed.world_size() > 1 and not all_synchronized(model)
+    if alone:
+        images //= distributed.world_size()
+    if images >= MIN_BATCH_NORM_IMAGES:
+        return None
+    return (
+        f"batch norm trains on {images} image{'s' * (images != 1)} at a time"
+        + (", because each process normalizes by itself (this network's norms are synchronized on GPUs only)" * alone)
+        + f"; train.freeze_batch_norm=backbone keeps the published statistics, or use {MIN_BATCH_NORM_IMAGES} images or more"
     )
 
 

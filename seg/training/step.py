@@ -22,7 +22,6 @@ from ..models.layers import LogitsModule
 from ..models.ops.recompute import recompute
 from ..models.preprocess import network_input
 from ..precision import autocast, cuda_algorithms
-from ..progress import print_stderr
 from .activation_checkpointing import checkpoint_activations
 from .batch_norm import all_synchronized, freeze_backbone, freeze_batch_norm, set_batch_norm_momentum, synchronize_batch_norm
 from .losses import Loss, hard_share
@@ -37,8 +36,6 @@ BROADCAST = next(
     if name in inspect.signature(nn.parallel.DistributedDataParallel.__init__).parameters
 )
 """PyTorch's name for sending the buffers of rank 0 to all processes before each forward pass; it changed in 2.14."""
-MIN_BATCH_NORM_IMAGES = 12
-"""Smallest batch for which the released code advises to train batch norm."""
 
 
 def prepare_mode(model: nn.Module, config: TrainConfig) -> None:
@@ -97,7 +94,6 @@ class Step:
 
     def __init__(self, model: nn.Module, loss: Loss, config: TrainConfig, device: torch.device, crop: tuple[int, int]):
         self.device, self.loss = device, loss
-        trains = config.freeze_batch_norm != "all"
         if config.freeze_backbone:
             freeze_backbone(model)
         if distributed.world_size() > 1:
@@ -119,8 +115,6 @@ class Step:
         self._modules, self._modes = list(model.modules()), list[bool]()
         self._stops: list[AsyncHostCopy] = []
         self._outcomes: list[tuple[int, AsyncHostCopy]] = []
-        if trains and distributed.is_main():
-            self._warn_of_few_images()
 
     @functools.cached_property
     def parallel(self) -> nn.Module:
@@ -141,18 +135,6 @@ class Step:
                 find_unused_parameters=not hasattr(self.model, "aspp"),
             )
         return torch.compile(network) if self.config.compile else network  # type: ignore[return-value]
-
-    def _warn_of_few_images(self) -> None:
-        images = self.config.batch_size // self.config.grad_accumulation
-        alone = distributed.world_size() > 1 and not all_synchronized(self.model)
-        if alone:
-            images //= distributed.world_size()
-        if images < MIN_BATCH_NORM_IMAGES:
-            print_stderr(
-                f"seg: batch norm trains on {images} image{'s' * (images != 1)} at a time"
-                + (", because each process normalizes by itself (this network's norms are synchronized on GPUs only)" * alone)
-                + f"; use a batch of {MIN_BATCH_NORM_IMAGES} or more, or set train.freeze_batch_norm"
-            )
 
     def __call__(self, iteration: int, batch: Batch, stop: bool = False) -> bool:
         """Update the weights, unless the gradient is not finite (see `failures`).

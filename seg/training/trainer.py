@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from .. import distributed
-from ..config import Config, as_dict, flat
+from ..config import RUN_CONFIG, Config, as_dict, flat
 from ..data.loader import Batch, TrainingSamples, batches, worker_crash_error
 from ..data.sampler import EpochSampler, sample_numbers
 from ..data.training_data import TrainingData
@@ -27,9 +27,16 @@ from .event_log import EventLog, MemoryLog
 from .failures import explain, non_finite_message
 from .loggers import check_loggers
 from .losses import Loss
-from .run_folder import CONFIG, FINDINGS, LAST, Run, State, keep_resolved, resume_command, run_lock
+from .run_folder import FINDINGS, LAST, Run, State, keep_resolved, resume_command, run_lock
 from .saved_state import capture, restore
-from .start import describe_loss, describe_training, load_weights, refuse_frozen_random, slow_without_gpu
+from .start import (
+    describe_loss,
+    describe_training,
+    few_images_for_batch_norm,
+    load_weights,
+    refuse_frozen_random,
+    slow_without_gpu,
+)
 from .step import Step
 from .validation import Validator
 
@@ -105,8 +112,9 @@ class Trainer:
         self.step = Step(model, loss, config.train, self.device, config.data.crop)
         config.train, self.model = self.step.config, self.step.model
         self._say(describe_training(config, len(self.labels), self.data, self.model, self.device))
-        if line := slow_without_gpu(config, self.model, self.device):
-            self._say(line)
+        for advice in (few_images_for_batch_norm(config, self.model), slow_without_gpu(config, self.model, self.device)):
+            if advice:
+                self._say(advice)
         self.ema = ExponentialMovingAverage(self.model, config.train.ema_decay) if config.train.ema_decay else None
         self.validator = Validator(config, self.labels, self.data)
         self.state = State() if saved is None else self._restore(saved)
@@ -238,7 +246,7 @@ class Trainer:
         start, validated = self.state.iteration, self.state.validated == self.state.iteration
         if distributed.is_main():
             stack.enter_context(run_lock(self.folder))
-            write_text(self.folder / CONFIG, yaml.safe_dump(as_dict(self.config), sort_keys=False))
+            write_text(self.folder / RUN_CONFIG, yaml.safe_dump(as_dict(self.config), sort_keys=False))
             self.data.keep()
             log = EventLog(self.folder, start, validated, self.config.train.loggers, flat(self.config))
             self.log: MemoryLog = stack.enter_context(contextlib.closing(log))

@@ -210,18 +210,3 @@ def test_the_result_of_the_last_step_may_be_read_later():
     step(1, given)
     assert [iteration for iteration, _ in step.failures(under_way=1)] == [0]
     assert [iteration for iteration, _ in step.failures()] == [1]
-
-
-@pytest.mark.parametrize(
-    "train, told",
-    [
-        ({"batch_size": 8}, 8),
-        ({"batch_size": 24, "grad_accumulation": 4}, 6),
-        ({"batch_size": 12}, None),
-        ({"freeze_batch_norm": "all"}, None),
-    ],
-)
-def test_a_batch_too_small_for_batch_norm_gives_a_warning(capsys, train, told):
-    make(**train)
-    message = capsys.readouterr().err
-    assert (f"batch norm trains on {told} images at a time" in message) if told else not message
