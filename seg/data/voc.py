@@ -81,16 +81,27 @@ def check_same_size(image: np.ndarray, mask: np.ndarray, image_path: Path, mask_
         raise UserError(different_size(mask.shape[::-1], image.shape[1::-1], mask_path, image_path))
 
 
-def different_size(mask: tuple[int, ...], image: tuple[int, ...], mask_path: Path, image_path: Path) -> str:
-    """Message about a mask of another size than its image; sizes are width and height in pixels."""
-    start = f"{mask_path}: {mask[0]}x{mask[1]} pixels, but its image is {image[0]}x{image[1]} ({image_path})"
+def different_size(
+    mask: tuple[int, ...],
+    image: tuple[int, ...],
+    mask_path: Path,
+    image_path: Path,
+    *,
+    folder: str = "FOLDER",
+    count: str = "",
+) -> str:
+    """Message about a mask of another size than its image; sizes are width and height in pixels.
+
+    `folder`, quoted for the command in the message, has the user's own images and masks; `count` says how many masks differ.
+    """
+    start = f"{mask_path}: {mask[0]}x{mask[1]} pixels, but its image is {image[0]}x{image[1]} ({image_path}){count}"
     turned = mask[::-1] == image and read_header(image_path).orientation >= 5
     if turned:
         return (
-            f"{start}, turned by its EXIF orientation; the mask was drawn on the image as stored. seg data init FOLDER "
-            "--ignore-exif takes the images as stored; or turn the mask"
+            f"{start}, turned by its EXIF orientation; the mask was drawn on the image as stored. seg data init "
+            f"{folder} --ignore-exif takes the images as stored; or turn the mask"
         )
-    return f"{start}; a mask has the size of its image. seg data init FOLDER --resize-masks nearest resizes masks"
+    return f"{start}; a mask has the size of its image. seg data init {folder} --resize-masks nearest resizes masks"
 
 
 def open_images(root: str | Path, name: str, labels: LabelSet) -> Split:

@@ -73,7 +73,8 @@ def known_meaning(seen: Sequence[Seen], labels: LabelSet, how: Decoding) -> Mean
             listed = ", ".join(show(code) for code in alike[:12]) + (", ..." if len(alike) > 12 else "")
             raise UserError(
                 f"{one.path}: value {show(unknown[0])} at ({row}, {column}) has no meaning; {count} of {len(seen)} masks hold "
-                f"such values. Known are {listed}: name all by --values VALUE=CLASS ..., those to ignore as 'void'"
+                f"such values. Known are {listed}: give each value a class by --values VALUE=CLASS ..., "
+                "and values to ignore the class 'void'"
             )
     return Meaning(labels.indexed, table)
 

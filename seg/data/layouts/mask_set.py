@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from PIL import Image
@@ -38,6 +39,7 @@ class MaskSet:
     ):
         """Read every mask file. Raises UserError if the masks cannot be interpreted, or do not fit their images."""
         self.hints, self.samples, self.progress = hints, samples, progress
+        self.folder = quote(str(layout.folder))
         self.seen: dict[str, Seen] = {}
         self.sizes: dict[str, tuple[int, int] | None] = {}
         """Width and height to which a mask file is resized; None: it is not."""
@@ -105,7 +107,7 @@ class MaskSet:
                 wrong.append((item, image))
         if wrong:
             item, image = wrong[0]
-            raise UserError(_misfit(self.samples[item], self.seen[item].size, image, len(wrong), len(files)))
+            raise UserError(self._misfit(self.samples[item], self.seen[item].size, image, len(wrong), len(files)))
 
     def reads_alike(self, item: str, labels: LabelSet, suffixes: tuple[str, ...] = MASK_SUFFIXES) -> bool:
         """Whether training with this label set reads the mask file with the same meaning."""
@@ -139,22 +141,21 @@ class MaskSet:
             drawn, image = (mask.shape[1], mask.shape[0]), image_size(_header(sample), self.hints)
             size = None if drawn == image else image
             if size and not self.hints.resize_masks:
-                raise UserError(_misfit(sample, drawn, image, 1, len(self.samples)))
+                raise UserError(self._misfit(sample, drawn, image, 1, len(self.samples)))
         if size:
             mask = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
         return mask
+
+    def _misfit(self, sample: Sample, size: tuple[int, int], image: tuple[int, int], wrong: int, total: int) -> str:
+        path = sample.image if isinstance(sample.image, Path) else sample.source
+        count = f"; {wrong} of {total} masks are of another size than their image" if total > 1 else ""
+        return different_size(size, image, sample.source, path, folder=self.folder, count=count)
 
 
 def image_size(header: Header, hints: Hints) -> tuple[int, int]:
     """Width and height of an image as it will be read: upright, or as stored if its EXIF orientation is ignored."""
     size = header.width, header.height
     return size[::-1] if hints.ignore_exif and header.orientation >= 5 else size
-
-
-def _misfit(sample: Sample, size: tuple[int, int], image: tuple[int, int], wrong: int, total: int) -> str:
-    path = sample.image if isinstance(sample.image, Path) else sample.source
-    count = f" ({wrong} of {total} masks are of another size than their image)" if total > 1 else ""
-    return different_size(size, image, sample.source, path) + count
 
 
 def _header(sample: Sample) -> Header:

@@ -56,7 +56,7 @@ SITUATIONS = {
     "many instances": (lambda root: in_folders(root, levels(0, 1, 600)), ["label 600", "instances", "1-65535=object"]),
     "half the size": (
         lambda root: in_folders(root, lambda mask: np.ascontiguousarray(closed(mask)[::2, ::2])),
-        ["masks/t0.png: 32x24 pixels", "64x48", "--resize-masks nearest", "6 of 6 masks"],
+        ["masks/t0.png: 32x24 pixels", "64x48", "seg data init /", "--resize-masks nearest", "6 of 6 masks"],
     ),
     "no partner": (lambda root: in_folders(root, closed, mask="masks/other{}.png"), ["no mask has the name", "--pair"]),
     "no images": (lambda root: in_folders(root, closed, "none/x{}.txt.png", "b/y{}.png"), ["--images and --masks"]),
@@ -147,7 +147,10 @@ def test_a_mask_that_is_turned_like_its_image_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("texts", "words"),
     [
-        (["0=background", "1=cat"], ["t0.png: value", "at (", "has no meaning", "6 of 6 masks", "Known are 0, 1: name all"]),
+        (
+            ["0=background", "1=cat"],
+            ["t0.png: value", "at (", "has no meaning", "6 of 6 masks", "Known are 0, 1: give each value a class"],
+        ),
         (["0=background"], ["--values: 'classes' must list 2 to 255 classes"]),
         (["0"], ["--values 0: must be VALUE=CLASS"]),
         (["0="], ["--values 0=: must be VALUE=CLASS"]),
