@@ -657,6 +657,8 @@ def find(source: str | Path) -> Path:
     if path.suffix in SUFFIXES:
         if path.stem in known and not path.exists():
             raise UserError(f"{path}: no such file; did you mean the configuration that comes with seg, '{path.stem}'?")
+        if not path.exists():
+            raise UserError(f"{path}: no such configuration file; seg train --list shows those that come with seg")
         return path
     if path.is_file():
         return path

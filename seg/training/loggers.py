@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ..config import RUN_CONFIG
 from ..errors import UserError, reason
 from ..extras import import_extra
 from ..files import read_json, write_json
-from .run_folder import CONFIG, EVENTS, SERVICES
+from .run_folder import EVENTS, SERVICES
 
 FIRST = ("train.learning_rate", "model.backbone", "train.batch_size", "data.crop_size", "train.iterations")
 """Settings that come first in TensorBoard's table of runs."""
@@ -63,8 +64,8 @@ class TensorBoard(Logger):
         from torch.utils.tensorboard import SummaryWriter
 
         self.board = SummaryWriter(folder / EVENTS, purge_step=purge)
-        if (folder / CONFIG).exists():
-            text = indent((folder / CONFIG).read_text(encoding="utf-8"), "    ")  # indented, Markdown shows it as it is
+        if (folder / RUN_CONFIG).exists():
+            text = indent((folder / RUN_CONFIG).read_text(encoding="utf-8"), "    ")  # indented, Markdown shows it as it is
             self.text(purge, "config", text)
 
     def scalars(self, iteration: int, values: dict[str, float]) -> None:

@@ -12,13 +12,11 @@ import torch
 from torch import nn
 
 from .. import __version__
-from ..config import Config, TrainConfig
+from ..config import RUN_CONFIG, Config, TrainConfig
 from ..errors import UserError
 from ..labels import LabelSet
 from ..locks import try_lock
 
-CONFIG = "config.yaml"
-"""Every setting of the run."""
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 """The last two checkpoints, to resume from."""
 BEST = "best.safetensors"
@@ -133,7 +131,7 @@ AUTOMATIC = ("precision", "recompute", "batch_size")
 
 def resume_command(folder: Path) -> str:
     """The command that continues the run in a folder with its own settings."""
-    return f"seg train {quote(str(folder / CONFIG))} --resume"
+    return f"seg train {quote(str(folder / RUN_CONFIG))} --resume"
 
 
 def keep_resolved(config: TrainConfig, saved: dict[str, Any] | None) -> None:
@@ -151,31 +149,38 @@ def keep_resolved(config: TrainConfig, saved: dict[str, Any] | None) -> None:
             setattr(config, name, before[name])
 
 
-def changed_settings(before: dict[str, Any], now: dict[str, Any], section: str = "") -> list[str]:
-    """One line per setting that differs between two configurations, with its effect on a resumed run.
+def differences(before: dict[str, Any], now: dict[str, Any], section: str = "") -> list[tuple[str, Any, Any]]:
+    """Name, old and new value of each setting that differs between two configurations.
 
     Args:
-        before, now: the configuration of the checkpoint and of the resumed run, as `seg.config.as_dict` gives them.
+        before, now: as `seg.config.as_dict` returns them.
         section: prefix of the settings' names, such as `train.`.
     """
-    lines = []
+    found = []
     for key in now:
         name, old, new = f"{section}{key}", before.get(key), now[key]
         if isinstance(old, dict) and isinstance(new, dict) and name != "train.loss":
-            lines += changed_settings(old, new, f"{name}.")
+            found += differences(old, new, f"{name}.")
         elif old != new:
-            if name.startswith(NO_EFFECT):
-                effect = "the weights do not depend on it"
-            elif name == "data.root":
-                effect = "it must be the same data in another place"
-            elif name == "train.iterations":
-                effect = "from here on, the schedule is scaled to the new number"
-            elif name == "train.grad_accumulation":
-                effect = "equal up to rounding where batch norm is frozen"
-            else:
-                effect = "from here on, the result differs from that of the original run"
-            lines.append(f"{name} was {old}, is {new}: {effect}")
-    return lines
+            found.append((name, old, new))
+    return found
+
+
+def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """One line for each of the `differences` between the checkpoint and the resumed run, with its effect."""
+    return [f"{name} was {old}, is {new}: {_effect(name)}" for name, old, new in differences(before, now)]
+
+
+def _effect(name: str) -> str:
+    if name.startswith(NO_EFFECT):
+        return "the weights do not depend on it"
+    if name == "data.root":
+        return "it must be the same data in another place"
+    if name == "train.iterations":
+        return "from here on, the schedule is scaled to the new number"
+    if name == "train.grad_accumulation":
+        return "equal up to rounding where batch norm is frozen"
+    return "from here on, the result differs from that of the original run"
 
 
 @contextlib.contextmanager

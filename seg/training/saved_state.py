@@ -9,7 +9,7 @@ from ..config import Config, as_dict
 from ..errors import UserError, reason
 from . import checkpoint
 from .ema import ExponentialMovingAverage
-from .run_folder import State, changed_settings, resume_command, versions
+from .run_folder import State, changed_settings, differences, resume_command, versions
 from .step import Step
 
 SHAPING, INITIAL = ("model.", "data.labels"), "model.weights"
@@ -45,7 +45,6 @@ def restore(
     Raises:
         UserError: it is not a checkpoint of this configuration.
     """
-    changed: list[str] = []
     try:
         changed = changed_settings(saved["config"], as_dict(config))
         if saved["versions"] != versions():
@@ -60,9 +59,15 @@ def restore(
             ema.load_state_dict(saved["ema"])
         return State(**saved["state"]), changed
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        # An effect holds no colon.
-        other = [line.rpartition(": ")[0] for line in changed if line.startswith(SHAPING) and not line.startswith(INITIAL)]
-        why = ", and ".join(other) or reason(error)
+        other = _other_network(saved, config)
         again = f"resume it with its own settings: {resume_command(place.parent)}; or " if other else ""
-        problem = f"not a checkpoint of this configuration ({why}); {again}start a new run with name=NAME"
+        problem = f"not a checkpoint of this configuration ({other or reason(error)}); {again}start a new run with name=NAME"
         raise UserError(f"{place}: {problem}") from error
+
+
+def _other_network(saved: dict[str, Any], config: Config) -> str:
+    """The changed settings that decide which tensors a network has, in words; empty if there are none."""
+    before = saved.get("config")
+    changed = differences(before, as_dict(config)) if isinstance(before, dict) else []
+    shaping = [each for each in changed if each[0].startswith(SHAPING) and not each[0].startswith(INITIAL)]
+    return ", and ".join(f"{name} was {old}, is {new}" for name, old, new in shaping)

@@ -65,7 +65,8 @@ class Validator:
         if not distributed.is_main():
             return
         iou = {name: None if np.isnan(v) else float(v) for name, v in zip(self.labels.names, scores.iou, strict=True)}
-        split = f"{self.split.name}, {self.share}" if self.share else self.split.name  # wherever the score is said
+        # The split's name is printed with the score in reports and model cards, so it says the share of the images.
+        split = f"{self.split.name}, {self.share}" if self.share else self.split.name
         score = {"iteration": iteration, "miou": scores.miou, "split": split, "iou": iou}
         about = Metadata(self.config, self.labels, score, trained_size=self.trained_size)
         if better:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from shlex import quote
 
+from ..config import RUN_CONFIG
 from ..errors import UserError
 from ..files import expand
 from . import published, zoo
@@ -82,6 +83,6 @@ def weights_in(folder: Path) -> Path:
     for name in (BEST, SHARED):
         if (folder / name).is_file():
             return folder / name
-    if any((folder / name).exists() for name in ("config.yaml", "last.ckpt")):
+    if any((folder / name).exists() for name in (RUN_CONFIG, "last.ckpt")):
         raise UserError(f"{folder}: has no {BEST} yet; a training writes it at its first validation (train.validate_every)")
     raise UserError(f"{folder}: not the folder of a run: it has no {BEST}; give a run's folder, such as runs/NAME, or a file")
