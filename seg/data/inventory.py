@@ -1,4 +1,4 @@
-"""List the image, mask and video files of a folder: one idea of what such a file is, for every verb."""
+"""List the image, mask and video files of a folder: by the same rules for every verb."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping

@@ -108,7 +108,7 @@ def tabulate(samples: Sequence[Sample]) -> Scan:
 def examine(
     image: Path | None, mask: Path | None, labels: LabelSet, convert: bool = False, header_only: bool = False
 ) -> Sample:
-    """Decode an image and its mask, or one of them; with `header_only`, of the image its header alone."""
+    """Decode an image and its mask, or one of them; with `header_only`, only the image's header is read."""
     found, indices = Sample(), None
     if image:
         try:

@@ -21,8 +21,8 @@ from .validation import TRAINED_ON, refuse_problems, require_classes, split_note
 from .voc import Split, open_split
 
 DECODED = 1000
-"""Largest number of images that are decoded before a training begins: two cores decode 110 of VOC's per second. Of more images,
-only the headers are read; other damage is found when the image is used."""
+"""Largest number of images that are decoded before a training begins: two cores decode 110 of VOC's per second. Of larger data
+sets, only the headers are read; other damage is found when the image is used."""
 
 
 def refuse_other_labels(config: DataConfig, labels: LabelSet) -> None:

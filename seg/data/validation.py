@@ -128,7 +128,7 @@ def check(
 
 
 def _all_notes(splits: Mapping[str, np.ndarray], counts: np.ndarray, labels: LabelSet) -> list[str]:
-    """`split_notes`, which name the classes that one split has and another lacks, and a note on those that none has."""
+    """`split_notes`, which name classes that one split has and another lacks, and a note about classes that no split has."""
     rows = np.concatenate([np.zeros(0, int), *splits.values()])
     held = counts[rows][:, : len(labels)].any(0)
     absent = [name for name, there in zip(labels.names, held, strict=True) if not there]

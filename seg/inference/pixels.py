@@ -34,7 +34,7 @@ def to_pixels(image: Any) -> np.ndarray:
     if image.dtype != np.uint8:
         raise UserError(f"an image {image.dtype} {shape}: must be uint8, 0 to 255, or floating point, 0 to 1")
     if image.ndim not in (2, 3) or (image.ndim == 3 and shape[2] not in (1, 3)) or not 0 < shape[0] * shape[1] <= PIXELS:
-        turned = "; of an array [3, H, W], give image.transpose(1, 2, 0)" if len(shape) == 3 and shape[0] == 3 else ""
+        turned = "; for an array [3, H, W], give image.transpose(1, 2, 0)" if len(shape) == 3 and shape[0] == 3 else ""
         raise UserError(f"an image {shape}: must be [H, W, 3] (RGB) or [H, W] (gray), of at most {PIXELS:,} pixels{turned}")
     return np.broadcast_to(image if image.ndim == 3 else image[..., None], (*shape[:2], 3))
 

@@ -187,9 +187,7 @@ class Predictor:
     @torch.inference_mode()
     def _score_strips(self, pixels: np.ndarray) -> Strips:
         if hasattr(self.model, "masks"):
-            raise UserError(
-                "an exported model returns only masks; for probabilities, load the weights that it was exported from"
-            )
+            raise UserError("an exported model returns only masks; for probabilities, load the weights it was exported from")
         small = reduced(pixels, self.looking_size(pixels))
         with evaluation_mode(self.model, self.config.output_stride), autocast(self.device, self.precision):
             return score_strips(*self._maps([small]), (small.shape[0], small.shape[1]), (pixels.shape[0], pixels.shape[1]))

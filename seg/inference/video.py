@@ -84,7 +84,7 @@ def predict_video(
     """
     if mode not in MODES:
         raise UserError(
-            f"{source}: {mode} masks cannot be stored in a video: compression changes values; --mode {', '.join(MODES)}"
+            f"{source}: {mode} masks cannot be stored in a video: compression changes values; use --mode {' or '.join(MODES)}"
         )
     with contextlib.ExitStack() as stack:
         clip = stack.enter_context(_camera(str(source)) if str(source).startswith("camera:") else _file(Path(source)))

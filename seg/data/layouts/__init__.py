@@ -1,4 +1,4 @@
-"""Data sets as people have them: one reader per layout.
+"""Readers of data sets in the layouts of annotation tools, published sets and plain folders, one per layout.
 
 A reader is a `base.Layout`. It answers three questions: `matches` (does the folder have this layout?), `samples` (which images
 and masks, in which splits?) and `labels` or `entries` (which classes?). To add one, write it in its own file and list it in

@@ -146,7 +146,7 @@ class Layout(ABC):
 
     @abstractmethod
     def matches(self) -> bool:
-        """Is this folder mine?"""
+        """Whether the folder has this layout."""
 
     @abstractmethod
     def samples(self) -> Splits:

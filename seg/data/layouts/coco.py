@@ -131,7 +131,8 @@ class Coco(Layout):
         key = (name, annotation["category_id"])
         if key not in self.categories:
             raise UserError(
-                f"{path}: annotation {annotation.get('id')} has category {annotation['category_id']}, which is not listed"
+                f"{path}: annotation {annotation.get('id')} has category {annotation['category_id']}, which is not in its "
+                "list 'categories'; add the category to the list or delete the annotation"
             )
         label = self.categories[key]
         index = VOID if names.is_void(label) else self.classes.index(label)

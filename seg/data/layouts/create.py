@@ -71,10 +71,10 @@ def create_dataset(
     target = layout.folder if in_place else Path(out or folder / "voc")
     _refuse_existing(target / LABELS if in_place else target, in_place)
     found, notes = layout.samples(), layout.notes
-    samples, dealt = merge(found, notes)
+    samples, assigned = merge(found, notes)
     if layout.lists:
-        dealt = dict(layout.lists.items())
-    splits = complete(dealt, hints.val_share, notes, str(folder))
+        assigned = dict(layout.lists.items())
+    splits = complete(assigned, hints.val_share, notes, str(folder))
     counts = {name: len(ids) for name, ids in splits.items()}
     masks = MaskSet(layout, hints, samples, notes, progress)
     labels = masks.meaning.labels

@@ -252,7 +252,9 @@ def _renumber(path: Path, table: list[int]) -> np.ndarray:
     values = np.asarray(image.convert("RGB"))[..., 0] if image.mode in ("RGB", "RGBA") else np.asarray(image)
     wrong = (values >= len(table)) & (values != VOID)
     if wrong.any():
-        raise UserError(f"{path}: value {values[wrong][0]}, but label_names.txt lists {len(table)} names")
+        raise UserError(
+            f"{path}: value {values[wrong][0]}, but label_names.txt lists {len(table)} names; export this folder again"
+        )
     lookup = np.full(256, VOID, np.uint8)
     lookup[: len(table)] = table
     return lookup[values.astype(np.int64)]

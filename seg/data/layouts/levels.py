@@ -79,7 +79,8 @@ def find_levels(
     if not 2 <= len(strong) <= MOST or stray > 0.01 * total:
         raise UserError(refused)
     for center, group in strong.items():
-        # Indices 0, 1, 2 would be taken for one level: of a real level nearly all flat pixels are within 1.
+        # Reject class indices 0, 1, 2, which would merge into one level: of a real level, nearly all flat pixels differ by at
+        # most 1.
         off = sum(count for color, count in group.items() if _distance(center, color) > 1)
         if gray and off > 0.1 * group.total():
             raise UserError(refused)

@@ -64,7 +64,7 @@ def read_split_lists(layout: Layout, folders: Iterable[Path], ids: Samples, name
 
 
 def complete(splits: dict[str | None, list[str]], share: float | None, notes: list[str], place: str) -> dict[str, list[str]]:
-    """Splits with a train and a val: val is split off train if there is none, or if a share is given.
+    """Complete the splits: val is taken from train if there is none, or if a share is given.
 
     Args:
         splits: ids of each split or list; None holds those of no split.

@@ -1,4 +1,4 @@
-"""VOC layout, and what CVAT and labelme export in it."""
+"""VOC layout, also as exported by CVAT and labelme."""
 
 from __future__ import annotations
 

@@ -118,6 +118,9 @@ def _read_regions(path: Path) -> tuple[dict[int, tuple[str, tuple[int, int]]], d
         if annotation["category_id"] in indices and annotation.get("segmentation"):
             number = annotation["image_id"]
             if number not in sizes:
-                raise UserError(f"{path}: annotation {annotation.get('id')} is of image {number}, which is not listed")
+                raise UserError(
+                    f"{path}: annotation {annotation.get('id')} is of image {number}, which is not in its list 'images'; "
+                    "the file is not complete: extract COCO's archive again"
+                )
             regions.setdefault(number, []).append(Region.of(annotation, indices[annotation["category_id"]]))
     return sizes, regions

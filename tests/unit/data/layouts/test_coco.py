@@ -146,7 +146,10 @@ def test_images_elsewhere_are_named(tmp_path):
         (lambda data: data["images"][0].update(width=0), "0x20 pixels is not the size of an image"),
         (lambda data: data["images"][0].update(width=10**9), "is not the size of an image"),
         (lambda data: data["annotations"][0].update(category_id="3"), "annotations[0]: 'category_id' must be an integer"),
-        (lambda data: data["annotations"][0].update(category_id=4), "annotation 7 has category 4, which is not listed"),
+        (
+            lambda data: data["annotations"][0].update(category_id=4),
+            "annotation 7 has category 4, which is not in its list",
+        ),
         (lambda data: data["annotations"][0].update(segmentation=[[1, 2]]), "1.png: annotation 7: its segmentation"),
         (
             lambda data: data["annotations"][0].update(segmentation={"size": [1, 1], "counts": [1]}),
