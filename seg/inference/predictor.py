@@ -2,9 +2,10 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ..config import InferenceConfig
 from ..errors import UserError, reason
+from ..host_copy import HostCopy
 from ..labels import LabelSet
 from ..models.interface import SegmentationModel, evaluation_mode
 from ..models.preprocess import pad_to_canvas, padded_size
@@ -20,20 +22,12 @@ from ..precision import Precision, autocast
 from ..threads import prefetch
 from ..visualize import STRENGTH, overlay, with_legend
 from ..weights.file import Metadata
+from .batches import LOOKAHEAD, PIXELS_PER_BATCH, UNDER_WAY, Looked, Sample, batches
 from .confidence import Confidence, Strips, confidence, logit_strips, probabilities
 from .looking_size import enlarged_classes, enlarged_mask, looking_size, reduced, score_strips
 from .pixels import several, to_pixels
 from .scores import argmax_masks, score_maps
 from .tiles import blend_tiles
-
-LOOKAHEAD = 8
-"""Number of consecutive images in which images of equal size are batched."""
-PIXELS_PER_BATCH = {"cpu": 8 * 129**2, "cuda": 8 * 513**2}
-"""Largest number of pixels in a batch. On a CPU, small images take a third less time in a batch; large ones take the same."""
-
-Sample = TypeVar("Sample")
-Looked: TypeAlias = tuple[Sample, np.ndarray | None, tuple[int, int]]
-"""A sample, its image at the network's size, and the original size of the image."""
 
 
 class Predictor:
@@ -203,16 +197,20 @@ class Predictor:
         """
         with evaluation_mode(self.model, self.config.output_stride):
             block: list[Looked[Sample]] = []
+            started: deque[Callable[[], Iterator[tuple[Sample, np.ndarray | None]]]] = deque()
             for sample, image in samples:
                 size = (0, 0) if image is None else (image.shape[0], image.shape[1])
                 if image is not None:
                     image = reduced(image, self.looking_size(image))
-                block.append((sample, image, size))
+                block.append(Looked(sample, image, size))
                 # An image that fills a batch may be large, so no other image is kept in memory.
                 if len(block) == LOOKAHEAD or (image is not None and self._batch_size(image) == 1):
-                    yield from self._block(block)
+                    started.append(self._start(block))
                     block = []
-            yield from self._block(block)
+                while len(started) > UNDER_WAY[self._kind()]:
+                    yield from started.popleft()()
+            for masks in [*started, self._start(block)]:
+                yield from masks()
 
     def draw(self, image: Any, mask: np.ndarray | None = None, *, alpha: float = STRENGTH, legend: bool = False) -> Any:
         """Draw the image with each class of the mask in its color over it.
@@ -242,6 +240,9 @@ class Predictor:
         score = f", mIoU {100 * self.score['miou']:.2f} %" if "miou" in self.score else ""
         return f"<Predictor: {len(self.labels)} classes{score}>"
 
+    def _kind(self) -> str:
+        return "cpu" if self.device.type == "cpu" else "cuda"
+
     def _is_single_map(self) -> bool:
         return len(self.config.scales) == 1 and not self.config.flip
 
@@ -253,41 +254,40 @@ class Predictor:
         if self._is_tiled(image):
             return 1
         pixels = math.prod(padded_size(image, self.config.canvas)) * max(self.config.scales) ** 2
-        return max(1, int(PIXELS_PER_BATCH["cpu" if self.device.type == "cpu" else "cuda"] / pixels))
+        return max(1, int(PIXELS_PER_BATCH[self._kind()] / pixels))
 
-    def _block(self, block: list[Looked[Sample]]) -> Iterator[tuple[Sample, np.ndarray | None]]:
-        masks: list[np.ndarray | None] = [None] * len(block)
-        groups: dict[tuple[int, int], list[int]] = {}
-        for place, (_, image, _) in enumerate(block):
-            if image is not None:
-                groups.setdefault(padded_size(image, self.config.canvas), []).append(place)
-        for places in groups.values():
-            images = {place: image for place in places if (image := block[place][1]) is not None}
-            most = self._batch_size(images[places[0]])
-            for start in range(0, len(places), most):
-                part = places[start : start + most]
-                found = self._masks([images[p] for p in part], [block[p][2] for p in part])
-                for place, mask in zip(part, found, strict=True):
-                    masks[place] = mask
-        for (sample, _, _), each in zip(block, masks, strict=True):
-            yield sample, each
+    def _start(self, block: list[Looked[Sample]]) -> Callable[[], Iterator[tuple[Sample, np.ndarray | None]]]:
+        """Start to predict a block of a stream. The returned function waits for the masks and yields them in order."""
+        samples = [each.sample for each in block]  # the images need not stay in memory
+        started = [
+            (places, self._start_batch(images, [block[place].size for place in places]))
+            for places, images in batches(block, self.config.canvas, self._batch_size)
+        ]
+
+        def results() -> Iterator[tuple[Sample, np.ndarray | None]]:
+            masks = {place: mask for places, found in started for place, mask in zip(places, found(), strict=True)}
+            for place, sample in enumerate(samples):
+                yield sample, masks.get(place)
+
+        return results
 
     @torch.inference_mode()
-    def _masks(self, images: list[np.ndarray], sizes: list[tuple[int, int]]) -> list[np.ndarray]:
-        """Masks uint8 [H, W] at their original sizes, of images [h, w, 3] of one padded size; a tiled image must be alone. Only
-        a few rows of full-size scores are in memory at a time."""
+    def _start_batch(self, images: list[np.ndarray], sizes: list[tuple[int, int]]) -> Callable[[], list[np.ndarray]]:
+        """Start to predict images [h, w, 3] of one padded size; a tiled image must be alone. Only a few rows of full-size
+        scores are in memory at a time. The returned function waits for the masks, uint8 [H, W] at their original sizes."""
         if hasattr(self.model, "masks"):  # an exported model
-            found: list[np.ndarray] = self.model.masks(images)
-            return [enlarged_classes(mask, size) for mask, size in zip(found, sizes, strict=True)]
+            classes = [enlarged_classes(*each) for each in zip(self.model.masks(images), sizes, strict=True)]
+            return lambda: classes
         with autocast(self.device, self.precision):
             maps, padded = self._maps(images)
             if all(image.shape[:2] == size for image, size in zip(images, sizes, strict=True)):
-                masks = argmax_masks(maps, padded, *(max(size[axis] for size in sizes) for axis in (0, 1)))
-                return [mask[:height, :width] for mask, (height, width) in zip(masks, sizes, strict=True)]
-            return [
+                copy = HostCopy(argmax_masks(maps, padded, *(max(size[axis] for size in sizes) for axis in (0, 1))))
+                return lambda: [mask[:height, :width] for mask, (height, width) in zip(copy().numpy(), sizes, strict=True)]
+            enlarged = [
                 enlarged_mask([each[i : i + 1] for each in maps], padded, image.shape[:2], size)
                 for i, (image, size) in enumerate(zip(images, sizes, strict=True))
             ]
+            return lambda: enlarged
 
     def _maps(self, images: list[np.ndarray]) -> tuple[list[Tensor], tuple[int, int]]:
         """Scores [N, classes, h', w'] of images of one padded size, at each scale and flip, and the size of their input."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -75,11 +74,11 @@ def mean_scores(maps: list[Tensor], size: Sequence[int], top: int, bottom: int) 
     return total / len(maps)
 
 
-def argmax_masks(maps: list[Tensor], size: Sequence[int], height: int, width: int) -> np.ndarray:
+def argmax_masks(maps: list[Tensor], size: Sequence[int], height: int, width: int) -> Tensor:
     """Return uint8 [N, height, width]: the class of each pixel of the top left part of the scores at `size`."""
     masks = torch.empty(len(maps[0]), height, width, dtype=torch.uint8, device=maps[0].device)
     rows = ROWS["cpu" if masks.device.type == "cpu" else "gpu"]
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
         masks[:, top:bottom] = mean_scores(maps, size, top, bottom)[..., :width].max(1).indices
-    return masks.cpu().numpy()
+    return masks

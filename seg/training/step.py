@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .. import distributed
 from ..config import TrainConfig
 from ..data.loader import Batch
+from ..host_copy import HostCopy
 from ..labels import VOID
 from ..memory import keep_free_memory
 from ..models.interface import SegmentationModel
@@ -49,28 +50,6 @@ def seed_part(seed: int, iteration: int, rank: int, part: int) -> None:
     """Seed torch for one part of a batch: a resumed run draws the same dropout as an uninterrupted one."""
     sequence = np.random.SeedSequence([seed, DROPOUT, iteration, rank, part])
     torch.manual_seed(int(sequence.generate_state(1)[0]))
-
-
-class AsyncHostCopy:
-    """Asynchronous device-to-host copy of a few numbers; reading it one step later avoids a synchronization.
-
-    Args:
-        values: a tensor on any device.
-    """
-
-    def __init__(self, values: Tensor):
-        self.values, self.event = values, None
-        if values.device.type == "cuda":
-            self.values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
-            self.event = torch.cuda.Event()
-            self.event.record()
-
-    def __call__(self) -> list[float]:
-        """Return the numbers. Waits until the copy is complete."""
-        if self.event is not None:
-            self.event.synchronize()
-        values: list[float] = self.values.tolist()
-        return values
 
 
 class Step:
@@ -111,10 +90,10 @@ class Step:
         if device.type == "cpu":
             keep_free_memory()
         if device.type == "cuda" and device.index is not None:
-            torch.cuda.set_device(device)  # the events of AsyncHostCopy are those of the current GPU
+            torch.cuda.set_device(device)  # what names no GPU, such as a generator, is on the current one
         self._modules, self._modes = list(model.modules()), list[bool]()
-        self._stops: list[AsyncHostCopy] = []
-        self._outcomes: list[tuple[int, AsyncHostCopy]] = []
+        self._stops: list[HostCopy] = []
+        self._outcomes: list[tuple[int, HostCopy]] = []
 
     @functools.cached_property
     def parallel(self) -> nn.Module:
@@ -173,8 +152,8 @@ class Step:
             self._update_weights(iteration)
         if distributed.world_size() == 1:
             return stop
-        self._stops.append(AsyncHostCopy(sums[1:]))
-        return len(self._stops) > 1 and self._stops.pop(0)()[0] > 0
+        self._stops.append(HostCopy(sums[1:]))
+        return len(self._stops) > 1 and bool(self._stops.pop(0)()[0] > 0)
 
     def _ensure_mode(self) -> None:
         """Set the training mode if it was changed, for example by a callback. For Xception-65, comparing the modes takes 20
@@ -212,7 +191,7 @@ class Step:
             self.optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self._outcomes.append((iteration, AsyncHostCopy(torch.stack([norm, self.loss_value.to(norm)]))))
+        self._outcomes.append((iteration, HostCopy(torch.stack([norm, self.loss_value.to(norm)]))))
 
     def failures(self, under_way: int = 0) -> list[tuple[int, float]]:
         """Return the steps since the last call whose gradient was not finite. They did not update the weights.
@@ -228,7 +207,7 @@ class Step:
         found = []
         while len(self._outcomes) > under_way:
             iteration, outcome = self._outcomes.pop(0)
-            norm, loss = outcome()
+            norm, loss = outcome().tolist()
             overflow = self.scaler.is_enabled() and math.isfinite(loss)
             if not math.isfinite(norm) and not overflow:
                 found.append((iteration, loss))

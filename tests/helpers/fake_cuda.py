@@ -48,6 +48,7 @@ def fake_cuda(free: int = TIB, capability: tuple[int, int] = (9, 0)) -> Iterator
             "torch.cuda.memory_reserved": lambda *_: 0,
             "torch.cuda.memory_allocated": lambda *_: 0,
             "torch.cuda.Event": lambda **_: event,
+            "torch.cuda.current_stream": lambda *_: None,
             "torch.cuda.synchronize": lambda *_: None,
             "torch.Tensor.backward": backward,
             "torch.Tensor.pin_memory": lambda tensor: tensor,

@@ -237,7 +237,7 @@ def test_the_loss_of_a_batch_equals_the_cpus():
 def test_masks_equal_the_cpus(precision, share, settings):
     torch.manual_seed(0)
     model = randomize_batch_norms(build_model(from_dict({"model": SMALL}, "test").model, 21)).eval()
-    images = [np.random.default_rng(n).integers(0, 256, (120, 100, 3), np.uint8) for n in range(5)]
+    images = [np.random.default_rng(n).integers(0, 256, (120, 100, 3), np.uint8) for n in range(20)]
     config = replace(InferenceConfig(canvas=129), **settings)
     wanted = Predictor(model, VOC, config).predict(images)
     found = Predictor(fast_model(model).to(CUDA), VOC, config, precision=precision).predict(images)

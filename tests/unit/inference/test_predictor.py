@@ -9,7 +9,8 @@ from torch import nn
 from seg.config import InferenceConfig, ModelConfig
 from seg.errors import UserError
 from seg.inference import scores
-from seg.inference.predictor import LOOKAHEAD, PIXELS_PER_BATCH, Predictor
+from seg.inference.batches import LOOKAHEAD, PIXELS_PER_BATCH
+from seg.inference.predictor import Predictor
 from seg.inference.scores import ROWS, resize_rows, scaled_side
 from seg.inference.tiles import OVERLAP, blend_tiles, tile_starts
 from seg.labels import VOC
@@ -191,9 +192,9 @@ def test_masks_come_in_order_and_do_not_depend_on_the_batch(model, monkeypatch, 
     config = InferenceConfig(canvas=canvas, tile=257)
     images = [size and picture(*size, number) for number, size in enumerate(SIZES)]
     batches, drawn = [], []
-    original = Predictor._masks
+    original = Predictor._start_batch
     monkeypatch.setattr(
-        Predictor, "_masks", lambda self, given, sizes: batches.append(len(given)) or original(self, given, sizes)
+        Predictor, "_start_batch", lambda self, given, sizes: batches.append(len(given)) or original(self, given, sizes)
     )
     predictor = Predictor(model, VOC, config)
 
@@ -208,7 +209,7 @@ def test_masks_come_in_order_and_do_not_depend_on_the_batch(model, monkeypatch, 
         if images[number] is None:
             assert mask is None
         else:
-            alone = original(predictor, [images[number]], [images[number].shape[:2]])
+            alone = original(predictor, [images[number]], [images[number].shape[:2]])()
             np.testing.assert_array_equal(mask, alone[0])
     assert number == len(SIZES) - 1 and sum(batches) == len(SIZES) - 2
     assert max(batches) == (LOOKAHEAD if pixels == 10**9 else 4 if pixels > 1 and canvas is None else 1)
@@ -217,7 +218,7 @@ def test_masks_come_in_order_and_do_not_depend_on_the_batch(model, monkeypatch, 
 @pytest.mark.parametrize("scales, together", [([1.0], 8), ([2.0], 2), ([0.5, 1.0, 2.0], 2), ([4.0], 1)])
 def test_larger_scales_give_smaller_batches(model, monkeypatch, scales, together):
     batches = []
-    monkeypatch.setattr(Predictor, "_masks", lambda self, images, sizes: batches.append(len(images)) or images)
+    monkeypatch.setattr(Predictor, "_start_batch", lambda self, images, sizes: batches.append(len(images)) or (lambda: images))
     config = InferenceConfig(scales=scales, canvas=129)
     assert len(list(Predictor(model, VOC, config).stream([(None, picture(40, 129))] * 16))) == 16
     assert batches == [together] * (16 // together)

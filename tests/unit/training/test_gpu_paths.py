@@ -110,3 +110,19 @@ def test_validation_runs_on_the_device(monkeypatch, precision, settings):
     assert set(operations.dtypes) == {getattr(torch, precision)}
     assert not any("batch_norm" in name for name in operations.launches)
     assert [list(mask.shape) for mask in masks] == [[3, 100, 120]]
+
+
+def test_the_device_predicts_the_next_images_while_the_host_uses_masks(monkeypatch):
+    pulled, when = [], []
+
+    def images():
+        for number in range(24):
+            pulled.append(number)
+            yield None, np.zeros((100, 120, 3), np.uint8)
+
+    monkeypatch.setattr(torch.Tensor, "numpy", lambda mask: when.append(len(pulled)) or np.zeros(mask.shape, np.uint8))
+    model = fast_model(network())
+    with fake_cuda():
+        make_fake(model, CUDA)
+        assert len(list(Predictor(model, VOC, InferenceConfig(canvas=SIDE)).stream(images()))) == 24
+    assert when == [16, 24, 24]  # two blocks of images are started before the masks of the first are read
