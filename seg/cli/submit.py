@@ -65,13 +65,18 @@ def check(args: argparse.Namespace) -> int:
 
 def make(args: argparse.Namespace) -> int:
     """Predict the masks of a split, and pack them."""
-    from ..data.voc import open_images
+    from ..data.voc import LISTS, data_folder, open_images
     from ..distributed import is_main
     from ..files import write_json
     from ..inference.voc_submission import submit
 
     predictor = open_predictor(args)
     root = args.data or (predictor.metadata.data_root() if predictor.metadata else "")
+    if args.split == "test" and not args.data and not (data_folder(root) / LISTS / "test.txt").is_file():
+        raise UserError(
+            f"{root}: has no test split; the test images are another download: seg data download voc2012-test --from-archive "
+            "VOC2012test.tar; then give --data data/VOC2012_test"
+        )
     split = open_images(root, args.split, predictor.labels)
     if args.split != "test" and is_main():
         print_stderr(f"note: the server scores only the test split, not {args.split}; omit --split to predict the test split")

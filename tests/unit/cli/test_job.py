@@ -85,6 +85,7 @@ def test_an_archive_is_made_and_checked(place, weights, capsys):
     assert run(capsys, *check, "val", "--json", "checked.json", "--quiet")[:2] == (0, out.splitlines()[0] + "\n")
     assert json.loads((place / "checked.json").read_text()) == {"archive": "submission/results.tar.gz", "masks": 3}
     assert "comp6_val_cls/toy_006.png: not in results" in the_line(capsys, *check, "train")
+    assert "voc: has no test split; the test images are another download" in the_line(capsys, "submit", weights, "--out", "x")
 
 
 def test_no_process_waits_for_the_videos_of_the_others(place, weights, capsys, monkeypatch):
