@@ -11,6 +11,8 @@ LOOKAHEAD = 8
 """Number of consecutive images in which images of equal size are batched."""
 PIXELS_PER_BATCH = {"cpu": 8 * 129**2, "cuda": 8 * 513**2}
 """Largest number of pixels in a batch. On a CPU, small images take a third less time in a batch; large ones take the same."""
+RELEASE_EVERY = 64
+"""Number of images after which free memory is released. It is taken again in a hundredth of the time that they need."""
 UNDER_WAY = {"cpu": 0, "cuda": 1}
 """Number of blocks of LOOKAHEAD images that the device computes while the host uses the masks of those before."""
 

@@ -16,13 +16,14 @@ from ..config import InferenceConfig
 from ..errors import UserError, reason
 from ..host_copy import HostCopy
 from ..labels import LabelSet
+from ..memory import release_free_memory
 from ..models.interface import SegmentationModel, evaluation_mode
 from ..models.preprocess import pad_to_canvas, padded_size
 from ..precision import Precision, autocast
 from ..threads import prefetch
 from ..visualize import STRENGTH, overlay, with_legend
 from ..weights.file import Metadata
-from .batches import LOOKAHEAD, PIXELS_PER_BATCH, UNDER_WAY, Looked, Sample, batches
+from .batches import LOOKAHEAD, PIXELS_PER_BATCH, RELEASE_EVERY, UNDER_WAY, Looked, Sample, batches
 from .confidence import Confidence, Strips, confidence, logit_strips, probabilities
 from .looking_size import enlarged_classes, enlarged_mask, looking_size, reduced, score_strips
 from .pixels import several, to_pixels
@@ -171,7 +172,7 @@ class Predictor:
 
     def logit_strips(self, pixels: np.ndarray) -> Strips:
         """Yield inputs of the softmax, some rows at a time. Raises UserError as `probabilities`."""
-        return logit_strips(self._score_strips(pixels), self._is_single_map())
+        return logit_strips(self._score_strips(pixels), len(self.config.scales) == 1 and not self.config.flip)
 
     def scores(self, pixels: np.ndarray) -> Tensor:
         """Scores of an image uint8 RGB [h, w, 3], whose argmax is the mask: float32 [classes, h, w], the logits of a single
@@ -198,7 +199,7 @@ class Predictor:
         with evaluation_mode(self.model, self.config.output_stride):
             block: list[Looked[Sample]] = []
             started: deque[Callable[[], Iterator[tuple[Sample, np.ndarray | None]]]] = deque()
-            for sample, image in samples:
+            for number, (sample, image) in enumerate(samples, 1):
                 size = (0, 0) if image is None else (image.shape[0], image.shape[1])
                 if image is not None:
                     image = reduced(image, self.looking_size(image))
@@ -209,6 +210,8 @@ class Predictor:
                     block = []
                 while len(started) > UNDER_WAY[self._kind()]:
                     yield from started.popleft()()
+                if number % RELEASE_EVERY == 0:
+                    release_free_memory()
             for masks in [*started, self._start(block)]:
                 yield from masks()
 
@@ -242,9 +245,6 @@ class Predictor:
 
     def _kind(self) -> str:
         return "cpu" if self.device.type == "cpu" else "cuda"
-
-    def _is_single_map(self) -> bool:
-        return len(self.config.scales) == 1 and not self.config.flip
 
     def _is_tiled(self, image: np.ndarray) -> bool:
         return bool(image.shape[0] * image.shape[1] > self.config.tile**2)

@@ -9,7 +9,7 @@ from torch import nn
 from seg.config import InferenceConfig, ModelConfig
 from seg.errors import UserError
 from seg.inference import scores
-from seg.inference.batches import LOOKAHEAD, PIXELS_PER_BATCH
+from seg.inference.batches import LOOKAHEAD, PIXELS_PER_BATCH, RELEASE_EVERY
 from seg.inference.predictor import Predictor
 from seg.inference.scores import ROWS, resize_rows, scaled_side
 from seg.inference.tiles import OVERLAP, blend_tiles, tile_starts
@@ -222,6 +222,15 @@ def test_larger_scales_give_smaller_batches(model, monkeypatch, scales, together
     config = InferenceConfig(scales=scales, canvas=129)
     assert len(list(Predictor(model, VOC, config).stream([(None, picture(40, 129))] * 16))) == 16
     assert batches == [together] * (16 // together)
+
+
+def test_free_memory_is_released_while_many_images_are_predicted(model, monkeypatch):
+    """Blocks of images of many sizes would else take more and more memory."""
+    released = []
+    monkeypatch.setattr("seg.inference.predictor.release_free_memory", lambda: released.append(True))
+    images = ((None, picture(9 + number % 5, 9)) for number in range(2 * RELEASE_EVERY + 1))
+    list(Predictor(model, VOC, InferenceConfig(canvas=None)).stream(images))
+    assert len(released) == 2
 
 
 @pytest.mark.parametrize("size, new", [((9, 13), (33, 49)), ((9, 13), (30, 41)), ((40, 31), (17, 19)), ((1, 5), (7, 5))])
