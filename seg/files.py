@@ -63,7 +63,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         )
         if error.errno is None or not ours:
             raise
-        raise UserError(f"{path}: cannot be written ({error.strerror}); the old file, if any, is kept") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "; free some space and run the command again, a training with --resume" if full else ""
+        kept = "the old file, if any, is kept"
+        raise UserError(f"{path}: cannot be written ({error.strerror}); {kept}{remedy}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -62,7 +62,9 @@ class Parser(argparse.ArgumentParser):
         """The flag of this parser that is meant: another program's word for it, or one that is close; None if none is."""
         flag, own = flag.partition("=")[0], self._option_string_actions
         meant = FLAGS.get(flag)
-        return meant if meant in own else next(iter(difflib.get_close_matches(flag, own, n=1)), None)
+        names = {name.lstrip("-"): name for name in own}  # the dashes are no likeness
+        close = difflib.get_close_matches(flag.lstrip("-"), names, n=1)
+        return meant if meant in own else names[close[0]] if close else None
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         choices = list(action.choices or ())

@@ -57,7 +57,9 @@ def test_a_full_disk_is_a_user_error_and_keeps_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
     with (
-        pytest.raises(UserError, match=r"a\.txt: cannot be written \(No space left on device\); the old file"),
+        pytest.raises(
+            UserError, match=r"a\.txt: cannot be written \(No space left on device\); the old file.*free some space.*--resume"
+        ),
         atomic_write(path),
     ):
         raise OSError(28, "No space left on device")

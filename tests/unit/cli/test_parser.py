@@ -9,6 +9,7 @@ from seg.cli.main import main
         (["predict", "photo.jpg", "--out", "m"], "required: INPUT; seg predict WEIGHTS INPUT ... --out DIR"),
         (["predict", "w.safetensors", "photo.jpg"], "required: --out; seg predict WEIGHTS INPUT ... --out DIR"),
         (["predict", "w.safetensors", "photo.jpg", "--output", "m"], "unknown flag --output; did you mean --out?"),
+        (["report", "run", "--out", "m"], "unknown flag --out; see seg report"),  # not --quiet
         (["predict", "w.safetensors", "photo.jpg", "--out", "m", "--gpu", "0"], "did you mean --device?"),
         (["predict", "--weights", "w.safetensors", "--input", "photo.jpg"], "unknown flag --weights: write its value without"),
         (["predict", "w.safetensors", "photo.jpg", "--out", "m", "--mode", "masks"], "invalid choice: 'masks'"),
