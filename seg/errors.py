@@ -52,5 +52,5 @@ def no_attribute(module: str, name: str, hints: Mapping[str, str], known: Iterab
 
 def reason(error: Exception) -> str:
     """The message of an exception, on one line; of the system's errors without number and path."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = getattr(error, "strerror", None) or str(error)  # PyAV has errors of its own with such a text
     return " ".join(text.split())[:400] or type(error).__name__

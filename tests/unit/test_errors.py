@@ -1,3 +1,5 @@
+import av
+
 from seg.errors import LONGEST, UserError, did_you_mean, reason
 
 
@@ -22,5 +24,6 @@ def test_an_error_of_the_system_is_given_without_number_and_path(tmp_path):
     except OSError as error:
         assert reason(error) == "No such file or directory"
     assert reason(OSError("no network")) == "no network"
+    assert reason(av.error.InvalidDataError(1, "Invalid data", "/a/clip.mp4")) == "Invalid data"
     assert reason(ValueError("a\n b")) == "a b"
     assert reason(KeyError()) == "KeyError"
