@@ -71,7 +71,11 @@ class TooLarge(UserError):
 
 
 def decode(
-    source: Any, formats: tuple[str, ...] = IMAGE_FORMATS, name: str | None = None, pixels: int | None = None
+    source: Any,
+    formats: tuple[str, ...] = IMAGE_FORMATS,
+    name: str | None = None,
+    pixels: int | None = None,
+    whole: bool = False,
 ) -> Image.Image:
     """Decode an image file and turn it upright. The mode is not changed.
 
@@ -80,6 +84,7 @@ def decode(
         formats: Pillow's names of the formats to accept.
         name: name of an open file in errors.
         pixels: the largest size, in pixels; default `PIXELS`.
+        whole: accept floating-point values that are whole numbers, 0 to 65535, as GIS programs write masks.
 
     Raises:
         TooLarge: more than `pixels` pixels; the image is not decoded.
@@ -107,7 +112,15 @@ def decode(
         if isinstance(error, OSError) and error.strerror:
             raise UserError(f"{path}: not a readable image ({error.strerror}); check its permissions") from error
         raise UserError(f"{path}: not a readable image ({reason(error)}); damaged or truncated: copy it again") from error
-    return _accepted(image, path)
+    return _accepted(_whole_numbers(image) if whole and image.mode == "F" else image, path)
+
+
+def _whole_numbers(image: Image.Image) -> Image.Image:
+    """A floating-point image of whole numbers with 8 or 16 bits; any other as it is."""
+    values = np.asarray(image)
+    if not ((values >= 0) & (values <= 65535) & (values == np.floor(values))).all():
+        return image
+    return Image.fromarray(values.astype(np.uint8 if values.max() <= 255 else np.uint16))
 
 
 def _is_tiff(path: Path) -> bool:

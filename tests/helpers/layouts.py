@@ -513,7 +513,20 @@ def pairs_as_said(root):
     in_folders(root, closed, "images/scan{}.png", "masks/drawn-{}_v2.png")
 
 
+@case(hints=lambda root: Hints(masks="training/1st_manual"), truth=any_object)
+def masks_as_said_from_the_top(root):
+    """As DRIVE: all names of a kind have words of their own, and there is a folder of other masks."""
+    in_folders(root, any_object, "training/images/{}_training.tif", "training/1st_manual/{}_manual1.gif")
+    in_folders(root, lambda mask: mask * 0 + 255, "training/images/{}_training.tif", "training/mask/{}_training_mask.gif")
+    save(root / "test/images/9_test.tif", np.zeros((48, 64, 3), np.uint8))
+
+
 # Masks of every kind.
+
+
+@case()
+def floating_point_masks(root):
+    in_folders(root, lambda mask: closed(mask).astype(np.float32), mask="masks/t{}.tif")
 
 
 def levels(*values):
@@ -643,3 +656,209 @@ def images_turned_by_exif(root):
         image, mask = image_and(levels(0, 255), number)
         save(root / f"images/t{number}.{('png', 'jpg')[number % 2]}", image, exif=exif)
         save(root / f"masks/t{number}.png", mask)
+
+
+# Tables, lists, and lists of names.
+
+
+def shuffled(number):
+    return (number + 2) % 6
+
+
+def pictures(root, image="a/photo_{}.png", mask="b/{}_out.png", renamed=lambda number: number):
+    """Toy pictures, with the masks' numbers changed."""
+    for number in range(6):
+        picture, made = image_and(closed, number)
+        save(root / image.format(number), picture)
+        save(root / mask.format(renamed(number)), made)
+
+
+@case(layout="index")
+def pairs_in_a_csv(root):
+    pictures(root, "images/{}.png", "masks/{}.png", shuffled)
+    text(root / "pairs.csv", "image;mask\n" + "".join(f"/old/images/{n}.png;masks/{shuffled(n)}.png\n" for n in range(6)))
+
+
+@case(layout="index", splits=SPLITS)
+def pairs_and_splits_in_a_csv(root):
+    pictures(root)
+    rows = [f"{split},a/photo_{n}.png,b/{n}_out.png\n" for split, part in SPLITS.items() for n in part]
+    text(root / "index.csv", "Set,picture,label\n" + "".join(rows).replace("train", "Training"))
+
+
+@case(layout="index", splits=SPLITS)
+def pairs_in_a_json_of_splits(root):
+    pictures(root)
+    found = {s: [{"image": f"./a/photo_{n}.png", "label": f"./b/{n}_out.png"} for n in part] for s, part in SPLITS.items()}
+    text(root / "dataset.json", {"name": "toy", "training": found["train"], "validation": found["val"]})
+
+
+@case(layout="index", splits=SPLITS)
+def pairs_in_lists_of_two_columns(root):
+    pictures(root)
+    for split, part in SPLITS.items():
+        text(root / f"{split}.txt", "".join(f"a/photo_{n}.png b/{n}_out.png\n" for n in part))
+
+
+@case(layout="index")
+def pairs_in_json_lines(root):
+    pictures(root, "train/{}.png", "train/m{}.png", shuffled)
+    lines = [json.dumps({"file_name": f"{n}.png", "mask": f"m{shuffled(n)}.png"}) for n in range(6)]
+    text(root / "train/metadata.jsonl", "\n".join(lines))
+
+
+@case(splits=SPLITS)
+def lists_at_the_top(root):
+    in_folders(root, closed)
+    text(root / "train.txt", "".join(f"images/t{n}.png\n" for n in SPLITS["train"]))
+    text(root / "val_list.txt", "t4\nt5\n")
+    text(root / "notes.txt", "t4\n")
+
+
+@case(splits=SPLITS)
+def a_list_of_val_in_a_folder(root):
+    in_folders(root, closed, "set/images/t{}.png", "set/labels/t{}.png")
+    text(root / "set/valid.txt", "t4.png\nt5.png\n")
+    text(root / "readme/none.md", "")
+
+
+@case(splits=SPLITS)
+def splits_in_a_csv(root):
+    in_folders(root, closed)
+    rows = [f"{n},t{n}.png,{split}\n" for split, part in SPLITS.items() for n in part]
+    text(root / "split.csv", "id,filename,split\n" + "".join(rows))
+
+
+@case(splits=SPLITS, truth=any_object, names=BINARY)
+def folders_named_like_traincrop(root):
+    for split, part in SPLITS.items():
+        for number in part:
+            image, mask = image_and(any_object, number)
+            save(root / f"{split}crop/{number}.jpg", image, quality=100)
+            save(root / f"{split}crop/{number}.png", mask * np.uint8(255))
+
+
+@case()
+def masks_in_a_folder_below(root):
+    """As SYNTHIA has GT/COLOR, and Mapillary v2.0/labels: no folder of a class."""
+    in_folders(root, lambda mask: COLORS[closed(mask)], "RGB/{}.png", "GT/COLOR/{}.png")
+
+
+CASES["masks_in_a_folder_below"].truth = CASES["transparent_background"].truth
+
+
+@case(names=NAMES)
+def names_in_a_list_below(root):
+    in_folders(root, lambda mask: COLORS[closed(mask)], "set/images/{}.png", "set/masks/{}.png")
+    rows = [f"{name}, {', '.join(map(str, color))}\n" for name, color in zip(NAMES, COLORS.tolist(), strict=True)]
+    text(root / "set/class_dict_seg.csv", "name, r, g, b\n" + "".join(rows))
+
+
+@case(names=NAMES)
+def names_of_nnunet(root):
+    in_folders(root, closed, "imagesTr/t{}_0000.png", "labelsTr/t{}.png")
+    text(root / "dataset.json", {"labels": {name: index for index, name in enumerate(NAMES)}, "numTraining": 6})
+
+
+@case(names=["ground", "disc", "box", "diamond"], truth=lambda mask: np.array([0, 1, 2, 3, 255], np.uint8)[closed(mask)])
+def names_of_mapillary(root):
+    in_folders(root, lambda mask: with_palette(closed(mask)), "training/images/{}.png", "training/v2.0/labels/{}.png")
+    names = ["Ground", *[f"thing--{name}" for name in NAMES[1:4]], "Unlabeled"]
+    labels = [{"name": n, "readable": n.rpartition("-")[2].lower(), "color": COLORS[i].tolist()} for i, n in enumerate(names)]
+    text(root / "config_v2.0.json", {"labels": labels, "version": "2.0"})
+
+
+# Names and folders of published sets.
+
+
+@case(layout="parts", names=BINARY, truth=any_object)
+def a_folder_an_image(root):
+    """As the Data Science Bowl has it: a binary mask for each object."""
+    for number in range(6):
+        image, mask = image_and(closed, number)
+        save(root / f"stage1_train/t{number}/images/t{number}.png", image)
+        for index in range(1, 5):
+            save(root / f"stage1_train/t{number}/masks/{index}f.png", (mask == index) * np.uint8(255))
+
+
+@case(layout="parts", names=BINARY, truth=any_object)
+def further_masks_by_number(root):
+    """As BUSI has them."""
+    for number in range(6):
+        image, mask = image_and(closed, number)
+        save(root / f"benign/benign ({number}).png", image)
+        for index in range(1, 5):
+            ending = f"_{index - 1}" if index > 1 else ""
+            save(root / f"benign/benign ({number})_mask{ending}.png", (mask == index) * np.uint8(255))
+
+
+@case(splits=SPLITS)
+def last_words_of_masks(root):
+    """As FloodNet and Freiburg Forest have them."""
+    for split, numbers in SPLITS.items():
+        in_folders(root, closed, f"{split}/{split}-org-img/{{}}.png", f"{split}/{split}-label-img/{{}}_lab.png", numbers)
+
+
+@case(truth=any_object)
+def last_words_with_numbers(root):
+    """As DRIVE has them, with a mask of the field of view that is no mask of classes."""
+    in_folders(root, levels(0, 255, 255, 255, 255), "set/images/{}_training.tif", "set/1st_manual/{}_manual1.gif")
+    for number in range(6):
+        save(root / f"set/mask/{number}_training_mask.gif", np.full(toy_sample(0)[1].shape, 255, np.uint8))
+
+
+@case(splits=SPLITS)
+def several_kinds_of_masks(root):
+    """As ACDC has them."""
+    for split, numbers in SPLITS.items():
+        for kind, form in (("labelColor", lambda mask: COLORS[closed(mask)]), ("labelTrainIds", closed), ("labelIds", dense)):
+            image = f"rgb_anon/{split}/a/a_{{}}_rgb_anon.png"
+            in_folders(root, form, image, f"gt/{split}/a/a_{{}}_gt_{kind}.png", numbers)
+
+
+@case()
+def satellite_images(root):
+    in_folders(root, closed, "train/{}_sat.png", "train/{}_mask.png")
+
+
+@case()
+def words_without_a_space(root):
+    in_folders(root, closed, "PNGImages/{}.png", "PedMasks/{}_mask.png")
+
+
+@case()
+def ground_truth_of_an_original(root):
+    in_folders(root, closed, "PNG/Original/{}.png", "PNG/Ground Truth/{}.png")
+    in_folders(root, closed, "TIF/Original/{}.tif", "TIF/Ground Truth/{}.tif")
+
+
+@case()
+def images_of_any_name_beside_the_masks(root):
+    in_folders(root, closed, "top/area{}.png", "gts for all/area{}.png")
+
+
+@case()
+def semantic_beside_other_kinds(root):
+    in_folders(root, closed, "training/image_2/{}_10.png", "training/semantic/{}_10.png")
+    in_folders(root, closed, "training/image_2/{}_10.png", "training/semantic_rgb/{}_10.png")
+
+
+@case(splits={"train": [0, 1, 2], "val": [3], "test": [4, 5]})
+def train_val_and_test(root):
+    """As SUIM and LIP have them."""
+    for folder, numbers in (("TrainVal_images/train", range(3)), ("TrainVal_images/val", [3]), ("TEST_images", [4, 5])):
+        masks = folder.replace("images", "annotations")
+        in_folders(root, closed, f"{folder}/{{}}.png", f"{masks}/{{}}.png", numbers)
+
+
+@case()
+def val_and_test_alone(root):
+    for folder, numbers in (("val", range(4)), ("test", [4, 5])):
+        in_folders(root, closed, f"{folder}/images/{{}}.png", f"{folder}/masks/{{}}.png", numbers)
+
+
+@case(splits={"train": [0, 1], "val": [2, 3], "test": [4, 5]})
+def labs_of_splits(root):
+    """As DeepCrack has them."""
+    for split, numbers in {"train": [0, 1], "val": [2, 3], "test": [4, 5]}.items():
+        in_folders(root, closed, f"{split}_img/{{}}.png", f"{split}_lab/{{}}.png", numbers)

@@ -22,9 +22,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "Make a data set from your own images and masks.",
         details="FOLDER contains images/ and masks/ (or other common names), with or without a folder for each split; or "
         "train/, train_labels/, val/, val_labels/, as in CamVid; or it is in VOC layout. The classes are found in the masks; "
-        "their names are read from class_dict.csv, label_colors.txt, labelmap.txt or codes.txt in FOLDER. The command writes "
-        "links, split lists and labels.yaml to FOLDER/voc. In VOC layout, it writes only labels.yaml, to FOLDER. Existing "
-        "files are not changed.",
+        "their names are read from class_dict.csv, label_colors.txt, labelmap.txt, codes.txt or classes.json in FOLDER. It "
+        "writes links, split lists and labels.yaml to FOLDER/voc. In VOC layout, it writes only labels.yaml, to FOLDER. "
+        "Existing files are not changed.",
         example="seg data init data/mine --images photos --masks drawn",
     )
     parser.add_argument("folder", metavar="FOLDER", help="folder of your images and masks")

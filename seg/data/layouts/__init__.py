@@ -7,6 +7,7 @@ and masks, in which splits?) and `labels` or `entries` (which classes?). To add 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _READERS = (
     *("labelme.JsonToDataset", "voc_layout.LabelmeVoc", "voc_layout.Cvat", "voc_layout.VocLayout", "published.Cityscapes"),
     *("published.Ade20k", "published.OxfordPets", "published.CamVid", "roboflow.Roboflow", "label_studio.LabelStudio"),
-    *("coco.Coco", "labelme.Labelme", "folders.Folders"),
+    *("coco.Coco", "labelme.Labelme", "tables.Index", "parts.Parts", "folders.Folders"),
 )
 """The readers, most specific first: the first that matches a folder reads it."""
 _ABOVE = 3
@@ -41,6 +42,8 @@ def open_layout(folder: Path, hints: Hints) -> Layout:
     from .base import Tree
 
     known = layouts()
+    images, masks = (str(folder / path) if path and (folder / path).is_dir() else path for path in (hints.images, hints.masks))
+    hints = replace(hints, images=images, masks=masks)  # paths are under this folder, not under one in it
     places = _places(folder)
     trees = [Tree(place) for place in places]
     if hints.layout:

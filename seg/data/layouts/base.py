@@ -22,7 +22,7 @@ DEEPEST = 12
 SPLITS = {
     "train": ("train", "training", "tr"),
     "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing", "ts"),
+    "test": ("test", "testing", "ts", "te"),
 }
 """Names of folders and lists of each split; a year may follow, such as train2017."""
 

@@ -150,6 +150,11 @@ def _of_integers(seen: Sequence[Seen], values: list[int], entries: list[Entry], 
         keys = _gray_levels(seen, values)
         notes.append(
             f"the values {', '.join(map(str, keys))} are gray levels: each becomes a class, numbered from dark to bright"
+            + (
+                f"; if {VOID} is to be ignored: --values {' '.join(f'{k}=class_{k}' for k in keys[:-1])} {VOID}=void"
+                if VOID in keys
+                else ""
+            )
         )
     entries = entries or [(f"class_{key}", None) for key in keys]
     every = [(name, color or palette.get(key)) for key, (name, color) in zip(keys, entries, strict=True)]

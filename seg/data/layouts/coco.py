@@ -165,6 +165,8 @@ def _is_coco(path: Path) -> bool:
         return False
     keys = sum(f'"{key}"'.encode() in head for key in (*_KEYS, "info", "licenses"))
     named = re.search(r"instances|coco", path.name, re.IGNORECASE)
+    if b'"items"' in head and b'"images"' not in head:  # Datumaro's
+        return False
     return head.lstrip()[:1] == b"{" and keys >= (1 if named else 2)
 
 

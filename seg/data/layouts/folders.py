@@ -7,67 +7,23 @@ val2017). All other folder names, such as a sequence, must be the same for an im
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-import numpy as np
-
 from ...errors import UserError
 from ...labels import LabelSet
-from ..images import decode
-from ..inventory import is_image, same_name
-from ..masks import MASK_FORMATS
-from . import names
-from .base import Entry, Layout, Sample, Splits, Tree, existing_folder, flat_id, label_set, split_name, stem, with_background
-from .pairs import IMAGE_WORDS, MASK_WORDS, has_mask_word, pair_names, words
-from .raw_masks import gray_levels
+from ..inventory import IMAGE_SUFFIXES, is_image
+from .base import Entry, Layout, Sample, Splits, Tree, existing_folder, flat_id, label_set, stem, with_background
+from .binary import draw_binary, is_binary
+from .folder_names import Place, refuse_doubles, refuse_numbered, understand_folder
+from .names import listed_names
+from .pairs import has_mask_word, pair_names
 from .splits import read_split_lists
+from .tables import read_split_tables
 from .unread import unread_format
-
-IMAGES = ("images", "image", "imgs", "img", "jpegimages")
-MASKS = ("masks", "mask", "labels", "label", "annotations", "segmentationclassaug", "segmentationclass")
-"""Names of folders; of several that fit equally well, the first."""
-_GLUED = r"(train|training|val|valid|validation|test)(annot|labels?|masks?|gt|images?|imgs?)|(images?|labels?)(tr|ts|val)"
-"""Names of SegNet's and nnU-Net's folders."""
-_NOT_WORDS = frozenset({"color", "raw", "frame", "frames", "manual", "target", "targets", "ground", "truth"})
-"""Words that are specific in a file's name, but not in a folder's."""
 
 Key = tuple[str | None, tuple[str, ...]]
 """Split, and the folders that name neither a split nor images or masks."""
-
-
-@dataclass
-class Place:
-    """The files of one folder, and the meaning of its name."""
-
-    path: Path
-    files: list[str]
-    role: str
-    """image, mask, or empty."""
-    rank: int
-    """Place of the name in the usual names: the lower, the more usual."""
-
-
-def understand_folder(parts: Iterable[str]) -> tuple[str, int, str | None, tuple[str, ...]]:
-    """Role, rank of its name, split and other folders, from the names of the folders above a file."""
-    role, rank, split = "", 99, None
-    rest = []
-    for part in parts:
-        plain = re.sub(r"[\W_]+", "", part.lower())
-        glued = re.fullmatch(_GLUED, plain)
-        found = set(words(part)) | {plain, *(group for group in (glued.groups() if glued else ()) if group)}
-        says = "mask" if found & (MASK_WORDS - _NOT_WORDS | {*MASKS, "anndir"}) else ""
-        says = says or ("image" if found & (IMAGE_WORDS - _NOT_WORDS | {*IMAGES, "imgdir"}) else "")
-        named = next((name for name in (split_name(part), *map(split_name, found)) if name), None)
-        if says:
-            role = role if role == "mask" else says
-            rank = min([rank, *(usual.index(plain) for usual in (IMAGES, MASKS) if plain in usual)])
-        split = split or named
-        if not says and not named:
-            rest.append(part)
-    return role, rank, split, tuple(rest)
 
 
 class Folders(Layout):
@@ -83,14 +39,17 @@ class Folders(Layout):
         for flag, named, role in (("--images", self.hints.images, "image"), ("--masks", self.hints.masks, "mask")):
             if named:
                 root = existing_folder(self.folder, named, flag)
-                self._add(found, Tree(root), role, understand_folder(Path(named).parts[-1:])[2])
+                inside = root.resolve().is_relative_to(self.folder.resolve())
+                parts = root.resolve().relative_to(self.folder.resolve()).parts if inside else root.parts[-1:]
+                self._add(found, Tree(root), role, understand_folder(parts)[2])
         if not (self.hints.images and self.hints.masks):
             missing = "mask" if self.hints.images else "image" if self.hints.masks else None
             self._add(found, self.tree, missing, None, only=missing)
         if not any(split == "train" for split, _ in found):  # folders of a single split are not splits
             merged: dict[Key, list[Place]] = {}
-            for (_, rest), places in found.items():
-                merged.setdefault((None, rest), []).extend(places)
+            several = len({split for split, _ in found if split}) > 1
+            for (split, rest), places in found.items():
+                merged.setdefault((None, (*rest, split) if several and split else rest), []).extend(places)
             return merged
         return found
 
@@ -111,6 +70,8 @@ class Folders(Layout):
         """Images and masks that belong together."""
         pairs: dict[Key, list[tuple[Path, Path]]] = {}
         for key, places in self.places.items():
+            for place in places if not self.hints.pair else ():
+                refuse_numbered(place)
             masks = sorted((place for place in places if place.role == "mask"), key=lambda place: place.rank)
             images = sorted((place for place in places if place.role == "image"), key=lambda place: place.rank)
             images += [place for place in places if not place.role]
@@ -128,14 +89,70 @@ class Folders(Layout):
             if chosen:
                 self._note(*chosen, len(best))
                 pairs[key] = best
-        pairs = pairs or self._flat()
+        pairs = pairs or self._below() or self._flat() or self._beside()
         if not pairs and not self.hints.masks:
             for key, places in self.places.items():
                 for place in places:
                     best = self._within(place)
                     if best:
                         pairs.setdefault(key, []).extend(best)
+        return self._in_one_format(pairs)
+
+    def _in_one_format(self, pairs: dict[Key, list[tuple[Path, Path]]]) -> dict[Key, list[tuple[Path, Path]]]:
+        """The pairs without those of a folder such as TIF that repeats one such as PNG."""
+        seen: dict[Key, tuple[str, set[str]]] = {}
+        kept = {}
+        for (split, rest), part in pairs.items():
+            plain = tuple(name for name in rest if f".{name.lower()}" not in IMAGE_SUFFIXES)
+            images = {stem(image.name) for image, _ in part}
+            first, known = seen.setdefault((split, plain), ("/".join(rest), images))
+            if plain != rest and known == images and first != "/".join(rest):
+                self.notes.append(f"{'/'.join(rest)}: has the same {len(images)} images as {first}; left out")
+                continue
+            kept[split, rest] = part
+        return kept
+
+    def _below(self) -> dict[Key, list[tuple[Path, Path]]]:
+        """Images with masks in a folder below, such as GT/COLOR, that is not one of several folders of binary masks."""
+        pairs: dict[Key, list[tuple[Path, Path]]] = {}
+        for (split, rest), places in self.places.items():
+            masks = [
+                place
+                for (part, other), more in self.places.items()
+                for place in more
+                if place.role == "mask" and part == split and len(other) == len(rest) + 1 and other[:-1] == rest
+            ]
+            if any(place.role == "mask" for place in places) or all(is_binary(m.path / n) for m in masks for n in m.files[:4]):
+                continue
+            for first in places:
+                made = [pair_names(first.files, second.files, self.hints.pair) for second in masks]
+                fits = [(second.path, one) for second, one in zip(masks, made, strict=True) if one.masks]
+                if len(fits) > 1:
+                    shown = ", ".join(str(path.relative_to(self.folder)) for path, _ in fits)
+                    raise UserError(f"{first.path}: masks that are not binary in several folders; give one by --masks: {shown}")
+                for path, one in fits:
+                    pairs.setdefault((split, rest), []).extend((first.path / a, path / b) for a, b in one.masks.items())
+                    self.notes.append(f"{first.path} with {path}: {len(one.masks)} images")
         return pairs
+
+    def _beside(self) -> dict[Key, list[tuple[Path, Path]]]:
+        """Images in a folder of any name beside that of the masks, such as top and gts."""
+        found: dict[str, dict[Key, list[tuple[Path, Path]]]] = {}
+        for (split, rest), places in self.places.items():
+            for second in [place for place in places if place.role == "mask"]:
+                for (part, other), more in self.places.items():
+                    extra = next((o for i, o in enumerate(other) if other[:i] + other[i + 1 :] == rest), None)
+                    for first in more if part == split and extra else ():
+                        made = pair_names(first.files, second.files, self.hints.pair).masks
+                        if not first.role and 2 * len(made) >= len(second.files):
+                            pairs = found.setdefault(str(extra), {}).setdefault((split, rest), [])
+                            pairs += [(first.path / a, second.path / b) for a, b in made.items()]
+        if len(found) > 1:
+            raise UserError(f"{self.folder}: several folders may have the images; give one by --images: {', '.join(found)}")
+        for name, keyed in found.items():
+            images = sum(map(len, keyed.values()))
+            self.notes.append(f"images in {name}, beside the masks: {images} images")
+        return next(iter(found.values()), {})
 
     def _flat(self) -> dict[Key, list[tuple[Path, Path]]]:
         """Images in folders, such as one for each camera, and all masks in one: named x or camera_x."""
@@ -238,16 +255,16 @@ class Folders(Layout):
                     part[flat_id(*rest, stem(image.name))] = Sample(image, partial(draw_binary, drawn), next(iter(drawn)))
             self.notes.append(f"a folder of masks for each class: {', '.join(self.classes)}; all other pixels are background")
         if splits.keys() == {None}:
-            lists = [self.folder / name for name in ("ImageSets/Segmentation", "splits", "lists", "")]
-            self.lists = read_split_lists(self, [path for path in lists[:3] if path.is_dir()], splits[None])
+            lists = [self.folder / name for name in ("ImageSets/Segmentation", "splits", "lists")]
+            self.lists = read_split_lists(self, [path for path in lists if path.is_dir()], splits[None])
+            self.lists = self.lists or read_split_tables(self, splits[None])
         return splits
 
     def labels(self) -> LabelSet | None:
         return None if self.found else label_set(with_background(self.classes), str(self.folder))
 
     def entries(self) -> tuple[list[Entry], str]:
-        path = next((self.folder / name for name in names.LISTS if (self.folder / name).is_file()), None)
-        return (names.read_names(path), str(path)) if path else ([], str(self.folder))
+        return listed_names(self.tree)
 
     def _refusal(self) -> str:
         """Message about missing images or masks."""
@@ -261,6 +278,13 @@ class Folders(Layout):
                     f"{masks[0].path / folder}, or name them {folder}_{mask}"
                 )
             held = f"{image}, {mask}"
+            names = [name for place in masks for name in place.files]
+            if sum(stem(name).startswith((f"{stem(image)}_", f"{stem(image)}-")) for name in names) > 1:
+                return (
+                    f"{masks[0].path}: {image} has several masks, such as {mask}; if each is a class, put its masks into a "
+                    f"folder of its name, such as {masks[0].path.name}/cat; or choose one for each image "
+                    "by --pair '{stem}_mask.png'"
+                )
             return (
                 f"{masks[0].path}: no mask has the name of an image in {images[0].path} (for example {held}); describe "
                 "the names by --pair '{stem}_mask.png', or rename the files"
@@ -269,32 +293,6 @@ class Folders(Layout):
             return text
         return (
             f"{self.folder}: no images with masks found; expected images/ and masks/, or train/ and train_labels/, or the "
-            "layout of an annotation tool (see --layout); give the two folders by --images and --masks"
+            "layout of an annotation tool (see --layout); give the two folders by --images and --masks, or say how masks "
+            "in the folder of the images are named by --pair '{stem}_mask.png'"
         )
-
-
-def refuse_doubles(place: Place) -> None:
-    """Raise UserError if two files of a folder differ only in the suffix."""
-    found: dict[str, str] = {}
-    for name in place.files:
-        other = found.setdefault(stem(name), name)
-        if other != name:
-            raise UserError(same_name(place.path / other, [name]))
-
-
-def draw_binary(masks: dict[Path, int]) -> np.ndarray:
-    """Combine binary masks: uint8 [H, W], the class index where a mask is not 0; where masks overlap, the last one.
-
-    Raises:
-        UserError: masks of one image differ in size, or hold more than two values.
-    """
-    drawn = None
-    for path, index in masks.items():
-        levels = gray_levels(decode(path, (*MASK_FORMATS, "JPEG")))
-        if drawn is None:
-            drawn = np.zeros(levels.shape, np.uint8)
-        if levels.shape != drawn.shape:
-            raise UserError(f"{path}: {levels.shape[1]}x{levels.shape[0]} pixels, unlike other masks of its image")
-        drawn[levels > (levels.max() // 2 if levels.max() > 1 else 0)] = index
-    assert drawn is not None
-    return drawn

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from ...errors import UserError, reason
 from ...labels import LabelSet
 from .base import Layout, Sample, Splits, find_images, label_set, stem, with_background
-from .folders import draw_binary
+from .binary import draw_binary
 
 _NAME = r"task-(\d+)-annotation-(\d+)-by-(.*?)-tag-(.+)-(\d+)\.png"
 

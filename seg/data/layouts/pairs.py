@@ -1,8 +1,10 @@
 """Pairs images and masks by their names."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import partial, reduce
+from operator import and_
 from typing import NamedTuple
 
 from ...errors import UserError
@@ -12,14 +14,14 @@ MASK_WORDS = frozenset(
     [
         *("mask", "masks", "label", "labels", "gt", "gts", "groundtruth", "ground", "truth", "seg", "segs", "segmentation"),
         *("segmentations", "segmented", "annotation", "annotations", "annot", "ann", "target", "targets", "manual"),
-        *("trimap", "trimaps", "labelids", "labeltrainids"),
+        *("trimap", "trimaps", "labelids", "labeltrainids", "semantic", "semseg", "anno", "annos", "lesion"),
     ]
 )
 """Words in names of masks and their folders."""
 IMAGE_WORDS = frozenset(
     [
         *("image", "images", "img", "imgs", "im", "input", "inputs", "rgb", "photo", "photos", "frame", "frames", "picture"),
-        *("leftimg8bit", "color", "raw"),
+        *("leftimg8bit", "color", "raw", "sat"),
     ]
 )
 """Words in names of images and their folders."""
@@ -27,6 +29,9 @@ _SUFFIX_WORDS = frozenset(["jpg", "jpeg", "jpe", "png", "bmp", "tif", "tiff", "g
 _LAST = frozenset(["l", "p"])
 """Last words of the names of CamVid's masks."""
 ENDINGS = ("_L", "_P", "_mask", "_label", "_labels", "_gt", "_seg")
+
+
+Key = Callable[[str], object]
 
 
 class Pairs(NamedTuple):
@@ -65,7 +70,37 @@ def _without(ending: str, name: str) -> str:
     return name.lower().removesuffix(ending)
 
 
-Key = Callable[[str], object]
+def _tokens(name: str) -> tuple[str, ...]:
+    return tuple(word for word in words(name) if word not in _SUFFIX_WORDS)
+
+
+def _without_last(names: list[str]) -> Key:
+    """A key without the words that all names end with, such as lab in 1_lab; of numbers only those after such a word."""
+    every = [_tokens(stem(name)) for name in names]
+    shortest = min(map(len, every), default=0) if len(every) > 1 else 0
+    last = 0
+    while last < shortest and len({one[-1 - last] for one in every}) == 1:
+        last += 1
+    while last and every[0][-last].isdigit():
+        last -= 1
+    return lambda name: _tokens(name)[: len(_tokens(name)) - last]
+
+
+def _kind(name: str) -> int:
+    """Rank of a kind of mask among others of an image: train ids before class ids before the rest before colors."""
+    found = {*words(name)}
+    ranked = ({"labeltrainids", "semantic"}, {"labelids"}, None, {"color", "colors", "labelcolor", "instanceids", "instance"})
+    other = next((rank for rank, kind in enumerate(ranked) if kind and kind & found), None)
+    return 2 if other is None else other
+
+
+def _first_kinds(masks: list[str]) -> list[str]:
+    """Of masks of several kinds, those of the first kind."""
+    ranks = {name: _kind(stem(name)) for name in masks}
+    first = min(ranks.values(), default=0)
+    return [name for name in masks if ranks[name] == first]
+
+
 _WAYS: tuple[tuple[str, Key, Key], ...] = (
     ("the same names", str, str),
     ("names that differ in case", str.lower, str.lower),
@@ -97,7 +132,41 @@ def pair_names(images: Iterable[str], masks: Iterable[str], pattern: str | None 
             best = Pairs(found, how)
         if len(found) == len(images):
             break
+    if not best.masks and (found := _by_key(images, _first_kinds(masks), common_name, common_name)):
+        best = Pairs(found, "of several kinds of masks, the first")
+    if not best.masks:
+        first = _first_kinds(masks)
+        found = _by_key(images, first, _without_last(images), _without_last(first))
+        if len(found) == min(len(images), len(first)):
+            best = Pairs(found, "the same names, apart from the last words, which all images or all masks have")
+    if not best.masks and (found := _by_key(images, masks, common_name, partial(_apart_from, _only_in(masks, images)))):
+        best = Pairs(found, "the same names, apart from words that all masks have")
+    if not best.masks:
+        found = _by_key(images, masks, _with_plain_numbers, _with_plain_numbers)
+        if len(found) == len(images) == len(masks):
+            best = Pairs(found, "the same numbers, apart from leading zeros")
     return best
+
+
+def _only_in(names: list[str], others: list[str]) -> Counter[str]:
+    """The words in every one of several names, as often as each has them, without those in every one of the others."""
+    every, other = ([Counter(common_name(stem(name))) for name in each] for each in (names, others))
+    return reduce(and_, every) - reduce(and_, other) if len(names) > 1 and others else Counter()
+
+
+def _apart_from(shared: Counter[str], name: str) -> tuple[str, ...]:
+    """The words of a name without these, the last ones first."""
+    rest, kept = shared.copy(), list[str]()
+    for word in reversed(common_name(name)):
+        if rest[word] > 0:
+            rest[word] -= 1
+        else:
+            kept.append(word)
+    return tuple(reversed(kept))
+
+
+def _with_plain_numbers(name: str) -> tuple[str, ...]:
+    return tuple(word.lstrip("0") or "0" if word.isdecimal() else word for word in common_name(name))
 
 
 def _by_key(images: list[str], masks: list[str], image_key: Key, mask_key: Key) -> dict[str, str]:

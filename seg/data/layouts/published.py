@@ -12,6 +12,7 @@ from ...files import read_lines
 from ...labels import ADE20K, CAMVID, CITYSCAPES, CITYSCAPES_TRAIN_IDS, VOID, LabelSet
 from .base import Layout, Sample, Splits, label_set, split_name, stem
 from .folders import Folders
+from .names import find_list
 from .raw_masks import look
 from .splits import read_split_lists
 
@@ -69,6 +70,12 @@ class Ade20k(Folders):
     _list = "objectInfo150.txt"
 
     def matches(self) -> bool:
+        full = self.tree.named(r"ADE_(train|val)_\d{8}_seg\.png")
+        if full:
+            raise UserError(
+                f"{self.folder / full[0]}: masks of the full ADE20K, whose colors also number objects, are not supported; "
+                "take ADEChallengeData2016, its version of 150 classes"
+            )
         marked = (self.folder / self._list).is_file() or (
             self.tree.images
             and all(re.match(r"ADE_(train|val|test)_\d{8}\.", name.rpartition("/")[2]) for name in self.tree.images)
@@ -99,7 +106,7 @@ class CamVid(Folders):
 
     def matches(self) -> bool:
         names = [name.rpartition("/")[2] for name in self.tree.images]
-        if not names or not all(re.match(self._image, name) for name in names) or not self.found:
+        if not names or not all(re.match(self._image, name) for name in names) or find_list(self.tree) or not self.found:
             return False
         masks = [mask for pairs in self.found.values() for _, mask in pairs][:20]
         return all(not one.colored and not one.lossy and one.codes[-1] <= 11 for one in map(look, masks))

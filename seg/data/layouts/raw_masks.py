@@ -160,7 +160,7 @@ def nearest_level(image: Image.Image, levels: Iterable[int]) -> np.ndarray:
 def _open(path: Path) -> tuple[Image.Image, bool]:
     """The image, and whether its format changes values. Raises UserError if it is not readable."""
     try:
-        return decode(path, MASK_FORMATS), False
+        return decode(path, MASK_FORMATS, whole=True), False
     except NotAnImage:
         return decode(path), True
 

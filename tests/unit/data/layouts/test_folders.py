@@ -338,7 +338,7 @@ def noisy(mask):
         ({"form": lambda mask: mask * 0}, ["only one class"]),
         ({"form": lambda mask: mask * 0 + 255}, ["only one class"]),
         ({"masks": "masks/other_{:03d}.png"}, ["no mask has the name of an image", "toy_000.jpg, other_000.png"]),
-        ({"images": "pictures/toy_{:03d}.jpg"}, ["no images with masks", "--images"]),
+        ({"images": "pictures/toy_{:03d}.jpg", "masks": "drawn/toy_{:03d}.png"}, ["no images with masks", "--images"]),
         ({"numbers": [3]}, ["one image with a mask"]),
     ],
 )

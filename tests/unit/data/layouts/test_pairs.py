@@ -44,13 +44,29 @@ def test_a_way_that_pairs_more_is_preferred_and_the_rest_has_no_partner():
     ("images", "masks"),
     [
         (["toy_1.jpg", "toy_2.jpg"], ["other_1.png", "other_2.png"]),
-        (["1.jpg", "2.jpg"], ["01.png", "02.png"]),
+        (["1.jpg", "2.jpg", "3.jpg"], ["01.png", "02.png"]),  # numbers alone must fit exactly
         (["x_1.png"], ["x_1_mask.png", "x_1_label.png"][:0]),
         (["mask.png"], ["image.png"]),
     ],
 )
 def test_names_that_only_look_alike_are_not_paired(images, masks):
     assert pair_names(images, masks).masks == {}
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        (["1_sat.jpg", "2_sat.jpg"], ["1_mask.png", "2_mask.png"]),
+        (["P1.png", "P2.png"], ["P1_instance_color_RGB.png", "P2_instance_color_RGB.png"]),
+        (["um_1.png", "uu_2.png"], ["um_road_1.png", "uu_road_2.png"]),
+        (["21_training.tif", "22_training.tif"], ["21_manual1.gif", "22_manual1.gif"]),
+        (["frame3_leftImg8bit.jpg", "frame4_leftImg8bit.jpg"], ["frame3_level3Ids.png", "frame4_level3Ids.png"]),
+        (["1.jpg", "2.jpg"], ["001.png", "002.png"]),
+        (["image_9.jpg", "image_10.jpg"], ["Label_009.png", "Label_010.png"]),
+    ],
+)
+def test_words_that_all_names_of_a_kind_have_do_not_keep_pairs_apart(images, masks):
+    assert pair_names(images, masks).masks == dict(zip(images, masks, strict=True))
 
 
 def test_two_masks_of_one_image_are_no_pair():

@@ -80,6 +80,27 @@ UNREAD = {
         '<annotations><image id="0"><polygon label="cat" points="1,2"/></image></annotations>',
         "polygons in XML",
     ),
+    "a/via_region_data.json": ({"t0.jpg1": {"regions": [{"shape_attributes": {}}]}}, "VIA's regions are not supported; export"),
+    "a/t0.json": ({"schema_ref": "https://darwin-public/darwin_json/2.0", "annotations": []}, "V7's Darwin JSON is not"),
+    "a/t0.jpg___objects.json": ({"instances": [{"className": "cat", "points": [1, 2]}]}, "SuperAnnotate's JSON is not"),
+    "a/encord.json": ([{"label_hash": "a", "data_units": {}}], "Encord's JSON is not supported; export"),
+    "a/kili.json": ([{"externalId": "t0", "labels": [{"jsonResponse": {}}]}], "Kili's JSON is not supported; export"),
+    "a/hasty.json": ({"export_format_version": "1.1", "label_classes": [], "images": []}, "Hasty's JSON is not supported"),
+    "a/export.ndjson": ('{"data_row": {"id": "a"}, "projects": {}}\n', "Labelbox's export is not supported; export"),
+    "gtFine/t0_gtFine_polygons.json": ({"imgHeight": 48, "objects": []}, "polygons of Cityscapes, without masks"),
+    "annotations/default.json": (
+        {"info": {}, "categories": {}, "items": [{"id": "t0", "annotations": []}]},
+        "Datumaro's JSON is not supported; export",
+    ),
+    "a/shapes.geojson": ({"type": "FeatureCollection", "features": []}, "QuPath's shapes are not supported"),
+    "data/train.parquet": ("PAR1", "a table in Parquet is not supported; save"),
+    "a/gTruth.mat": ("MATLAB 5.0 MAT-file", "MATLAB's files are not supported; write the masks"),
+    "a/t0.nii.gz": ("x", "volumes are not supported; write each slice"),
+    "a/t0.npy": ("x", "arrays are not supported; write"),
+    "a/long.xml": (
+        f"<annotations><meta>{'<label/>' * 900}</meta><image><polygon label='cat'/></image></annotations>",
+        "polygons in XML, such as CVAT's",
+    ),
     "train.csv": ("ImageId,EncodedPixels\nt0.jpg,1 3\n", "a table of RLE is not supported; write masks"),
 }
 
@@ -323,3 +344,70 @@ def test_a_broken_json_is_one_clear_line(tmp_path):
         text(folder / f"{name}.json", json.dumps(content))
         with refused(folder / f"{name}.json"):
             create_dataset(folder)
+
+
+def test_an_image_in_two_lists_or_with_two_masks_is_refused(tmp_path):
+    in_folders(tmp_path / "a", closed)
+    for name in ("train", "val"):
+        text(tmp_path / f"a/{name}.txt", "t0\nt1\n")
+    with refused("t0 is in the lists of several splits", "--split 0.8"):
+        create_dataset(tmp_path / "a")
+    assert create_dataset(tmp_path / "a", Hints(val_share=0.5)).splits["val"] > 0
+    in_folders(tmp_path / "b", closed)
+    text(
+        tmp_path / "b/pairs.csv",
+        "image,mask\nimages/t0.png,masks/t0.png\nimages/t1.png,masks/t1.png\nimages/t0.png,masks/t2.png\n",
+    )
+    with refused("pairs.csv: images/t0.png has two masks"):
+        create_dataset(tmp_path / "b")
+
+
+def test_several_folders_of_masks_below_are_to_be_chosen_from(tmp_path):
+    for folder in ("COLOR", "OTHER"):
+        in_folders(tmp_path, lambda mask: COLORS[closed(mask)], "RGB/{}.png", f"GT/{folder}/{{}}.png")
+    with refused("RGB: masks that are not binary in several folders", "--masks: GT/COLOR, GT/OTHER"):
+        create_dataset(tmp_path)
+    assert len(create_dataset(tmp_path, Hints(masks="GT/COLOR", images="RGB")).labels) == 5
+
+
+def test_masks_that_matlab_numbered_ask_for_a_table(tmp_path):
+    """Its second image is im10, not im2."""
+    in_folders(tmp_path, closed, "images/im{}.png", "PixelLabelData/Label_{}.png", numbers=range(1, 5))
+    with refused("PixelLabelData: MATLAB's Label_1.png does not say", "writetable", "--pair"):
+        create_dataset(tmp_path)
+    assert sum(create_dataset(tmp_path, Hints(pair="im{stem}.png=Label_{stem}.png"), tmp_path / "a").splits.values()) == 4
+    rows = [f"C:\\Users\\me\\images\\im{n}.png,C:\\Users\\me\\PixelLabelData\\Label_{n}.png\n" for n in range(1, 5)]
+    text(tmp_path / "pairs.csv", "image,mask\n" + "".join(rows))
+    assert create_dataset(tmp_path, out=tmp_path / "b").layout == "index"
+
+
+def test_images_in_one_of_several_folders_beside_the_masks_are_to_be_named(tmp_path):
+    for folder in ("top", "nir"):
+        in_folders(tmp_path, closed, f"{folder}/area{{}}.png", "gts/area{}.png")
+    with refused("several folders may have the images; give one by --images: nir, top"):
+        create_dataset(tmp_path)
+    assert sum(create_dataset(tmp_path, Hints(images="top")).splits.values()) == 6
+
+
+def test_masks_of_the_full_ade20k_and_several_masks_of_an_image_are_refused(tmp_path):
+    place = "a/images/training/b/ADE_train_0000000{}"
+    in_folders(tmp_path, lambda mask: COLORS[closed(mask)], f"{place}.png", f"{place}_seg.png")
+    with refused("ADE_train_00000000_seg.png: masks of the full ADE20K", "ADEChallengeData2016"):
+        create_dataset(tmp_path / "a")
+    for name in ("cat", "dog"):
+        in_folders(tmp_path / "b", any_object, "images/im{}.png", f"masks/im{{}}_{name}.png")
+    with refused("im0.png has several masks, such as im0_cat.png", "masks/cat", "--pair '{stem}_mask.png'"):
+        create_dataset(tmp_path / "b")
+    for name in ("cat", "dog"):
+        (tmp_path / "b/masks" / name).mkdir()
+        for path in (tmp_path / "b/masks").glob(f"*_{name}.png"):
+            path.rename(path.parent / name / path.name)
+    assert create_dataset(tmp_path / "b").labels.names == ("background", "cat", "dog")
+
+
+def test_numbers_in_a_table_are_not_taken_for_files(tmp_path):
+    in_folders(tmp_path, closed, "images/{}.png", "masks/{}.png")
+    text(tmp_path / "a.csv", "id,label,fold\n" + "".join(f"{n},{n},{n % 3}\n" for n in range(6)))
+    text(tmp_path / "b.csv", ",image,is_valid\n" + "".join(f"{5 - n},{n}.png,{n > 3}\n" for n in range(6)))
+    made = create_dataset(tmp_path)
+    assert made.layout == "folders" and (made.out / "ImageSets/Segmentation/val.txt").read_text() == "4\n5\n"
