@@ -192,6 +192,15 @@ KINDS = {
             ("a_folder_a_class", "masks/disc/t1.png", corrupt.mask),
             ("jpeg_masks", "masks/t1.jpg", corrupt.jpeg),
             ("transparent_background", "masks/t1.png", corrupt.mask),
+            ("floating_point_masks", "masks/t1.tif", corrupt.any_bytes),
+            ("pairs_in_a_csv", "pairs.csv", corrupt.list_file),
+            ("pairs_in_a_json_of_splits", "dataset.json", corrupt.json_file),
+            ("pairs_in_lists_of_two_columns", "train.txt", corrupt.list_file),
+            ("pairs_in_json_lines", "train/metadata.jsonl", corrupt.json_lines),
+            ("splits_in_a_csv", "split.csv", corrupt.list_file),
+            ("names_of_nnunet", "dataset.json", corrupt.json_file),
+            ("names_of_mapillary", "config_v2.0.json", corrupt.json_file),
+            ("a_folder_an_image", "stage1_train/t1/masks/1f.png", corrupt.mask),
         )
     },
     "event log": Kind(
