@@ -210,6 +210,10 @@ def _answer_errors_in_json(app: FastAPI) -> None:
         lines = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()]
         return JSONResponse({"detail": "; ".join(lines)}, 422)
 
+    @app.exception_handler(404)
+    async def unknown(request: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"detail": f"no page {request.url.path}; images go to POST /api/segment, see /docs"}, 404)
+
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> JSONResponse:  # only the log gets the traceback
         return JSONResponse({"detail": "the service failed on this request; its log has the reason"}, 500)

@@ -78,6 +78,7 @@ def test_errors_have_a_status_and_a_json_body(address):
     for method, path, status in (("GET", "/nothing", 404), ("GET", "/page.html", 404), ("GET", "/api/segment", 405)):
         response = httpx.request(method, address + path)
         assert (response.status_code, list(response.json())) == (status, ["detail"])
+        assert status != 404 or response.json()["detail"] == f"no page {path}; images go to POST /api/segment, see /docs"
 
 
 def test_an_upload_beyond_the_limit_is_refused_before_it_is_complete(address, monkeypatch):
