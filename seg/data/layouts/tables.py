@@ -99,12 +99,15 @@ class Index(Layout):
     @cached_property
     def found(self) -> list[tuple[Table, list[tuple[str | None, str, str]]]]:
         """The tables, and (split, image, mask) of each row whose files are there."""
+        tables = read_tables(self)
+        if not tables:
+            return []
         roles = {name: _is_mask(name) for name in self.tree.images}
         both = Names((name, name) for name in roles)
         images = Names((name, name) for name, mask in roles.items() if not mask)
         masks = Names((name, name) for name, mask in roles.items() if mask)
         every = []
-        for table in read_tables(self):
+        for table in tables:
             ranked = []
             for column in table.columns:
                 values = table.column(column)
@@ -247,14 +250,17 @@ def read_split_tables(layout: Layout, ids: Samples) -> dict[str, list[str]]:
         layout: gets notes about what is left out.
         ids: the samples.
     """
+    tables = read_tables(layout)
+    if not tables:
+        return {}
     known = [(item, item) for item in ids]
     for item, sample in ids.items():
         for path in (sample.image, sample.mask):
             if isinstance(path, Path):
-                known.append((path.resolve().as_posix().lstrip("/"), item))
+                known.append((path.as_posix().lstrip("/"), item))
     names = Names(known)
     found: dict[str, dict[str, None]] = {}
-    for table in read_tables(layout):
+    for table in tables:
         if not any(table.split) or (table.path.suffix not in (".txt", ".lst") and len({*table.split}) < 2):
             continue
         best: list[str | None] = []
