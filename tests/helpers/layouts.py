@@ -498,7 +498,7 @@ def images_above_masks(root):
     in_folders(root, closed, "{}.png", "masks/{}.png")
 
 
-@case(names=["background", "bar", "box", "diamond", "disc"], truth=CASES["label_studio"].truth)
+@case(layout="class-masks", names=["background", "bar", "box", "diamond", "disc"], truth=CASES["label_studio"].truth)
 def a_folder_a_class(root):
     for number in range(6):
         image, mask = image_and(closed, number)
@@ -506,6 +506,31 @@ def a_folder_a_class(root):
         for index in range(1, 5):
             if (mask == index).any() or number % 2:
                 save(root / "masks" / NAMES[index] / f"t{number}.png", (mask == index) * np.uint8(255))
+
+
+@case(layout="class-masks", names=["background", "bar", "box", "diamond", "disc"], truth=CASES["label_studio"].truth)
+def masks_named_after_their_class(root):
+    """As CelebAMask-HQ: numbers with zeros, folders of some images each, a number for each of several objects."""
+    for number in range(6):
+        image, mask = image_and(closed, number)
+        save(root / f"Faces-img/{number}.png", image)
+        for index in range(1, 5):
+            inside = mask == index
+            for part in range(2 if index == 3 else 1):
+                half = inside & (np.indices(mask.shape)[1] % 2 == part) if index == 3 else inside
+                last = f"_{part}" if index == 3 else ""
+                save(root / f"mask-anno/{number // 2}/{number:05d}_{NAMES[index]}{last}.png", half * np.uint8(255))
+
+
+@case(names=None)
+def folders_whose_names_say_nothing(root):
+    """The masks are the files of few colors."""
+    in_folders(root, closed, "pictures/{}.png", "painted/{}.png")
+
+
+@case(names=None)
+def folders_x_and_y(root):
+    in_folders(root, closed, "X/{}.png", "y/{}.png")
 
 
 @case(hints=lambda root: Hints(pair="scan{stem}.png=drawn-{stem}_v2.png"))

@@ -25,18 +25,19 @@ def _is_gray(pixels: np.ndarray) -> bool:
 
 
 def draw_binary(masks: dict[Path, int]) -> np.ndarray:
-    """Combine binary masks: uint8 [H, W], the class index where a mask is not 0; where masks overlap, the last one.
+    """Combine binary masks: uint8 [H, W], the class index where a mask is not 0; where masks overlap,
+    the smallest one, such as the eyes of a face.
 
     Raises:
         UserError: masks of one image differ in size, or hold more than two values.
     """
-    drawn = None
+    found: list[tuple[np.ndarray, int]] = []
     for path, index in masks.items():
         levels = gray_levels(decode(path, (*MASK_FORMATS, "JPEG")))
-        if drawn is None:
-            drawn = np.zeros(levels.shape, np.uint8)
-        if levels.shape != drawn.shape:
+        if found and levels.shape != found[0][0].shape:
             raise UserError(f"{path}: {levels.shape[1]}x{levels.shape[0]} pixels, unlike other masks of its image")
-        drawn[levels > (levels.max() // 2 if levels.max() > 1 else 0)] = index
-    assert drawn is not None
+        found.append((levels > (levels.max() // 2 if levels.max() > 1 else 0), index))
+    drawn = np.zeros(found[0][0].shape, np.uint8)
+    for inside, index in sorted(found, key=lambda one: -int(one[0].sum())):
+        drawn[inside] = index
     return drawn

@@ -23,10 +23,16 @@ _GLUED = (
 """Names of SegNet's, nnU-Net's and Crack500's folders."""
 _WHOLE = r"(?i)semantic|semseg|((train|val|valid|test)_?)?labs?|.+_lesion"
 """Names of folders of masks, as a whole: a part of them says nothing."""
+_LETTERS = r"(?i)(?:(?:train|val|valid|test)[_-]?)?([xy])(?:[_-]?(?:train|val|valid|test))?"
+"""Names of folders of images, x, and of masks, y."""
 _NOT_WORDS = frozenset(
     ["color", "raw", "frame", "frames", "manual", "target", "targets", "ground", "truth", "semantic", "semseg", "lesion"]
 )
 """Words that are specific in a file's name, but not in a folder's."""
+
+
+Key = tuple[str | None, tuple[str, ...]]
+"""Split, and the folders that name neither a split nor images or masks."""
 
 
 @dataclass
@@ -46,12 +52,15 @@ def understand_folder(parts: Iterable[str]) -> tuple[str, int, str | None, tuple
     role, rank, split = "", 99, None
     mixed = False  # such as train_val: it says less than a folder below
     rest = []
-    for part in parts:
+    for name in parts:
+        part = re.sub(r"(?i)[\W_]+with(?:out)?[\W_].*", "", name)  # RUGD's frames-with-annotations
         plain = re.sub(r"[\W_]+", "", part.lower())
         spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", part)  # PedMasks, PixelLabelData
         glued = re.fullmatch(_GLUED, plain)
         found = {*words(part), *words(spaced), plain, *(group for group in (glued.groups() if glued else ()) if group)}
         says = "mask" if found & (MASK_WORDS - _NOT_WORDS | {*MASKS, "anndir"}) or re.fullmatch(_WHOLE, part) else ""
+        letter = re.fullmatch(_LETTERS, part)
+        says = says or ({"x": "image", "y": "mask"}[letter[1].lower()] if letter else "")
         says = says or ("image" if found & (IMAGE_WORDS - _NOT_WORDS | {*IMAGES, "imgdir"}) else "")
         splits = {name for name in (split_name(part), *map(split_name, found)) if name}
         named = next(iter(splits)) if len(splits) == 1 else None
@@ -61,7 +70,7 @@ def understand_folder(parts: Iterable[str]) -> tuple[str, int, str | None, tuple
             rank = min([rank, *(usual.index(plain) for usual in (IMAGES, MASKS) if plain in usual)])
         split = split or named
         if not says and not splits:
-            rest.append(part)
+            rest.append(name)
     return role, rank, split or ("train" if mixed else None), tuple(rest)
 
 

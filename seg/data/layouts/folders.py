@@ -7,23 +7,20 @@ val2017). All other folder names, such as a sequence, must be the same for an im
 from __future__ import annotations
 
 import re
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 from ...errors import UserError
-from ...labels import LabelSet
 from ..inventory import IMAGE_SUFFIXES, is_image
-from .base import Entry, Layout, Sample, Splits, Tree, existing_folder, flat_id, label_set, stem, with_background
-from .binary import draw_binary, is_binary
-from .folder_names import Place, refuse_doubles, refuse_numbered, understand_folder
+from .base import Entry, Layout, Sample, Splits, Tree, existing_folder, flat_id, stem
+from .binary import is_binary
+from .content import pair_by_content
+from .folder_names import Key, Place, refuse_doubles, refuse_numbered, understand_folder
 from .names import listed_names
 from .pairs import has_mask_word, pair_names
 from .splits import read_split_lists
 from .tables import read_split_tables
 from .unread import unread_format
-
-Key = tuple[str | None, tuple[str, ...]]
-"""Split, and the folders that name neither a split nor images or masks."""
 
 
 class Folders(Layout):
@@ -96,7 +93,16 @@ class Folders(Layout):
                     best = self._within(place)
                     if best:
                         pairs.setdefault(key, []).extend(best)
-        return self._in_one_format(pairs)
+        return self._in_one_format(pairs or self._by_content())
+
+    def _by_content(self) -> dict[Key, list[tuple[Path, Path]]]:
+        """Images and masks in folders whose names say nothing, such as trainA and trainB."""
+        pairs = {} if self.hints.images or self.hints.masks else pair_by_content(self.places, self.hints.pair)
+        for part in pairs.values():
+            image, mask = part[0]
+            shown = f"{image.parent} with {mask.parent}: {len(part)} images"
+            self.notes.append(f"{shown}; taken as masks because its files have few colors")
+        return pairs
 
     def _in_one_format(self, pairs: dict[Key, list[tuple[Path, Path]]]) -> dict[Key, list[tuple[Path, Path]]]:
         """The pairs without those of a folder such as TIF that repeats one such as PNG."""
@@ -207,61 +213,26 @@ class Folders(Layout):
             self.left_out(count, len(place.files), f"files in {place.path} have no partner")
         return [(place.path / image, place.path / mask) for image, mask in best.items()]
 
-    @cached_property
-    def by_class(self) -> dict[Key, dict[Path, dict[str, Path]]]:
-        """For data sets with one folder of masks per class: the masks by class for each image."""
-        found: dict[Key, dict[Path, dict[str, Path]]] = {}
-        for (split, rest), places in self.places.items():
-            images = next((place for place in places if place.role in ("image", "")), None)
-            if not images:
-                continue
-            classes = {
-                other[-1]: place
-                for (part, other), more in self.places.items()
-                for place in more
-                if place.role == "mask" and len(other) == len(rest) + 1 and other[:-1] == rest and part in (split, None)
-            }
-            masks: dict[Path, dict[str, Path]] = {}
-            for name, place in sorted(classes.items()):
-                for image, mask in pair_names(images.files, place.files, self.hints.pair).masks.items():
-                    masks.setdefault(images.path / image, {})[name] = place.path / mask
-            if masks:
-                found[split, rest] = masks
-        return found
-
-    @property
-    def classes(self) -> list[str]:
-        """Names of the folders of classes."""
-        return sorted({name for masks in self.by_class.values() for each in masks.values() for name in each})
-
     def matches(self) -> bool:
-        return bool(self.found or self.by_class)
+        return bool(self.found)
 
     def samples(self) -> Splits:
         if not self.matches():
             raise UserError(self._refusal())
         splits: Splits = {}
-        if self.found:
-            for (split, rest), pairs in self.found.items():
-                part = splits.setdefault(split, {})
-                for image, mask in pairs:
-                    part[flat_id(*rest, stem(image.name))] = Sample.of(image, mask)
-        else:
-            background = with_background(self.classes)
-            for (split, rest), masks in self.by_class.items():
-                part = splits.setdefault(split, {})
-                for image, each in masks.items():
-                    drawn = {path: background.index(name) for name, path in each.items()}
-                    part[flat_id(*rest, stem(image.name))] = Sample(image, partial(draw_binary, drawn), next(iter(drawn)))
-            self.notes.append(f"a folder of masks for each class: {', '.join(self.classes)}; all other pixels are background")
+        for (split, rest), pairs in self.found.items():
+            part = splits.setdefault(split, {})
+            for image, mask in pairs:
+                part[flat_id(*rest, stem(image.name))] = Sample.of(image, mask)
+        self.find_lists(splits)
+        return splits
+
+    def find_lists(self, splits: Splits) -> None:
+        """Take the splits of lists or tables, if folders give none."""
         if splits.keys() == {None}:
             lists = [self.folder / name for name in ("ImageSets/Segmentation", "splits", "lists")]
             self.lists = read_split_lists(self, [path for path in lists if path.is_dir()], splits[None])
             self.lists = self.lists or read_split_tables(self, splits[None])
-        return splits
-
-    def labels(self) -> LabelSet | None:
-        return None if self.found else label_set(with_background(self.classes), str(self.folder))
 
     def entries(self) -> tuple[list[Entry], str]:
         return listed_names(self.tree)

@@ -15,15 +15,17 @@ LISTS = ("class_dict.csv", "label_colors.txt", "labelmap.txt", "codes.txt", "cla
 """Lists of names in the order of the classes: CamVid's (two), CVAT's, fastai's, and plain ones."""
 _MORE = (
     r".*class_?dict.*\.csv",
+    r".*colou?r_?map.*\.txt",
     r"(classes|class_names|labels|label_map|id2label|dataset|config(_v\d\.\d)?)\.json",
 )
-"""Patterns of other names: the drone data set's and others' variants, Hugging Face's, nnU-Net's and Mapillary's."""
+"""Patterns of other names: the drone data set's and others' variants, RUGD's, Hugging Face's, nnU-Net's and Mapillary's."""
 VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "__ignore__", "_ignore_")
 """Names of classes that are void."""
 
 _LINES = (
     r"(?P<name>[^:,]+)[:,]\s*(?P<r>\d+)\s*,\s*(?P<g>\d+)\s*,\s*(?P<b>\d+)\s*([:,].*)?",
     r"(?P<r>\d+)\s+(?P<g>\d+)\s+(?P<b>\d+)\s+(?P<name>.+)",
+    r"\d+\s+(?P<name>[^\W\d].*?)\s+(?P<r>\d+)\s+(?P<g>\d+)\s+(?P<b>\d+)",
 )
 
 

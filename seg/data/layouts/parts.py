@@ -10,7 +10,8 @@ from ...errors import UserError
 from ...labels import LabelSet
 from .base import Sample, Splits, flat_id, label_set, stem
 from .binary import draw_binary, is_binary
-from .folders import Folders, Key
+from .folder_names import Key
+from .folders import Folders
 from .pairs import MASK_WORDS, words
 
 _LOOKED_AT = 24

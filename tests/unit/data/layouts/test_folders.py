@@ -129,6 +129,7 @@ LISTS = {
     "class_dict.csv": ("name,r,g,b\n", "{0},{1},{2},{3}\n"),
     "class_dict.csv with another column": ("name,r,g,b,class_11\n", "{0}, {1}, {2}, {3}, 1\n"),
     "label_colors.txt": ("", "{1} {2} {3}\t\t{0}\n"),
+    "annotation-colormap.txt": ("", "7 {0} {1} {2} {3}\n"),
     "labelmap.txt": ("# label:color_rgb:parts:actions\n", "{0}:{1},{2},{3}::\n"),
 }
 
@@ -143,6 +144,19 @@ def paletted(mask, order=None):
     image = Image.fromarray(values[np.searchsorted(labels, mask)].astype(np.uint8))
     image.putpalette(palette.tobytes())
     return image
+
+
+def test_black_is_background_where_the_list_names_only_objects(tmp_path):
+    """As SuperAnnotate's and V7's exports."""
+    make(tmp_path, painted)
+    names(
+        tmp_path,
+        "name,r,g,b\n" + "".join("{},{},{},{}\n".format(k, *COLORS[v]) for k, v in NAMED.items() if v),
+        "class_dict.csv",
+    )
+    made = create_dataset(tmp_path)
+    assert made.labels.names == ("background", "Disc", "Box", "Diamond", "Bar")
+    expect(made, dense)
 
 
 @pytest.mark.parametrize("kind", LISTS)
@@ -338,7 +352,7 @@ def noisy(mask):
         ({"form": lambda mask: mask * 0}, ["only one class"]),
         ({"form": lambda mask: mask * 0 + 255}, ["only one class"]),
         ({"masks": "masks/other_{:03d}.png"}, ["no mask has the name of an image", "toy_000.jpg, other_000.png"]),
-        ({"images": "pictures/toy_{:03d}.jpg", "masks": "drawn/toy_{:03d}.png"}, ["no images with masks", "--images"]),
+        ({"images": "pictures/toy_{:03d}.jpg", "masks": "drawn/other_{:03d}.png"}, ["no images with masks", "--images"]),
         ({"numbers": [3]}, ["one image with a mask"]),
     ],
 )

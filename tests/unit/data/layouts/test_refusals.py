@@ -394,13 +394,13 @@ def test_masks_of_the_full_ade20k_and_several_masks_of_an_image_are_refused(tmp_
     in_folders(tmp_path, lambda mask: COLORS[closed(mask)], f"{place}.png", f"{place}_seg.png")
     with refused("ADE_train_00000000_seg.png: masks of the full ADE20K", "ADEChallengeData2016"):
         create_dataset(tmp_path / "a")
-    for name in ("cat", "dog"):
+    for name in ("1", "2"):
         in_folders(tmp_path / "b", any_object, "images/im{}.png", f"masks/im{{}}_{name}.png")
-    with refused("im0.png has several masks, such as im0_cat.png", "masks/cat", "--pair '{stem}_mask.png'"):
+    with refused("im0.png has several masks, such as im0_1.png", "masks/cat", "--pair '{stem}_mask.png'"):
         create_dataset(tmp_path / "b")
-    for name in ("cat", "dog"):
+    for number, name in (("1", "cat"), ("2", "dog")):
         (tmp_path / "b/masks" / name).mkdir()
-        for path in (tmp_path / "b/masks").glob(f"*_{name}.png"):
+        for path in (tmp_path / "b/masks").glob(f"*_{number}.png"):
             path.rename(path.parent / name / path.name)
     assert create_dataset(tmp_path / "b").labels.names == ("background", "cat", "dog")
 
