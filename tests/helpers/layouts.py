@@ -498,6 +498,32 @@ def images_above_masks(root):
     in_folders(root, closed, "{}.png", "masks/{}.png")
 
 
+@case(layout="panoptic", names=NAMES[1:], splits=SPLITS, truth=lambda mask: closed(mask) - np.uint8(1))
+def coco_panoptic(root):
+    """Ids of segments above 16 bits; ids of categories with gaps; void where there is no segment."""
+    categories_of = {1: 1, 2: 18, 3: 44, 4: 184}
+    for split, numbers in (("train", range(4)), ("val", range(4, 6))):
+        images, annotations = [], []
+        for number in numbers:
+            image, mask = image_and(closed, number)
+            save(root / f"{split}2017/t{number}.png", image)
+            ids = np.where((mask > 0) & (mask < 5), mask.astype(np.int64) * 70_001, 0)
+            save(
+                root / f"annotations/panoptic_{split}2017/t{number}.png",
+                np.dstack([ids % 256, ids // 256 % 256, ids // 65536]).astype(np.uint8),
+            )
+            images.append({"id": number, "file_name": f"t{number}.png"})
+            segments = [
+                {"id": k * 70_001, "category_id": categories_of[k], "iscrowd": 0} for k in range(1, 5) if (mask == k).any()
+            ]
+            annotations.append({"image_id": number, "file_name": f"t{number}.png", "segments_info": segments})
+        categories = [{"id": categories_of[k], "name": NAMES[k]} for k in range(1, 5)]
+        text(
+            root / f"annotations/panoptic_{split}2017.json",
+            json.dumps({"images": images, "annotations": annotations, "categories": categories}),
+        )
+
+
 @case(layout="class-masks", names=["background", "bar", "box", "diamond", "disc"], truth=CASES["label_studio"].truth)
 def a_folder_a_class(root):
     for number in range(6):

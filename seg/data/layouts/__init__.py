@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 _READERS = (
     *("labelme.JsonToDataset", "voc_layout.LabelmeVoc", "voc_layout.Cvat", "voc_layout.VocLayout", "published.Cityscapes"),
     *("published.Ade20k", "published.OxfordPets", "published.CamVid", "roboflow.Roboflow", "label_studio.LabelStudio"),
-    *("coco.Coco", "labelme.Labelme", "tables.Index", "parts.Parts", "class_masks.ClassMasks", "folders.Folders"),
+    *(
+        "panoptic.Panoptic",
+        "coco.Coco",
+        "labelme.Labelme",
+        "tables.Index",
+        "parts.Parts",
+        "class_masks.ClassMasks",
+        "folders.Folders",
+    ),
 )
 """The readers, most specific first: the first that matches a folder reads it."""
 _ABOVE = 3
