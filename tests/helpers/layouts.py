@@ -548,15 +548,34 @@ def masks_named_after_their_class(root):
                 save(root / f"mask-anno/{number // 2}/{number:05d}_{NAMES[index]}{last}.png", half * np.uint8(255))
 
 
-@case(names=None)
+@case(layout="class-masks", names=["background", "bar", "box", "diamond", "disc"], truth=CASES["label_studio"].truth)
+def masks_named_after_their_class_and_mask(root):
+    """With a mask whose image is not there."""
+    masks_named_after_their_class(root)
+    for path in sorted(root.glob("mask-anno/*/*.png")):
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    save(root / "mask-anno/9/00099_disc_mask.png", np.full((48, 64), 255, np.uint8))
+
+
+@case()
+def folders_of_axes(root):
+    """Slices of volumes: a folder y of images is no folder of masks."""
+    for number in range(6):
+        image, mask = image_and(closed, number)
+        save(root / f"images/{'xyz'[number // 2]}/{number}.png", image)
+        save(root / f"masks/{'xyz'[number // 2]}/{number}.png", mask)
+
+
+@case()
 def folders_whose_names_say_nothing(root):
     """The masks are the files of few colors."""
     in_folders(root, closed, "pictures/{}.png", "painted/{}.png")
 
 
-@case(names=None)
+@case(splits=SPLITS)
 def folders_x_and_y(root):
-    in_folders(root, closed, "X/{}.png", "y/{}.png")
+    in_folders(root, closed, "x_train/{}.png", "y_train/{}.png", range(4))
+    in_folders(root, closed, "x_val/{}.png", "y_val/{}.png", range(4, 6))
 
 
 @case(hints=lambda root: Hints(pair="scan{stem}.png=drawn-{stem}_v2.png"))

@@ -200,6 +200,10 @@ KINDS = {
             ("splits_in_a_csv", "split.csv", corrupt.list_file),
             ("names_of_nnunet", "dataset.json", corrupt.json_file),
             ("names_of_mapillary", "config_v2.0.json", corrupt.json_file),
+            ("coco_panoptic", "annotations/panoptic_val2017.json", corrupt.json_file),
+            ("coco_panoptic", "annotations/panoptic_train2017/t1.png", corrupt.mask),
+            ("masks_named_after_their_class", "mask-anno/0/00001_disc.png", corrupt.mask),
+            ("folders_whose_names_say_nothing", "painted/1.png", corrupt.mask),
             ("a_folder_an_image", "stage1_train/t1/masks/1f.png", corrupt.mask),
         )
     },

@@ -21,8 +21,8 @@ _READERS = (
     *("labelme.JsonToDataset", "voc_layout.LabelmeVoc", "voc_layout.Cvat", "voc_layout.VocLayout", "published.Cityscapes"),
     *("published.Ade20k", "published.OxfordPets", "published.CamVid", "roboflow.Roboflow", "label_studio.LabelStudio"),
     *(
-        "panoptic.Panoptic",
         "coco.Coco",
+        "panoptic.Panoptic",
         "labelme.Labelme",
         "tables.Index",
         "parts.Parts",

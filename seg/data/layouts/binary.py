@@ -25,8 +25,9 @@ def _is_gray(pixels: np.ndarray) -> bool:
 
 
 def draw_binary(masks: dict[Path, int]) -> np.ndarray:
-    """Combine binary masks: uint8 [H, W], the class index where a mask is not 0; where masks overlap,
-    the smallest one, such as the eyes of a face.
+    """Combine binary masks: uint8 [H, W], the class index where a mask is not 0.
+
+    Where masks overlap, the smallest one is on top, such as the eyes of a face.
 
     Raises:
         UserError: masks of one image differ in size, or hold more than two values.

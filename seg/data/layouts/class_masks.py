@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,9 +14,10 @@ from .base import Sample, Splits, flat_id, label_set, stem, with_background
 from .binary import draw_binary, is_binary
 from .folder_names import Key
 from .folders import Folders
-from .pairs import MASK_WORDS, pair_names, words
+from .pairs import MASK_WORDS, pair_names
 
 _LOOKED_AT = 24
+_MASK_WORD = re.compile(rf"(?i)(?<![^_-])({'|'.join(sorted(MASK_WORDS))})(?![^_-])")
 Masks = dict[Key, dict[Path, dict[Path, str]]]
 """The class of each mask of an image."""
 
@@ -60,14 +62,16 @@ class ClassMasks(Folders):
             part: dict[Path, dict[Path, str]] = {}
             for mask in masks if images else ():
                 image, name = next(((i, n) for i, n in _splits(stem(mask.name)) if i in images), ("", ""))
-                if not name or {*words(name)} & MASK_WORDS:
-                    return {}
-                part.setdefault(images[image], {})[mask] = name
-            if part:
+                if name:
+                    part.setdefault(images[image], {})[mask] = name
+            count = sum(map(len, part.values()))
+            if 2 * count > len(masks):
                 found[split, rest] = part
+                self.left_out(len(masks) - count, len(masks), "masks have no image")
+                self.left_out(len(images) - len(part), len(images), "images have no mask")
         every = [each for part in found.values() for each in part.values()]
-        shared = {name for each in every for name in each.values() if sum(name in other.values() for other in every) > 1}
-        usual = all(shared & {*each.values()} for each in every)
+        used = Counter(name for each in every for name in {*each.values()})
+        usual = all(any(used[name] > 1 for name in each.values()) for each in every)
         several = any(len({*each.values()}) > 1 for each in every)
         return found if several and usual and _are_binary(every) else {}
 
@@ -104,11 +108,14 @@ def _plain(name: str) -> str:
 
 
 def _splits(name: str) -> Iterator[tuple[str, str]]:
-    """The name of an image and of a class that a mask's name may consist of, the longest image first; without a last number."""
-    bare = re.sub(r"[_-]\d+$", "", name)
-    for place in reversed([found.start() for found in re.finditer("[_-]", bare)]):
-        if re.search(r"[^\W\d_]", bare[place + 1 :]):
-            yield _plain(bare[:place]), bare[place + 1 :]
+    """The name of an image and of a class that a mask's name may consist of, the longest image first.
+
+    Words for mask and a last number, of one of several objects, are no part of the class.
+    """
+    for place in reversed([found.start() for found in re.finditer("[_-]", name)]):
+        part = re.sub(r"([_-]+\d*)+$", "", re.sub(_MASK_WORD, "", name[place + 1 :])).lstrip("_-")
+        if part and not part.isdigit():
+            yield _plain(name[:place]), part
 
 
 def _are_binary(every: Iterable[dict[Path, str]]) -> bool:

@@ -116,8 +116,9 @@ def _of_colors(colors: list[Color], entries: list[Entry], place: str, notes: lis
     usual = voc_color(VOID)
     others = [c for c in colors if c not in known and c != usual]
     black = (0, 0, 0)
-    if named and black in others and "background" not in [name for name, _ in named]:  # what no object covers
+    if named and black in others and not any(name.lower().strip("_") == "background" for name, _ in named):
         named, others = [("background", black), *named], [color for color in others if color != black]
+        notes.append(f"{place}: black has no name there: it is background, where no object is")
     if named and others:
         notes.append(
             f"{place}: {len(others)} colors of the masks have no name there, such as {others[0]}; each becomes a class"

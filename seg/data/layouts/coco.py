@@ -56,7 +56,11 @@ class Coco(Layout):
     def files(self) -> list[str]:
         """The JSON files with images, annotations and categories; of COCO's own kinds only instances."""
         found = [name for name in self.tree.files if name.lower().endswith(".json") and _is_coco(self.folder / name)]
-        return [name for name in found if not re.match(r"(captions|person_keypoints|image_info)", PurePosixPath(name).name)]
+        found = [name for name in found if not re.match(r"(captions|person_keypoints|image_info)", PurePosixPath(name).name)]
+        other = [name for name in found if holds_segments(self.folder / name)]
+        if other and len(other) < len(found):
+            self.notes.append(f"{', '.join(other)}: panoptic annotations are left out; --layout panoptic reads them")
+        return [name for name in found if name not in other]
 
     def matches(self) -> bool:
         return bool(self.files)
@@ -168,6 +172,15 @@ def _is_coco(path: Path) -> bool:
     if b'"items"' in head and b'"images"' not in head:  # Datumaro's
         return False
     return head.lstrip()[:1] == b"{" and keys >= (1 if named else 2)
+
+
+def holds_segments(path: Path) -> bool:
+    """Whether a JSON file has panoptic annotations. They may be the last in it: a file of such a name is read whole."""
+    try:
+        with path.open("rb") as file:
+            return b'"segments_info"' in file.read(-1 if "panoptic" in path.name.lower() else 1 << 16)
+    except OSError:
+        return False
 
 
 def read_annotations(path: Path) -> dict[str, Any]:

@@ -23,8 +23,6 @@ _GLUED = (
 """Names of SegNet's, nnU-Net's and Crack500's folders."""
 _WHOLE = r"(?i)semantic|semseg|((train|val|valid|test)_?)?labs?|.+_lesion"
 """Names of folders of masks, as a whole: a part of them says nothing."""
-_LETTERS = r"(?i)(?:(?:train|val|valid|test)[_-]?)?([xy])(?:[_-]?(?:train|val|valid|test))?"
-"""Names of folders of images, x, and of masks, y."""
 _NOT_WORDS = frozenset(
     ["color", "raw", "frame", "frames", "manual", "target", "targets", "ground", "truth", "semantic", "semseg", "lesion"]
 )
@@ -59,8 +57,6 @@ def understand_folder(parts: Iterable[str]) -> tuple[str, int, str | None, tuple
         glued = re.fullmatch(_GLUED, plain)
         found = {*words(part), *words(spaced), plain, *(group for group in (glued.groups() if glued else ()) if group)}
         says = "mask" if found & (MASK_WORDS - _NOT_WORDS | {*MASKS, "anndir"}) or re.fullmatch(_WHOLE, part) else ""
-        letter = re.fullmatch(_LETTERS, part)
-        says = says or ({"x": "image", "y": "mask"}[letter[1].lower()] if letter else "")
         says = says or ("image" if found & (IMAGE_WORDS - _NOT_WORDS | {*IMAGES, "imgdir"}) else "")
         splits = {name for name in (split_name(part), *map(split_name, found)) if name}
         named = next(iter(splits)) if len(splits) == 1 else None

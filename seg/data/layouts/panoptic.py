@@ -15,6 +15,7 @@ from ..images import decode
 from ..masks import MASK_FORMATS
 from . import names
 from .base import Layout, Sample, Splits, find_images, flat_id, label_set, split_name, stem
+from .coco import holds_segments
 
 
 class Panoptic(Layout):
@@ -25,7 +26,7 @@ class Panoptic(Layout):
     @cached_property
     def files(self) -> list[str]:
         """The JSON files of segments."""
-        return [name for name in self.tree.files if name.lower().endswith(".json") and _has_segments(self.folder / name)]
+        return [name for name in self.tree.files if name.lower().endswith(".json") and holds_segments(self.folder / name)]
 
     def matches(self) -> bool:
         return bool(self.files)
@@ -51,6 +52,7 @@ class Panoptic(Layout):
             raise UserError(f"{self.folder}: no panoptic annotations (a JSON file with segments_info, and a folder of PNGs)")
         order = list(dict.fromkeys(self.classes.values()))
         classes = {number: order.index(name) for number, name in self.classes.items()}
+        files = {*self.tree.files}
         pictures = find_images(self.tree, self.hints)
         found: Splits = {}
         absent = total = 0
@@ -60,11 +62,12 @@ class Panoptic(Layout):
             split = next((s for part in (path.stem, path.parent.name) for w in part.split("_") if (s := split_name(w))), None)
             for entry in data["annotations"]:
                 total += 1
-                mask = path.parent / path.stem / entry["file_name"]
+                drawn_in = PurePosixPath(name).with_suffix("") / entry["file_name"]
+                mask = self.folder / drawn_in
                 base = PurePosixPath(images.get(entry["image_id"], "")).name
                 candidates = [one for one in pictures.get(base, []) if one != mask]
                 image = next((one for one in candidates if split in map(split_name, one.parts)), next(iter(candidates), None))
-                if image is None or not mask.is_file():
+                if image is None or str(drawn_in) not in files:
                     absent += 1
                     continue
                 drawn = partial(_draw, mask, entry["segments_info"], classes)
@@ -75,18 +78,8 @@ class Panoptic(Layout):
                 f"{PurePosixPath(self.files[0]).stem} beside it, or give the folder of the images by --images"
             )
         self.notes.append(f"{', '.join(self.files)}: {total - absent} images; crowds and unlabelled pixels are void")
-        self.left_out(absent, total, "images are not there")
+        self.left_out(absent, total, "images or their PNGs are not there")
         return found
-
-
-def _has_segments(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            if not path.name.lower().startswith("panoptic"):
-                return b'"segments_info"' in file.read(1 << 16)
-            return any(b'"segments_info"' in block for block in iter(partial(file.read, 1 << 20), b""))
-    except OSError:
-        return False
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -149,11 +149,8 @@ def paletted(mask, order=None):
 def test_black_is_background_where_the_list_names_only_objects(tmp_path):
     """As SuperAnnotate's and V7's exports."""
     make(tmp_path, painted)
-    names(
-        tmp_path,
-        "name,r,g,b\n" + "".join("{},{},{},{}\n".format(k, *COLORS[v]) for k, v in NAMED.items() if v),
-        "class_dict.csv",
-    )
+    rows = [",".join(map(str, (name, *COLORS[label]))) for name, label in NAMED.items() if label]
+    names(tmp_path, "\n".join(["name,r,g,b", *rows]), "class_dict.csv")
     made = create_dataset(tmp_path)
     assert made.labels.names == ("background", "Disc", "Box", "Diamond", "Bar")
     expect(made, dense)
